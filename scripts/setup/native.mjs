@@ -1,0 +1,129 @@
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { capture, stream } from './commands.mjs';
+import { SetupFailure } from './failure.mjs';
+import { withLock } from './lock.mjs';
+import { fingerprint, readJson, writeJson } from './stamp.mjs';
+import { findBuilder, findCmake, findCompiler } from './toolchain.mjs';
+
+/** @typedef {import('./commands.mjs').Env} Env */
+/** @typedef {import('./libtorch.mjs').Libtorch} Libtorch */
+
+/** @param {string} root */
+function headers(root) {
+  return join(dirname(createRequire(join(root, 'package.json')).resolve('node-api-headers/package.json')), 'include');
+}
+
+/** What the addon in a build folder was made from. @param {string} root @param {Libtorch} libtorch */
+function inputs(root, libtorch) {
+  return fingerprint([join(root, 'native'), join(headers(root), 'node_api.h'), join(libtorch.folder, 'lib/libtorch_cpu.so')]);
+}
+
+/** Whether the addon in `build` is what a build would make now. @param {string} root @param {string} build @param {Libtorch} libtorch */
+export function isBuilt(root, build, libtorch) {
+  const stamp = readJson(join(build, 'stamp.json'));
+  return stamp?.inputs === inputs(root, libtorch) && stamp.addon === fingerprint([join(build, 'tinyllava.node')]) && existsSync(join(build, 'libtorch.json'));
+}
+
+/** The tools that build the addon. Throws one SetupFailure that names everything missing. @param {Env} env */
+export function requireTools(env) {
+  const compiler = findCompiler(env);
+  const cmake = findCmake(env);
+  const builder = findBuilder(env);
+  /** @type {string[]} */
+  const problems = [];
+  /** @type {string[]} */
+  const fixes = [];
+  for (const tool of [compiler, cmake, builder]) {
+    if (tool.problem === undefined) continue;
+    problems.push(tool.problem);
+    fixes.push(tool.fix);
+  }
+  if (compiler.problem !== undefined || cmake.problem !== undefined || builder.problem !== undefined) throw new SetupFailure(problems.join('; '), fixes.join('; '));
+  return { compiler, cmake, generator: builder.generator ?? 'Unix Makefiles' };
+}
+
+/**
+ * Configures and builds the addon into `build` when a source, a header or libtorch changed, and loads it once in a process
+ * of its own.
+ * @param {{ root: string, build: string, libtorch: Libtorch, env: Env, sanitize?: boolean, say?: (line: string) => void }} options
+ */
+export async function buildNative({ root, build, libtorch, env, sanitize = false, say = () => {} }) {
+  if (isBuilt(root, build, libtorch)) return;
+  const tools = requireTools(env);
+  mkdirSync(build, { recursive: true });
+  await withLock(join(build, 'lock'), () => buildInto({ root, build, libtorch, env, sanitize, say, tools }), {
+    waiting: () => say('another process is building the addon; waiting for it'),
+  });
+}
+
+/** @param {{ root: string, build: string, libtorch: Libtorch, env: Env, sanitize: boolean, say: (line: string) => void, tools: ReturnType<typeof requireTools> }} options */
+async function buildInto({ root, build, libtorch, env, sanitize, say, tools }) {
+  if (isBuilt(root, build, libtorch)) return;
+  const before = inputs(root, libtorch);
+  const running = join(build, 'running');
+  // A build that was killed may leave object files that are cut off and look new.
+  if (existsSync(running)) clean(build);
+  writeJson(running, {});
+  rmSync(join(build, 'stamp.json'), { force: true });
+  say(`building the addon with ${tools.compiler.name} ${tools.compiler.version} against PyTorch ${libtorch.version} in ${libtorch.folder}`);
+  await configure({ root, build, libtorch, env, sanitize, tools });
+  const made = await stream(tools.cmake.path, ['--build', build, '--parallel', String(availableParallelism())], { env });
+  if (made.status > 0) rmSync(running);
+  if (made.status !== 0) throw buildFailure(made.output);
+  if (!sanitize) requireLoadable(join(build, 'tinyllava.node'), libtorch, env);
+  writeJson(join(build, 'libtorch.json'), libtorch);
+  writeJson(join(build, 'stamp.json'), { inputs: before, addon: fingerprint([join(build, 'tinyllava.node')]) });
+  rmSync(running);
+}
+
+/** @param {string} build */
+function clean(build) {
+  for (const name of ['CMakeCache.txt', 'CMakeFiles', 'build.ninja', 'Makefile', '.ninja_deps', '.ninja_log']) rmSync(join(build, name), { recursive: true, force: true });
+}
+
+/** @param {{ root: string, build: string, libtorch: Libtorch, env: Env, sanitize: boolean, tools: ReturnType<typeof requireTools> }} options */
+async function configure({ root, build, libtorch, env, sanitize, tools }) {
+  const settings = {
+    CMAKE_BUILD_TYPE: 'Release',
+    CMAKE_CXX_COMPILER: tools.compiler.path,
+    CMAKE_EXPORT_COMPILE_COMMANDS: 'ON',
+    LIBTORCH: libtorch.folder,
+    NODE_API_INCLUDE: headers(root),
+    SANITIZE: sanitize ? 'ON' : 'OFF',
+  };
+  const before = readJson(join(build, 'configured.json'));
+  const now = { ...settings, root, generator: tools.generator };
+  // CMake cannot change its compiler, generator or source folder in place.
+  if (JSON.stringify(before) !== JSON.stringify(now)) clean(build);
+  else if (existsSync(join(build, 'CMakeCache.txt'))) return;
+  const definitions = Object.entries(settings).map(([name, value]) => `-D${name}=${value}`);
+  const { status, output } = await stream(tools.cmake.path, ['-S', join(root, 'native'), '-B', build, '-G', tools.generator, ...definitions], { env, quiet: true });
+  if (status !== 0) {
+    process.stderr.write(output);
+    clean(build);
+    throw buildFailure(output);
+  }
+  writeJson(join(build, 'configured.json'), now);
+}
+
+/** @param {string} output */
+function buildFailure(output) {
+  if (/No space left on device|Disk quota exceeded/.test(output)) return new SetupFailure('the disk became full while building the addon', 'free some space and run this again');
+  if (/Killed signal terminated program|fatal error: Killed/.test(output)) return new SetupFailure('the compiler was killed, most likely because memory ran out', 'close other programs, or set CMAKE_BUILD_PARALLEL_LEVEL=1, and run this again');
+  return new SetupFailure('the addon did not build', "see the compiler's messages above");
+}
+
+/** @param {string} addon @param {Libtorch} libtorch @param {Env} env */
+function requireLoadable(addon, libtorch, env) {
+  const { status, stderr } = capture(process.execPath, ['-e', 'require(process.argv[1])', addon], env);
+  if (status === 0) return;
+  const reason = stderr.match(/Error: (.*)/)?.[1] ?? (stderr.trim() || 'the process crashed');
+  const fix =
+    libtorch.source === 'cache'
+      ? `remove ${dirname(libtorch.folder)}, which is damaged or does not fit this machine, and run this again`
+      : `mend the PyTorch in ${libtorch.folder}, or set LIBTORCH to another`;
+  throw new SetupFailure(`the addon was built but does not load: ${reason}`, fix);
+}

@@ -1,0 +1,40 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { findCommand, stream } from './commands.mjs';
+import { SetupFailure } from './failure.mjs';
+import { readJson } from './stamp.mjs';
+
+/** @typedef {import('./commands.mjs').Env} Env */
+
+/** Whether node_modules is what package-lock.json says, by the list that npm leaves there when it is done. @param {string} root */
+export function packagesAreInstalled(root) {
+  const wanted = readJson(join(root, 'package-lock.json'))?.packages ?? {};
+  const present = readJson(join(root, 'node_modules/.package-lock.json'))?.packages;
+  if (present === undefined) return false;
+  return Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
+    if (path === '') return true;
+    const found = present[path];
+    // Optional packages are those of other platforms.
+    if (found === undefined) return optional === true;
+    return found.version === version && found.integrity === integrity && existsSync(join(root, path, 'package.json'));
+  });
+}
+
+/** Installs what package-lock.json lists, where it is not installed. @param {{ root: string, env: Env, say: (line: string) => void }} options */
+export async function installPackages({ root, env, say }) {
+  // A package that npm installed as a dependency has no lock file, and its packages lie where npm put them.
+  if (!existsSync(join(root, 'package-lock.json')) || packagesAreInstalled(root)) return;
+  say('installing npm packages');
+  const npm = findCommand('npm', env);
+  const script = env['npm_execpath'];
+  const fixed = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
+  if (npm === undefined && !script?.endsWith('.js')) throw new SetupFailure('no npm found: npm is not on PATH', 'install Node with its npm (https://nodejs.org)');
+  const [command, args] = npm === undefined ? [process.execPath, [script ?? '', ...fixed]] : [npm, fixed];
+  const { status, output } = await stream(command, args, { env, cwd: root });
+  if (status === 0) return;
+  if (/ENOSPC|EDQUOT/.test(output)) throw new SetupFailure('the disk became full while installing npm packages', 'free some space and run this again');
+  if (/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network/i.test(output)) {
+    throw new SetupFailure('no package registry could be reached to install npm packages', 'check the network and the registry and proxy of `npm config list`, and run this again');
+  }
+  throw new SetupFailure('npm ci failed', "see npm's messages above");
+}
