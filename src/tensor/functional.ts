@@ -1,0 +1,124 @@
+import { dtypeCode } from './dtype.ts';
+import * as ops from './ops.generated.ts';
+import { Tensor } from './tensor.ts';
+
+/** x · wᵀ + b. `x` [..., I], `weight` [O, I], `bias` [O]. */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  return new Tensor(ops.linear(x.handle, weight.handle, bias?.handle ?? null));
+}
+
+/** Rows of `weight` [V, C] for int64 `ids`. */
+export function embedding(weight: Tensor, ids: Tensor): Tensor {
+  return new Tensor(ops.embedding(weight.handle, ids.handle));
+}
+
+/** Layer normalisation over the last dimension. Ba et al. 2016, arXiv:1607.06450. */
+export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | undefined, eps: number): Tensor {
+  return new Tensor(ops.layerNorm(x.handle, weight.shape, weight.handle, bias?.handle ?? null, eps));
+}
+
+/** Root-mean-square normalisation over the last dimension. Zhang and Sennrich 2019, arXiv:1910.07467. */
+export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
+  return new Tensor(ops.rmsNorm(x.handle, weight.shape, weight.handle, eps));
+}
+
+/** `x` [B, I, H, W], `weight` [O, I / groups, kH, kW]. */
+export function conv2d(
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  { stride = 1, padding = 0, groups = 1 }: { stride?: number; padding?: number; groups?: number } = {},
+): Tensor {
+  return new Tensor(ops.conv2d(x.handle, weight.handle, bias?.handle ?? null, [stride, stride], [padding, padding], [1, 1], groups));
+}
+
+/** Gaussian error linear unit, exact or by tanh. Hendrycks and Gimpel 2016, arXiv:1606.08415. */
+export const gelu = (x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor => new Tensor(ops.gelu(x.handle, approximate));
+
+/** x · sigmoid(1.702 x), the GELU of OpenAI's CLIP. */
+export const quickGelu = (x: Tensor): Tensor => x.mul(x.mul(1.702).sigmoid());
+
+/** x · sigmoid(x). */
+export const silu = (x: Tensor): Tensor => new Tensor(ops.silu(x.handle));
+
+/** max(x, 0). */
+export const relu = (x: Tensor): Tensor => new Tensor(ops.relu(x.handle));
+
+/** Zeroes values with the given probability and scales up the rest, from libtorch's default generator. */
+export const dropout = (x: Tensor, probability: number, { training }: { training: boolean }): Tensor =>
+  new Tensor(ops.dropout(x.handle, probability, training));
+
+/** How attention weighs keys. `gqa`: fewer heads in keys and values than in queries. */
+export interface AttentionOptions {
+  readonly causal?: boolean;
+  readonly mask?: Tensor;
+  readonly scale?: number;
+  readonly gqa?: boolean;
+}
+
+/** softmax(q kᵀ · scale) v. `q` [B, H, T, D], `k` and `v` [B, G, S, D]; `mask` is added, or is bool with true = attend. */
+export function scaledDotProductAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  { causal = false, mask, scale, gqa = false }: AttentionOptions = {},
+): Tensor {
+  return new Tensor(ops.scaledDotProductAttention(q.handle, k.handle, v.handle, mask?.handle ?? null, 0, causal, scale ?? null, gqa));
+}
+
+/** Cross-entropy of `logits` [N, V] against int64 `labels` [N], -100 = ignored. The mean is NaN when nothing is labelled. */
+export function crossEntropy(logits: Tensor, labels: Tensor, { reduction = 'mean' }: { reduction?: 'mean' | 'sum' | 'none' } = {}): Tensor {
+  const code = { none: 0, mean: 1, sum: 2 }[reduction];
+  return new Tensor(ops.crossEntropyLoss(logits.handle, labels.handle, null, code, -100));
+}
+
+/** Bicubic resizing of `x` [B, C, H, W] with antialiasing, as Pillow and torchvision do; uint8 wants channels-last strides. */
+export function upsampleBicubicAa(x: Tensor, size: readonly [height: number, width: number]): Tensor {
+  return new Tensor(ops._upsampleBicubic2dAa(x.handle, size, false));
+}
+
+/** Bilinear resizing of `x` [B, C, H, W] with antialiasing. */
+export function upsampleBilinearAa(x: Tensor, size: readonly [height: number, width: number]): Tensor {
+  return new Tensor(ops._upsampleBilinear2dAa(x.handle, size, false));
+}
+
+/** [B, C, H · r, W · r] to [B, C · r · r, H, W]. */
+export const pixelUnshuffle = (x: Tensor, factor: number): Tensor => new Tensor(ops.pixelUnshuffle(x.handle, factor));
+
+/** Pads the last dimensions with one value; `pads` counts from the last dimension: [before, after, before, after, …]. */
+export const pad = (x: Tensor, pads: readonly number[], value = 0): Tensor => new Tensor(ops.constantPadNd(x.handle, pads, value));
+
+/** int64 class numbers to rows of 0 and 1, int64. */
+export const oneHot = (x: Tensor, classes: number): Tensor => new Tensor(ops.oneHot(x.handle, classes));
+
+/** One fused AdamW step in place over lists of tensors of equal lengths. Loshchilov and Hutter 2019, arXiv:1711.05101. */
+export function fusedAdamW(
+  {
+    parameters,
+    gradients,
+    means,
+    squares,
+    steps,
+  }: Readonly<Record<'parameters' | 'gradients' | 'means' | 'squares' | 'steps', readonly Tensor[]>>,
+  { learningRate, betas, weightDecay, eps }: { learningRate: number; betas: readonly [number, number]; weightDecay: number; eps: number },
+): void {
+  const handles = (list: readonly Tensor[]) => list.map((t) => t.handle);
+  ops._fusedAdamw_(
+    handles(parameters),
+    handles(gradients),
+    handles(means),
+    handles(squares),
+    [],
+    handles(steps),
+    learningRate,
+    betas[0],
+    betas[1],
+    weightDecay,
+    eps,
+    false,
+    false,
+  );
+}
+
+/** The sum of `x` over all elements in float32 or wider, whatever the dtype of `x`. */
+export const sumFloat = (x: Tensor): Tensor => new Tensor(ops.sum(x.handle, dtypeCode(x.dtype === 'float64' ? 'float64' : 'float32')));

@@ -1,0 +1,11 @@
+export { enableGrad, gradients, isGradEnabled, noGrad } from './autograd.ts';
+export * from './create.ts';
+export { type Device, hasCuda, libtorch, liveTensors, memory, setThreads, threads } from './device.ts';
+export { type DType, dtypeBytes, isFloating } from './dtype.ts';
+export * from './functional.ts';
+export type { Scalar, TypedArray } from './native.ts';
+export { Generator, manualSeed } from './random.ts';
+export { openSafetensors, openWeights, type SafetensorsFile, type WeightSource, writeSafetensors } from './safetensors.ts';
+export { outliving, Scope } from './scope.ts';
+export { sizes } from './sizes.ts';
+export { type Dims, type Nested, Tensor } from './tensor.ts';

@@ -1,0 +1,103 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { NativeError } from '../errors.ts';
+
+declare const brand: unique symbol;
+
+/** A slot of the addon's table of tensors. A handle whose tensor was freed throws wherever it is used. */
+export type Handle = number & { readonly [brand]: 'tensor' };
+/** A slot of the addon's table of random generators. */
+export type GeneratorHandle = number & { readonly [brand]: 'generator' };
+/** A memory-mapped file. */
+export type Mapping = { readonly [brand]: 'mapping' };
+/** What an operator takes as a number. A whole number counts as an integer, as in Python. */
+export type Scalar = number | boolean | bigint;
+/** The typed arrays that tensors are made of and read into. */
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | Int32Array
+  | Int16Array
+  | Uint16Array
+  | Int8Array
+  | Uint8Array
+  | Uint8ClampedArray;
+
+type Ints = readonly number[];
+
+/** Everything that the addon exports; `native/*.cc` documents each function. */
+export interface Native {
+  setErrorFactory(factory: (message: string) => Error): void;
+  bind(name: string, overload: string): unknown;
+  schema(name: string, overload: string): string | null;
+  fromData(data: TypedArray, shape: Ints, dtype: number): Handle;
+  toData(tensor: Handle, data: TypedArray): void;
+  shape(tensor: Handle): number[];
+  strides(tensor: Handle): number[];
+  dtype(tensor: Handle): number;
+  device(tensor: Handle): string;
+  isContiguous(tensor: Handle): boolean;
+  alias(tensor: Handle): Handle;
+  free(tensor: Handle): void;
+  account(tensor: Handle): void;
+  live(): [tensors: number, bytes: number];
+  setGradEnabled(on: boolean): void;
+  gradEnabled(): boolean;
+  requiresGrad(tensor: Handle): boolean;
+  setRequiresGrad(tensor: Handle, on: boolean): void;
+  isLeaf(tensor: Handle): boolean;
+  grad(tensor: Handle): Handle | null;
+  setGrad(tensor: Handle, gradient: Handle | null): void;
+  backward(tensor: Handle, gradient: Handle | null): void;
+  gradients(outputs: readonly Handle[], inputs: readonly Handle[], outer: readonly Handle[] | null): (Handle | null)[];
+  threads(): number;
+  setThreads(count: number): void;
+  manualSeed(seed: number): void;
+  generator(seed: number, device?: string): GeneratorHandle;
+  freeGenerator(generator: GeneratorHandle): void;
+  generatorState(generator: GeneratorHandle): Handle;
+  setGeneratorState(generator: GeneratorHandle, state: Handle): void;
+  loadCuda(): boolean;
+  version(): string;
+  capability(): string;
+  mapFile(path: string): [mapping: Mapping, bytes: number];
+  mapped(mapping: Mapping, offset: number, shape: Ints, dtype: number): Handle;
+  mappedBytes(mapping: Mapping, offset: number, into: Uint8Array): void;
+  writeTensor(file: number, tensor: Handle): void;
+}
+
+function open(): Native {
+  const path = process.env['TINYLLAVA_ADDON'] ?? join(import.meta.dirname, '../../build/tinyllava.node');
+  let addon: Native;
+  try {
+    addon = createRequire(import.meta.url)(path) as Native;
+  } catch (cause) {
+    throw new NativeError(`cannot load ${path}: ${(cause as Error).message.split('\n')[0]}`, {
+      hint: 'run `npm run build:native`, and `npx tinyllava doctor` to see what is missing',
+      cause,
+    });
+  }
+  addon.setErrorFactory((message) => new NativeError(message));
+  return addon;
+}
+
+/** The addon. Nothing outside `tensor/` imports this. */
+export const native: Native = open();
+
+/** An operator of the dispatcher as a function on handles; one that this libtorch lacks throws when called. */
+export function operator<Signature>(name: string, overload: string): Signature {
+  return native.bind(name, overload) as Signature;
+}
+
+/** Peak and present memory of this process in bytes, as Linux counts it; undefined where /proc is absent. */
+export function processMemory(): { rss: number; peakRss: number } | undefined {
+  try {
+    const status = readFileSync('/proc/self/status', 'utf8');
+    const kib = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? Number.NaN);
+    return { rss: kib('VmRSS') * 1024, peakRss: kib('VmHWM') * 1024 };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,194 @@
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { z } from 'zod';
+import { CheckpointError } from '../errors.ts';
+import { type DType, dtypeBytes, dtypeCode } from './dtype.ts';
+import { type Mapping, native } from './native.ts';
+import { Tensor } from './tensor.ts';
+
+const dtypes: Readonly<Record<string, DType>> = {
+  F64: 'float64',
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+  I64: 'int64',
+  I32: 'int32',
+  I16: 'int16',
+  I8: 'int8',
+  U8: 'uint8',
+  BOOL: 'bool',
+};
+const codes = new Map(Object.entries(dtypes).map(([code, dtype]) => [dtype, code]));
+const maxHeaderBytes = 100_000_000;
+
+const Entry = z.strictObject({
+  dtype: z.string(),
+  shape: z.array(z.int().nonnegative()),
+  data_offsets: z.tuple([z.int().nonnegative(), z.int().nonnegative()]),
+});
+const Header = z.looseObject({ __metadata__: z.record(z.string(), z.string()).optional() });
+
+interface Stored {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly offset: number;
+}
+
+/** Named tensors that can be read one by one: a safetensors file, or a folder of them. */
+export interface WeightSource {
+  /** Where they come from, for messages. */
+  readonly path: string;
+  readonly names: readonly string[];
+  shape(name: string): readonly number[];
+  dtype(name: string): DType;
+  /** A tensor over the mapped file; nothing is read until it is used, and writing to it never reaches the file. */
+  tensor(name: string): Tensor;
+}
+
+/** A memory-mapped safetensors file (https://github.com/huggingface/safetensors, format 0.x). */
+export interface SafetensorsFile extends WeightSource {
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Opens a safetensors file. Throws CheckpointError for a file whose header is cut short, not JSON, or contradicts the data. */
+export function openSafetensors(path: string): SafetensorsFile {
+  const fail = (what: string, cause?: unknown): never => {
+    throw new CheckpointError(`${path}: ${what}`, { hint: 'the file is damaged or not a safetensors file; fetch or save it again', cause });
+  };
+  if (!existsSync(path)) throw new CheckpointError(`${path}: no such file`);
+  let mapping: Mapping;
+  let bytes: number;
+  try {
+    [mapping, bytes] = native.mapFile(path);
+  } catch (cause) {
+    return fail('cannot be read', cause);
+  }
+  const read = (offset: number, length: number): Buffer => {
+    const data = Buffer.alloc(length);
+    native.mappedBytes(mapping, offset, data);
+    return data;
+  };
+  if (bytes < 8) return fail(`${bytes} bytes are too few for a header`);
+  const headerBytes = Number(read(0, 8).readBigUInt64LE());
+  if (headerBytes > maxHeaderBytes) return fail(`claims a header of ${headerBytes} bytes`);
+  if (headerBytes > bytes - 8) return fail(`cut short: the header needs ${headerBytes} bytes, the file has ${bytes - 8} after its length`);
+  let header: z.output<typeof Header>;
+  try {
+    header = Header.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(read(8, headerBytes))));
+  } catch (cause) {
+    return fail('the header is not the JSON object that it should be', cause);
+  }
+  const { __metadata__: metadata = {}, ...described } = header;
+  const start = 8 + headerBytes;
+  const stored = new Map<string, Stored>();
+  const spans: [begin: number, end: number, name: string][] = [];
+  for (const [name, description] of Object.entries(described)) {
+    const entry = Entry.safeParse(description);
+    if (!entry.success) return fail(`tensor "${name}" is not described by dtype, shape and data_offsets`);
+    const { shape, data_offsets: span } = entry.data;
+    const dtype = dtypes[entry.data.dtype];
+    if (dtype === undefined) return fail(`tensor "${name}" has the dtype ${entry.data.dtype}, which is not supported`);
+    const needed = shape.reduce((product, size) => product * size, dtypeBytes(dtype));
+    if (span[1] < span[0] || span[1] - span[0] !== needed)
+      return fail(`tensor "${name}" needs ${needed} bytes, its offsets give ${span[1] - span[0]}`);
+    if (span[1] > bytes - start) return fail(`cut short: tensor "${name}" ends at byte ${start + span[1]}, the file at ${bytes}`);
+    spans.push([...span, name]);
+    stored.set(name, { dtype, shape, offset: start + span[0] });
+  }
+  spans.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  let end = 0;
+  for (const [from, until, name] of spans) {
+    if (from !== end) return fail(`tensor "${name}" begins at ${from}, where ${end} is expected: tensors overlap or leave a gap`);
+    end = until;
+  }
+  if (end !== bytes - start) return fail(`${bytes - start - end} bytes at the end belong to no tensor`);
+
+  const find = (name: string): Stored => {
+    const found = stored.get(name);
+    if (!found) throw new CheckpointError(`${path}: no tensor "${name}"`);
+    return found;
+  };
+  return {
+    path,
+    metadata,
+    names: [...stored.keys()],
+    shape: (name) => find(name).shape,
+    dtype: (name) => find(name).dtype,
+    tensor: (name) => {
+      const { dtype, shape, offset } = find(name);
+      return new Tensor(native.mapped(mapping, offset, shape, dtypeCode(dtype)));
+    },
+  };
+}
+
+const Index = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
+
+/** Opens `model.safetensors`, or all files that `model.safetensors.index.json` names, as one. */
+export function openWeights(folder: string): WeightSource {
+  const single = join(folder, 'model.safetensors');
+  if (existsSync(single)) return openSafetensors(single);
+  const indexPath = `${single}.index.json`;
+  if (!existsSync(indexPath)) throw new CheckpointError(`${folder}: neither model.safetensors nor model.safetensors.index.json`);
+  let index: z.output<typeof Index>;
+  try {
+    index = Index.parse(JSON.parse(readFileSync(indexPath, 'utf8')));
+  } catch (cause) {
+    throw new CheckpointError(`${indexPath}: not an index of safetensors files`, { cause });
+  }
+  const files = new Map<string, SafetensorsFile>();
+  const sources = new Map<string, SafetensorsFile>();
+  for (const [name, fileName] of Object.entries(index.weight_map)) {
+    if (basename(fileName) !== fileName) throw new CheckpointError(`${indexPath}: "${fileName}" lies outside the folder`);
+    const file = files.get(fileName) ?? openSafetensors(join(folder, fileName));
+    files.set(fileName, file);
+    if (!file.names.includes(name)) throw new CheckpointError(`${indexPath}: says that ${fileName} holds "${name}", which it does not`);
+    sources.set(name, file);
+  }
+  const find = (name: string): SafetensorsFile => {
+    const found = sources.get(name);
+    if (!found) throw new CheckpointError(`${folder}: no tensor "${name}"`);
+    return found;
+  };
+  return {
+    path: folder,
+    names: [...sources.keys()],
+    shape: (name) => find(name).shape(name),
+    dtype: (name) => find(name).dtype(name),
+    tensor: (name) => find(name).tensor(name),
+  };
+}
+
+/** Writes tensors to a safetensors file by way of a temporary one beside it, so that a half-written file never has the name. */
+export function writeSafetensors(
+  path: string,
+  tensors: Iterable<readonly [string, Tensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): void {
+  // Wide dtypes first: every tensor then begins aligned to its own width and can be memory-mapped.
+  const rows = [...tensors].sort(([a, x], [b, y]) => dtypeBytes(y.dtype) - dtypeBytes(x.dtype) || (a < b ? -1 : 1));
+  const header: Record<string, unknown> = { __metadata__: { format: 'pt', ...metadata } };
+  let offset = 0;
+  for (const [name, tensor] of rows) {
+    header[name] = { dtype: codes.get(tensor.dtype), shape: tensor.shape, data_offsets: [offset, offset + tensor.bytes] };
+    offset += tensor.bytes;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
+  head.writeBigUInt64LE(BigInt(head.length - 8));
+  json.copy(head, 8);
+  const draft = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
+  try {
+    const file = openSync(draft, 'w');
+    try {
+      writeSync(file, head);
+      for (const [, tensor] of rows) native.writeTensor(file, tensor.handle);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(draft, path);
+  } catch (cause) {
+    rmSync(draft, { force: true });
+    throw new CheckpointError(`${path}: cannot be written: ${(cause as Error).message}`, { cause });
+  }
+}
