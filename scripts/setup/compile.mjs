@@ -10,7 +10,9 @@ export async function compileSources({ root, env, say }) {
   // A published package brings its dist/ and no compiler.
   if (!existsSync(compiler)) return;
   const stamp = join(root, 'dist/stamp.json');
-  const inputs = fingerprint(['src', 'tsconfig.json', 'tsconfig.build.json', 'node_modules/typescript/package.json'].map((path) => join(root, path)));
+  const inputs = fingerprint(
+    ['src', 'tsconfig.json', 'tsconfig.build.json', 'node_modules/typescript/package.json'].map((path) => join(root, path)),
+  );
   if (readJson(stamp)?.inputs === inputs && existsSync(join(root, 'dist/cli/main.js'))) return;
   say('compiling src/');
   // Otherwise what a removed source once gave would stay.

@@ -15,7 +15,8 @@ export class SetupFailure extends Error {
 export function describeFailure(error) {
   if (error instanceof SetupFailure) return `${error.message}\n  fix: ${error.fix}`;
   if (error instanceof Error && 'code' in error) {
-    if (error.code === 'ENOSPC' || error.code === 'EDQUOT') return `the disk is full (${error.message})\n  fix: free some space and run this again`;
+    if (error.code === 'ENOSPC' || error.code === 'EDQUOT')
+      return `the disk is full (${error.message})\n  fix: free some space and run this again`;
     if (error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'EROFS') {
       return `no permission to write (${error.message})\n  fix: make the folder writable, or set TINYLLAVA_CACHE to one that is`;
     }

@@ -24,7 +24,11 @@ function inputs(root, libtorch) {
 /** Whether the addon in `build` is what a build would make now. @param {string} root @param {string} build @param {Libtorch} libtorch */
 export function isBuilt(root, build, libtorch) {
   const stamp = readJson(join(build, 'stamp.json'));
-  return stamp?.inputs === inputs(root, libtorch) && stamp.addon === fingerprint([join(build, 'tinyllava.node')]) && existsSync(join(build, 'libtorch.json'));
+  return (
+    stamp?.inputs === inputs(root, libtorch) &&
+    stamp.addon === fingerprint([join(build, 'tinyllava.node')]) &&
+    existsSync(join(build, 'libtorch.json'))
+  );
 }
 
 /** The tools that build the addon. Throws one SetupFailure that names everything missing. @param {Env} env */
@@ -41,7 +45,8 @@ export function requireTools(env) {
     problems.push(tool.problem);
     fixes.push(tool.fix);
   }
-  if (compiler.problem !== undefined || cmake.problem !== undefined || builder.problem !== undefined) throw new SetupFailure(problems.join('; '), fixes.join('; '));
+  if (compiler.problem !== undefined || cmake.problem !== undefined || builder.problem !== undefined)
+    throw new SetupFailure(problems.join('; '), fixes.join('; '));
   return { compiler, cmake, generator: builder.generator ?? 'Unix Makefiles' };
 }
 
@@ -81,7 +86,8 @@ async function buildInto({ root, build, libtorch, env, sanitize, say, tools }) {
 
 /** @param {string} build */
 function clean(build) {
-  for (const name of ['CMakeCache.txt', 'CMakeFiles', 'build.ninja', 'Makefile', '.ninja_deps', '.ninja_log']) rmSync(join(build, name), { recursive: true, force: true });
+  for (const name of ['CMakeCache.txt', 'CMakeFiles', 'build.ninja', 'Makefile', '.ninja_deps', '.ninja_log'])
+    rmSync(join(build, name), { recursive: true, force: true });
 }
 
 /** @param {{ root: string, build: string, libtorch: Libtorch, env: Env, sanitize: boolean, tools: ReturnType<typeof requireTools> }} options */
@@ -100,7 +106,11 @@ async function configure({ root, build, libtorch, env, sanitize, tools }) {
   if (JSON.stringify(before) !== JSON.stringify(now)) clean(build);
   else if (existsSync(join(build, 'CMakeCache.txt'))) return;
   const definitions = Object.entries(settings).map(([name, value]) => `-D${name}=${value}`);
-  const { status, output } = await stream(tools.cmake.path, ['-S', join(root, 'native'), '-B', build, '-G', tools.generator, ...definitions], { env, quiet: true });
+  const { status, output } = await stream(
+    tools.cmake.path,
+    ['-S', join(root, 'native'), '-B', build, '-G', tools.generator, ...definitions],
+    { env, quiet: true },
+  );
   if (status !== 0) {
     process.stderr.write(output);
     clean(build);
@@ -111,8 +121,13 @@ async function configure({ root, build, libtorch, env, sanitize, tools }) {
 
 /** @param {string} output */
 function buildFailure(output) {
-  if (/No space left on device|Disk quota exceeded/.test(output)) return new SetupFailure('the disk became full while building the addon', 'free some space and run this again');
-  if (/Killed signal terminated program|fatal error: Killed/.test(output)) return new SetupFailure('the compiler was killed, most likely because memory ran out', 'close other programs, or set CMAKE_BUILD_PARALLEL_LEVEL=1, and run this again');
+  if (/No space left on device|Disk quota exceeded/.test(output))
+    return new SetupFailure('the disk became full while building the addon', 'free some space and run this again');
+  if (/Killed signal terminated program|fatal error: Killed/.test(output))
+    return new SetupFailure(
+      'the compiler was killed, most likely because memory ran out',
+      'close other programs, or set CMAKE_BUILD_PARALLEL_LEVEL=1, and run this again',
+    );
   return new SetupFailure('the addon did not build', "see the compiler's messages above");
 }
 

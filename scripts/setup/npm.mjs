@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { requireSpace } from './cache.mjs';
 import { findCommand, stream } from './commands.mjs';
 import { SetupFailure } from './failure.mjs';
 import { readJson } from './stamp.mjs';
@@ -24,17 +25,23 @@ export function packagesAreInstalled(root) {
 export async function installPackages({ root, env, say }) {
   // A package that npm installed as a dependency has no lock file, and its packages lie where npm put them.
   if (!existsSync(join(root, 'package-lock.json')) || packagesAreInstalled(root)) return;
+  requireSpace(root, 6e8, 'installing npm packages');
   say('installing npm packages');
   const npm = findCommand('npm', env);
   const script = env['npm_execpath'];
-  const fixed = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
-  if (npm === undefined && !script?.endsWith('.js')) throw new SetupFailure('no npm found: npm is not on PATH', 'install Node with its npm (https://nodejs.org)');
+  const fixed = ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+  if (npm === undefined && !script?.endsWith('.js'))
+    throw new SetupFailure('no npm found: npm is not on PATH', 'install Node with its npm (https://nodejs.org)');
   const [command, args] = npm === undefined ? [process.execPath, [script ?? '', ...fixed]] : [npm, fixed];
   const { status, output } = await stream(command, args, { env, cwd: root });
   if (status === 0) return;
-  if (/ENOSPC|EDQUOT/.test(output)) throw new SetupFailure('the disk became full while installing npm packages', 'free some space and run this again');
+  if (/ENOSPC|EDQUOT/.test(output))
+    throw new SetupFailure('the disk became full while installing npm packages', 'free some space and run this again');
   if (/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network/i.test(output)) {
-    throw new SetupFailure('no package registry could be reached to install npm packages', 'check the network and the registry and proxy of `npm config list`, and run this again');
+    throw new SetupFailure(
+      'no package registry could be reached to install npm packages',
+      'check the network and the registry and proxy of `npm config list`, and run this again',
+    );
   }
   throw new SetupFailure('npm ci failed', "see npm's messages above");
 }

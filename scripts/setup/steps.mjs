@@ -1,23 +1,57 @@
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { compileSources } from './compile.mjs';
-import { installLibtorch } from './install.mjs';
-import { inspectLibtorch, locateLibtorch } from './libtorch.mjs';
+import { SetupFailure } from './failure.mjs';
+import { hasGpu, inspectLibtorch, installLibtorch, locateLibtorch, requireInstaller } from './libtorch.mjs';
 import { buildNative, isBuilt, requireTools } from './native.mjs';
 import { installPackages } from './npm.mjs';
 import { readJson } from './stamp.mjs';
 
 /** @typedef {import('./commands.mjs').Env} Env */
+/** @typedef {import('./libtorch.mjs').Libtorch} Libtorch */
 
 /** The root of this package. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
-/** The libtorch that the addon was last built against, while it is still there and LIBTORCH does not ask for another. @param {string} build @param {Env} env */
-function lastLibtorch(build, env) {
-  /** @type {import('./libtorch.mjs').Libtorch | undefined} */
+/**
+ * The libtorch that the addon was last built against, while nothing asks for another. Asking python3 again would cost
+ * each run more than all the rest.
+ * @param {string} build
+ * @param {Env} env
+ */
+export function lastLibtorch(build, env) {
+  /** @type {Libtorch | undefined} */
   const last = readJson(join(build, 'libtorch.json'));
-  const fits = env['LIBTORCH'] ? last?.folder === resolve(env['LIBTORCH']) : last?.source !== 'LIBTORCH';
-  return last && fits && typeof inspectLibtorch(last.folder) !== 'string' ? last : undefined;
+  if (last === undefined) return undefined;
+  if (env['LIBTORCH'] ? last.folder !== resolve(env['LIBTORCH']) : last.source === 'LIBTORCH') return undefined;
+  // A GPU was added, or the build folder came from a machine without one.
+  if (last.source === 'cache' && !last.cuda && hasGpu()) return undefined;
+  const found = inspectLibtorch(last.folder);
+  return typeof found !== 'string' && found.version === last.version ? last : undefined;
+}
+
+/** Runs all checks and throws one SetupFailure that names everything that is missing. @param {readonly (() => void)[]} checks */
+function requireAll(checks) {
+  /** @type {SetupFailure[]} */
+  const failures = [];
+  for (const check of checks) {
+    try {
+      check();
+    } catch (error) {
+      if (!(error instanceof SetupFailure)) throw error;
+      failures.push(error);
+    }
+  }
+  const [first, ...others] = failures;
+  if (first === undefined) return;
+  if (others.length === 0) throw first;
+  throw new SetupFailure(failures.map(({ message }) => message).join('\n  and: '), failures.map(({ fix }) => fix).join('\n  fix: '));
+}
+
+/** The results of both, or the first failure once both have ended: a download is not cut off by its neighbour's failure. @template A, B @param {Promise<A>} a @param {Promise<B>} b @returns {Promise<[A, B]>} */
+async function both(a, b) {
+  await Promise.allSettled([a, b]);
+  return Promise.all([a, b]);
 }
 
 /**
@@ -26,12 +60,14 @@ function lastLibtorch(build, env) {
  */
 export async function setup({ env, root = packageRoot, nativeOnly = false, say = () => {} }) {
   const build = join(root, 'build');
-  const last = lastLibtorch(build, env);
-  await installPackages({ root, env, say });
-  if (last === undefined || !isBuilt(root, build, last)) {
-    requireTools(env);
-    const libtorch = last ?? locateLibtorch({ env, say }) ?? (await installLibtorch({ env, say }));
-    await buildNative({ root, build, libtorch, env, say });
+  let libtorch = lastLibtorch(build, env);
+  if (libtorch === undefined) {
+    const found = locateLibtorch({ env, say });
+    requireAll([() => requireTools(env), ...(found ? [] : [() => requireInstaller(env)])]);
+    [libtorch] = await both(found ? Promise.resolve(found) : installLibtorch({ env, say }), installPackages({ root, env, say }));
+  } else {
+    await installPackages({ root, env, say });
   }
+  if (!isBuilt(root, build, libtorch)) await buildNative({ root, build, libtorch, env, say });
   if (!nativeOnly) await compileSources({ root, env, say });
 }

@@ -4,7 +4,8 @@ import { capture, findCommand } from './commands.mjs';
 /** @typedef {{ path: string, name: string, version: string, problem?: undefined } | { problem: string, fix: string }} Tool */
 
 const minimum = { gcc: 11, clang: 15 };
-const compilerFix = 'install g++ 11 or clang 15, or later (Debian, Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++), or set CXX to one';
+const compilerFix =
+  'install g++ 11 or clang 15, or later (Debian, Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++), or set CXX to one';
 
 /** @param {string} path @param {Env} env */
 function compilerVersion(path, env) {
@@ -25,12 +26,18 @@ export function findCompiler(env) {
   if (chosen) return { path: chosen.path, name: chosen.name, version: chosen.version };
   const [old] = found;
   if (old) return { problem: `the C++ compiler is too old: ${old.path} is ${old.name} ${old.version}`, fix: compilerFix };
-  return { problem: env['CXX'] ? `no C++ compiler found: CXX=${env['CXX']} does not run` : 'no C++ compiler found: neither g++ nor clang++ is on PATH', fix: compilerFix };
+  return {
+    problem: env['CXX']
+      ? `no C++ compiler found: CXX=${env['CXX']} does not run`
+      : 'no C++ compiler found: neither g++ nor clang++ is on PATH',
+    fix: compilerFix,
+  };
 }
 
 /** @param {Env} env @returns {Tool} */
 export function findCmake(env) {
-  const fix = 'install CMake 3.18 or later (Debian, Ubuntu: sudo apt install cmake; Fedora: sudo dnf install cmake; anywhere: python3 -m pip install cmake)';
+  const fix =
+    'install CMake 3.18 or later (Debian, Ubuntu: sudo apt install cmake; Fedora: sudo dnf install cmake; anywhere: python3 -m pip install cmake)';
   const path = findCommand('cmake', env);
   if (path === undefined) return { problem: 'no CMake found: cmake is not on PATH', fix };
   const { status, stdout } = capture(path, ['--version'], env);
