@@ -29,12 +29,21 @@ export async function installPackages({ root, env, say }) {
   say('installing npm packages');
   const npm = findCommand('npm', env);
   const script = env['npm_execpath'];
-  const fixed = ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
-  if (npm === undefined && !script?.endsWith('.js'))
+  if (npm === undefined && !script?.endsWith('.js')) {
     throw new SetupFailure('no npm found: npm is not on PATH', 'install Node with its npm (https://nodejs.org)');
-  const [command, args] = npm === undefined ? [process.execPath, [script ?? '', ...fixed]] : [npm, fixed];
-  const { status, output } = await stream(command, args, { env, cwd: root });
+  }
+  /** @param {string[]} verb */
+  const run = (verb) => {
+    const args = [...verb, '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+    return npm === undefined
+      ? stream(process.execPath, [script ?? '', ...args], { env, cwd: root, quiet: true })
+      : stream(npm, args, { env, cwd: root, quiet: true });
+  };
+  let { status, output } = await run(['ci']);
+  // A lock file written where the registry lacks other platforms' packages does not list them, and `npm ci` refuses it.
+  if (status !== 0 && /npm error code EUSAGE/.test(output)) ({ status, output } = await run(['install', '--no-save']));
   if (status === 0) return;
+  process.stderr.write(output);
   if (/ENOSPC|EDQUOT/.test(output))
     throw new SetupFailure('the disk became full while installing npm packages', 'free some space and run this again');
   if (/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network/i.test(output)) {
@@ -43,5 +52,5 @@ export async function installPackages({ root, env, say }) {
       'check the network and the registry and proxy of `npm config list`, and run this again',
     );
   }
-  throw new SetupFailure('npm ci failed', "see npm's messages above");
+  throw new SetupFailure('the npm packages could not be installed', "see npm's messages above");
 }
