@@ -1,0 +1,32 @@
+import type { z } from 'zod';
+import { ConfigError } from '../errors.ts';
+
+/** Edits (insert, delete, replace one letter) from `a` to `b`. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j++) {
+      next.push(Math.min((row[j] ?? 0) + (letter === b[j] ? 0 : 1), (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row.at(-1) ?? 0;
+}
+
+/** The entry of a registry by its exact name. Throws ConfigError that proposes the nearest name. */
+export function pick<Entry>(registry: Readonly<Record<string, Entry>>, what: string, name: string): Entry {
+  if (Object.hasOwn(registry, name)) return registry[name] as Entry;
+  const known = Object.keys(registry);
+  const [nearest] = known.map((other) => ({ other, edits: distance(name, other) })).sort((a, b) => a.edits - b.edits);
+  const guess = nearest && nearest.edits <= Math.max(2, name.length / 3) ? `did you mean "${nearest.other}"? ` : '';
+  throw new ConfigError(`unknown ${what} "${name}"`, { hint: `${guess}known: ${known.join(', ')}` });
+}
+
+/** `value` as the schema's output. Throws ConfigError with one line for each thing that is wrong, each with its path behind `where`. */
+export function check<Schema extends z.ZodType>(schema: Schema, value: unknown, where: string): z.output<Schema> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const lines = parsed.error.issues.map(({ path, message }) => `${[where, ...path.map(String)].join('.')}: ${message}`);
+  throw new ConfigError(lines.join('\n'));
+}

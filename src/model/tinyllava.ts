@@ -1,0 +1,113 @@
+import { ShapeError, TinyLlavaError } from '../errors.ts';
+import type { KvCache } from '../nn/kv-cache.ts';
+import { type KeyTable, Module } from '../nn/module.ts';
+import { indices } from '../tensor/create.ts';
+import { linear } from '../tensor/functional.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { parts as everyPart, type Parts, parseConfig, type TinyLlavaConfig } from './config.ts';
+import type { Connector } from './connector/connector.ts';
+import type { LanguageModel } from './language/language-model.ts';
+import { pick } from './registry.ts';
+import { placeholders, splice } from './splice.ts';
+import type { VisionTower } from './vision/vision-tower.ts';
+
+/** Packed sequences, one behind the other. Dims: N tokens of all sequences, I images, M tokens of an image, C width. */
+export interface ModelBatch {
+  /** Token ids [N]; an image is its placeholder repeated `imageTokens` times. */
+  readonly ids: Int32Array;
+  /** Tokens of each sequence; their sum is N. */
+  readonly lengths: readonly number[];
+  /** Normalized images [I, 3, H, W] in the order of their placeholders. */
+  readonly pixels?: Tensor | undefined;
+  /** What `encodeImages` gave for them, [I, M, C], in place of `pixels`. */
+  readonly imageFeatures?: Tensor | undefined;
+  /** One cache a sequence: the tokens continue what the caches hold, and are added to them. */
+  readonly caches?: readonly KvCache[] | undefined;
+}
+
+/** A vision tower, a connector and a language model: LLaVA's architecture. Liu et al. 2023, arXiv:2304.08485. */
+export class TinyLlava extends Module {
+  readonly visionTower: VisionTower | undefined;
+  readonly connector: Connector | undefined;
+  readonly languageModel: LanguageModel;
+  readonly #config: TinyLlavaConfig;
+
+  constructor(config: TinyLlavaConfig, { visionTowers, connectors, languageModels }: Parts = everyPart) {
+    super();
+    const { language, vision, connector } = config;
+    this.languageModel = pick(languageModels, 'language model', language.type).create(language, undefined);
+    if (vision && connector) {
+      const tower = pick(visionTowers, 'vision tower', vision.type).create(vision, undefined);
+      const context = { visionSize: tower.hiddenSize, visionTokens: tower.tokens, languageSize: this.languageModel.hiddenSize };
+      this.visionTower = tower;
+      this.connector = pick(connectors, 'connector', connector.type).create(connector, context);
+    }
+    this.#config = config;
+  }
+
+  /** The settings it was made from. */
+  get config(): TinyLlavaConfig {
+    return this.#config;
+  }
+
+  // A language model alone has the keys of LlamaForCausalLM, else those of LlavaForConditionalGeneration.
+  protected override get keys(): KeyTable {
+    return {
+      vision_tower: 'model.vision_tower',
+      connector: 'model.multi_modal_projector',
+      language_model: this.visionTower ? 'model.language_model' : 'model',
+      'language_model.lm_head': 'lm_head',
+    };
+  }
+
+  /** Embeddings that one image takes; 0 for a language model alone. */
+  get imageTokens(): number {
+    return this.connector?.tokens(this.visionTower?.tokens ?? 0) ?? 0;
+  }
+
+  /** Normalized images [I, 3, H, W] to the embeddings [I, M, C] that stand for them. */
+  encodeImages(pixels: Tensor): Tensor {
+    if (!this.visionTower || !this.connector) {
+      throw new TinyLlavaError('this model is a language model alone: it takes no images');
+    }
+    return this.connector.forward(this.visionTower.forward(pixels));
+  }
+
+  /** Hidden states [N, C] behind the language model's final norm. Throws ShapeError when ids, lengths or images do not fit together. */
+  hidden({ ids, lengths, pixels, imageFeatures, caches }: ModelBatch): Tensor {
+    const total = lengths.reduce((sum, length) => sum + length, 0);
+    if (total !== ids.length) throw new ShapeError(`lengths add up to ${total} tokens, got ${ids.length} ids`);
+    if (caches && caches.length !== lengths.length) throw new ShapeError(`${lengths.length} sequences, but ${caches.length} caches`);
+    const x = this.#embed(ids, imageFeatures ?? (pixels && this.encodeImages(pixels)));
+    return this.languageModel.forward(x, { lengths, caches });
+  }
+
+  #embed(ids: Int32Array, features: Tensor | undefined): Tensor {
+    const { languageModel } = this;
+    const { device } = languageModel.headWeight;
+    const { imageTokenId } = this.#config;
+    const rows = imageTokenId === undefined ? [] : placeholders(ids, imageTokenId);
+    if (rows.length > 0 && !features) {
+      throw new ShapeError(`${rows.length} image placeholders in the batch, but no images`, {
+        hint: 'give pixels or imageFeatures, or keep the image token out of the text',
+      });
+    }
+    if (rows.length === 0 && !features) return languageModel.embed(indices(ids).to({ device }));
+    // The placeholder need not be in the vocabulary: its own embedding is never seen.
+    const seen = ids.slice();
+    for (const row of rows) seen[row] = 0;
+    const embeddings = languageModel.embed(indices(seen).to({ device }));
+    return features ? splice(embeddings, rows, features) : embeddings;
+  }
+
+  /** Scores [K, V] of the next token, in float32, for rows [K, C] of the hidden states. */
+  logits(hidden: Tensor): Tensor {
+    const { headWeight, headBias } = this.languageModel;
+    return linear(hidden, headWeight, headBias).cast('float32');
+  }
+}
+
+/** A model without memory from settings as `parseConfig` reads them; `initialize` or a checkpoint gives it values. Throws ConfigError. */
+export function createTinyLlava(config: unknown, parts: Parts = everyPart): TinyLlava {
+  return new TinyLlava(parseConfig(config, parts), parts);
+}

@@ -1,0 +1,137 @@
+import { z } from 'zod';
+import { ConfigError } from '../../errors.ts';
+import { type ActivationName, activationNames, activations } from '../../nn/activation.ts';
+import { batchAttention } from '../../nn/attention.ts';
+import { xavierUniform } from '../../nn/init.ts';
+import { runLayers } from '../../nn/layers.ts';
+import { Linear } from '../../nn/linear.ts';
+import { Module } from '../../nn/module.ts';
+import { LayerNorm } from '../../nn/norm.ts';
+import { cat } from '../../tensor/create.ts';
+import { sizes } from '../../tensor/sizes.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+
+/** One layer's output, counted from 0 (the embeddings) or from the end (-1, the last layer's), or several, put side by side. */
+export const FeatureLayer = z.union([z.int(), z.array(z.int()).min(1)]);
+
+/** The settings that every vision transformer here shares. */
+export const vitShape = {
+  hiddenSize: z.int().positive(),
+  intermediateSize: z.int().positive(),
+  numHiddenLayers: z.int().positive(),
+  numAttentionHeads: z.int().positive(),
+  hiddenAct: z.enum(activationNames),
+  layerNormEps: z.number().positive(),
+};
+
+interface BlockConfig {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  readonly hiddenAct: ActivationName;
+  readonly layerNormEps: number;
+}
+
+/** Dims: B images, T tokens, C width, H heads, D head size. */
+class VitAttention extends Module {
+  readonly kProj: Linear;
+  readonly vProj: Linear;
+  readonly qProj: Linear;
+  readonly outProj: Linear;
+  readonly #heads: number;
+
+  constructor({ hiddenSize, numAttentionHeads }: BlockConfig) {
+    super();
+    if (hiddenSize % numAttentionHeads !== 0) {
+      throw new ConfigError(`hiddenSize ${hiddenSize} is not a multiple of the ${numAttentionHeads} attention heads`);
+    }
+    this.kProj = new Linear(hiddenSize, hiddenSize, { init: xavierUniform });
+    this.vProj = new Linear(hiddenSize, hiddenSize, { init: xavierUniform });
+    this.qProj = new Linear(hiddenSize, hiddenSize, { init: xavierUniform });
+    this.outProj = new Linear(hiddenSize, hiddenSize, { init: xavierUniform });
+    this.#heads = numAttentionHeads;
+  }
+
+  forward(x: Tensor): Tensor {
+    const [B, T, C] = sizes(x, 'B T C');
+    const split = (y: Tensor): Tensor => y.view(B, T, this.#heads, C / this.#heads); // [B, T, H, D]
+    const [q, k, v] = [split(this.qProj.forward(x)), split(this.kProj.forward(x)), split(this.vProj.forward(x))];
+    return this.outProj.forward(batchAttention(q, k, v, { causal: false }));
+  }
+}
+
+/** The two-layer perceptron of a block. */
+export class VitMlp extends Module {
+  readonly fc1: Linear;
+  readonly fc2: Linear;
+  readonly #activation: (x: Tensor) => Tensor;
+
+  constructor({ hiddenSize, intermediateSize, hiddenAct }: BlockConfig) {
+    super();
+    this.fc1 = new Linear(hiddenSize, intermediateSize, { init: xavierUniform });
+    this.fc2 = new Linear(intermediateSize, hiddenSize, { init: xavierUniform });
+    this.#activation = activations[hiddenAct];
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.fc2.forward(this.#activation(this.fc1.forward(x)));
+  }
+}
+
+/** A transformer block that normalizes first, as CLIP and SigLIP have it. Dosovitskiy et al. 2021, arXiv:2010.11929. */
+export class VitBlock extends Module {
+  readonly selfAttn: VitAttention;
+  readonly layer_norm1: LayerNorm;
+  readonly mlp: VitMlp;
+  readonly layer_norm2: LayerNorm;
+
+  constructor(config: BlockConfig) {
+    super();
+    this.selfAttn = new VitAttention(config);
+    this.layer_norm1 = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
+    this.mlp = new VitMlp(config);
+    this.layer_norm2 = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
+  }
+
+  /** `x` [B, T, C], same shape out. */
+  forward(x: Tensor): Tensor {
+    const h = x.add(this.selfAttn.forward(this.layer_norm1.forward(x)));
+    return h.add(this.mlp.forward(this.layer_norm2.forward(h)));
+  }
+}
+
+/** A stack of blocks. Layers behind the last wanted feature keep their weights and are never run. */
+export class VitEncoder extends Module {
+  readonly layers: readonly VitBlock[];
+
+  constructor(config: BlockConfig) {
+    super();
+    this.layers = Array.from({ length: config.numHiddenLayers }, () => new VitBlock(config));
+  }
+
+  /** Every wanted layer's number counted from 0, the embeddings. Throws ConfigError for one that is not there. */
+  featureIndices(wanted: number | readonly number[]): number[] {
+    const count = this.layers.length;
+    return (typeof wanted === 'number' ? [wanted] : wanted).map((layer) => {
+      const index = layer < 0 ? count + 1 + layer : layer;
+      if (index >= 0 && index <= count) return index;
+      throw new ConfigError(`feature layer ${layer} of a tower with ${count} layers`, {
+        hint: `use 0 (the embeddings) to ${count}, or -1 (the last layer) to ${-count - 1}`,
+      });
+    });
+  }
+
+  /** `x` [B, T, C] to the wanted layers' outputs side by side, [B, T, C · wanted]. */
+  features(x: Tensor, wanted: readonly number[]): Tensor {
+    const outputs = new Map<number, Tensor>();
+    let [done, hidden] = [0, x];
+    for (const index of [...new Set(wanted)].sort((a, b) => a - b)) {
+      hidden = runLayers(this.layers.slice(done, index), hidden, (layer, h) => layer.forward(h));
+      outputs.set(index, hidden);
+      done = index;
+    }
+    const found = wanted.flatMap((index) => outputs.get(index) ?? []);
+    return found.length === 1 ? hidden : cat(found, 2);
+  }
+}

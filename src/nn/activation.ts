@@ -1,0 +1,17 @@
+import { gelu, quickGelu, relu, silu } from '../tensor/functional.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+
+/** Elementwise functions under the names that Hugging Face configurations use. */
+export const activations = {
+  gelu: (x: Tensor) => gelu(x, 'none'),
+  gelu_pytorch_tanh: (x: Tensor) => gelu(x, 'tanh'),
+  quick_gelu: quickGelu,
+  silu,
+  relu,
+} satisfies Record<string, (x: Tensor) => Tensor>;
+
+/** The name of an activation. */
+export type ActivationName = keyof typeof activations;
+
+/** Every name that `activations` has, as the tuple that a schema wants. */
+export const activationNames = Object.keys(activations) as [ActivationName, ...ActivationName[]];

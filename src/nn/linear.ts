@@ -1,0 +1,22 @@
+import { linear } from '../tensor/functional.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { type Init, uniformFanIn, zeros } from './init.ts';
+import { Module, parameter } from './module.ts';
+
+/** An affine map of the last dimension; `weight` [outputs, inputs]. */
+export class Linear extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor | undefined;
+
+  constructor(inputs: number, outputs: number, { bias = true, init, biasInit }: { bias?: boolean; init?: Init; biasInit?: Init } = {}) {
+    super();
+    this.weight = parameter([outputs, inputs], init ?? uniformFanIn(inputs));
+    // With a chosen weight recipe the bias starts at zero, as transformers does; PyTorch's own default draws it too.
+    this.bias = bias ? parameter([outputs], biasInit ?? (init ? zeros : uniformFanIn(inputs))) : undefined;
+  }
+
+  /** `x` [..., inputs] to [..., outputs]. */
+  forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+}

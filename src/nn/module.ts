@@ -1,0 +1,152 @@
+import { TinyLlavaError } from '../errors.ts';
+import { noGrad } from '../tensor/autograd.ts';
+import { empty } from '../tensor/create.ts';
+import type { Device } from '../tensor/device.ts';
+import type { DType } from '../tensor/dtype.ts';
+import type { Generator } from '../tensor/random.ts';
+import type { WeightSource } from '../tensor/safetensors.ts';
+import { Scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import type { Init } from './init.ts';
+import { matchWeights } from './weights.ts';
+
+/** Property paths whose checkpoint key differs: the longest path that fits, whole segments only, is replaced by its key ("" drops it). */
+export type KeyTable = Readonly<Record<string, string>>;
+
+/** One parameter: its checkpoint key, and the module and property that hold it. */
+interface Slot {
+  readonly key: string;
+  readonly owner: Module;
+  readonly property: string;
+  readonly tensor: Tensor;
+}
+
+const recipes = new WeakMap<Tensor, Init>();
+
+/** A parameter with a shape and a starting recipe but no memory yet: `initialize` or `load` of its module puts values in its place. */
+export function parameter(shape: readonly number[], init: Init): Tensor {
+  const tensor = Scope.release(empty(shape, { device: 'meta' }));
+  recipes.set(tensor, init);
+  return tensor;
+}
+
+/** The checkpoint spelling of a property: every capital becomes an underscore and its small letter; digits and underscores stay. */
+export function snakeCase(property: string): string {
+  return property.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** The property of a checkpoint key's segment, the inverse of `snakeCase`: `q_proj` is `qProj`, but `linear_1` stays as it is. */
+export function camelCase(segment: string): string {
+  return segment.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function applyTable(table: KeyTable, path: string): string {
+  for (let end = path.length; end > 0; end = path.lastIndexOf('.', end - 1)) {
+    const key = table[path.slice(0, end)];
+    if (key !== undefined) return key === '' ? path.slice(end + 1) : key + path.slice(end);
+  }
+  return path;
+}
+
+/**
+ * A part of a model. Own properties that are tensors are its parameters, own properties that are modules or arrays of modules its children;
+ * the property path, in snake case, is the key in checkpoints. Everything else that a module remembers lives in private fields.
+ */
+export abstract class Module {
+  /** Exceptions from "the property path is the key". */
+  protected get keys(): KeyTable {
+    return {};
+  }
+
+  /** Child modules by the property that holds them; items of an array as `layers.0`, `layers.1`, … */
+  *children(): Iterable<[string, Module]> {
+    for (const [property, value] of Object.entries(this) as [string, unknown][]) {
+      if (value instanceof Module) yield [snakeCase(property), value];
+      if (!Array.isArray(value)) continue;
+      for (const [index, item] of value.entries()) if (item instanceof Module) yield [`${snakeCase(property)}.${index}`, item];
+    }
+  }
+
+  *#slots(): Iterable<Slot> {
+    const table = this.keys;
+    for (const [property, tensor] of Object.entries(this) as [string, unknown][]) {
+      if (tensor instanceof Tensor) yield { key: applyTable(table, snakeCase(property)), owner: this, property, tensor };
+    }
+    for (const [path, child] of this.children()) {
+      for (const slot of child.#slots()) yield { ...slot, key: applyTable(table, `${path}.${slot.key}`) };
+    }
+  }
+
+  /** Every parameter with its checkpoint key, in the order of construction. */
+  *namedParameters(prefix = ''): Iterable<[string, Tensor]> {
+    for (const { key, tensor } of this.#slots()) yield [prefix + key, tensor];
+  }
+
+  /** Every parameter, in the order of construction. */
+  *parameters(): Iterable<Tensor> {
+    for (const { tensor } of this.#slots()) yield tensor;
+  }
+
+  /** How many numbers the parameters hold; with `trainable` only those that learn. */
+  parameterCount({ trainable = false } = {}): number {
+    let count = 0;
+    for (const tensor of this.parameters()) if (!trainable || tensor.requiresGrad) count += tensor.numel;
+    return count;
+  }
+
+  /** Whether every parameter has values, that is, has been initialized or loaded. */
+  get materialized(): boolean {
+    for (const tensor of this.parameters()) if (tensor.device === 'meta') return false;
+    return true;
+  }
+
+  /** Gives every parameter fresh starting values drawn from `generator`. */
+  initialize(generator: Generator, { dtype = 'float32', device = 'cpu' }: { dtype?: DType; device?: Device } = {}): this {
+    for (const slot of this.#slots()) {
+      const init = recipes.get(slot.tensor);
+      if (!init) throw new TinyLlavaError(`${slot.key} has no starting recipe`, { hint: 'make parameters with parameter(shape, init)' });
+      const tensor = Scope.release(empty(slot.tensor.shape, { dtype, device }));
+      noGrad(() => init(tensor, generator));
+      replace(slot, tensor);
+    }
+    return this;
+  }
+
+  /**
+   * Takes every parameter from `weights`, whose names start with `prefix`; a tensor that already has the dtype and device is used as it is,
+   * without a copy. Without `dtype` the parameters take the one of the weights. Throws CheckpointError that lists what is missing,
+   * unexpected or mis-shaped, and then changes nothing.
+   */
+  load(weights: WeightSource, { prefix = '', dtype, device = 'cpu' }: { prefix?: string; dtype?: DType; device?: Device } = {}): this {
+    const slots = [...this.#slots()];
+    matchWeights(weights, new Map(slots.map(({ key, tensor }) => [prefix + key, tensor.shape])), { prefix, into: this.constructor.name });
+    for (const slot of slots) {
+      const stored = weights.tensor(prefix + slot.key);
+      const wanted = dtype ?? stored.dtype;
+      const fits = stored.dtype === wanted && stored.device === device;
+      const tensor = Scope.release(fits ? stored : stored.to({ dtype: wanted, device }));
+      if (!fits) stored.free();
+      replace(slot, tensor);
+    }
+    return this;
+  }
+
+  /** Whether the parameters learn; they do not until told to, so that inference records no graph. */
+  trainable(on = true): this {
+    for (const tensor of this.parameters()) tensor.requiresGrad_(on);
+    return this;
+  }
+
+  /** The same as `trainable(false)`. */
+  freeze(): this {
+    return this.trainable(false);
+  }
+}
+
+function replace({ owner, property, tensor: old }: Slot, tensor: Tensor): void {
+  const init = recipes.get(old);
+  if (init) recipes.set(tensor, init);
+  if (old.requiresGrad) tensor.requiresGrad_();
+  (owner as unknown as Record<string, Tensor>)[property] = tensor;
+  old.free();
+}
