@@ -5,6 +5,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <cstdlib>
+
 namespace tinyllava {
 
 void check(napi_status status, const char* what) {
@@ -145,6 +147,12 @@ struct Instance {
   std::vector<std::unique_ptr<Entry>> entries;
 };
 
+/// libtorch's own warnings go nowhere unless someone is looking for them: a library is silent.
+struct NoWarnings : c10::WarningHandler {
+  void process(const c10::Warning&) override {}
+};
+NoWarnings no_warnings;
+
 napi_value set_error_factory(const Call& call) {
   if (call.addon.make_error) check(napi_delete_reference(call.env, call.addon.make_error), "cannot replace the error factory");
   check(napi_create_reference(call.env, call.at(0), 1, &call.addon.make_error), "expected a function");
@@ -156,6 +164,7 @@ const std::vector<Export> own_exports = {{"setErrorFactory", set_error_factory}}
 }  // namespace
 
 NAPI_MODULE_INIT() {
+  if (!std::getenv("TINYLLAVA_DEBUG")) c10::WarningUtils::set_warning_handler(&no_warnings);
   auto* instance = new Instance(env);
   napi_set_instance_data(
       env, instance, [](napi_env, void* data, void*) { delete static_cast<Instance*>(data); }, nullptr);

@@ -116,4 +116,4 @@ for (let round = 0; round < Number(roundsText); round++) {
     }
   }
 }
-console.log(JSON.stringify({ calls: names.length * Number(roundsText), refused }));
+writeSync(1, `${JSON.stringify({ calls: names.length * Number(roundsText), refused })}\n`);
