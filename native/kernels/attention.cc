@@ -1,0 +1,140 @@
+// Attention of one new token over the key/value cache of its sequence. Dims: H query heads, G key/value heads, each serving H / G query heads,
+// D head size. Positions are cut into spans, worked on by threads and merged by the running-maximum rule of the online softmax.
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <limits>
+
+#include "common.h"
+#include "simd.h"
+
+namespace tinyllava {
+namespace {
+
+constexpr int64_t kSpan = 256;
+constexpr int64_t kTogether = 8;  // keys whose products with a query are summed at once
+
+// One span of one key/value head for `heads` queries (float32, already scaled, [heads, D]): per query the largest score, the sum of the
+// exponentials below it and the values weighted by them.
+template <class T>
+struct AttendSpan {
+  static ALWAYS_INLINE Floats product(Floats sum, const float* q, const T* k, int64_t D) {
+    int64_t d = 0;
+    for (; d + kLanes <= D; d += kLanes) sum += load(q + d) * load(k + d);
+    return d < D ? sum + load_some(q + d, D - d) * load_some(k + d, D - d) : sum;
+  }
+
+  template <int Vectors>
+  static ALWAYS_INLINE void gather(const float* weights, const T* v, int64_t v_row, int64_t count, float* out) {
+    Floats sums[Vectors] = {};
+    for (int64_t p = 0; p < count; ++p) {
+      for (int i = 0; i < Vectors; ++i) sums[i] += load(v + p * v_row + i * kLanes) * weights[p];
+    }
+    for (int i = 0; i < Vectors; ++i) store(out + i * kLanes, sums[i]);
+  }
+
+  static ALWAYS_INLINE void run(const float* q, const T* k, int64_t k_row, const T* v, int64_t v_row, int64_t count, int64_t heads, int64_t D,
+                                float* scores, float* most, float* total, float* out) {
+    for (int64_t p = 0; p < count; p += kTogether) {
+      const int64_t keys = std::min(kTogether, count - p);
+      for (int64_t h = 0; h < heads; ++h) {
+        Floats sums[kTogether] = {};
+        if (keys == kTogether) {
+          for (int i = 0; i < kTogether; ++i) sums[i] = product(sums[i], q + h * D, k + (p + i) * k_row, D);
+        } else {
+          for (int64_t i = 0; i < keys; ++i) sums[i] = product(sums[i], q + h * D, k + (p + i) * k_row, D);
+        }
+        store_some(scores + h * kSpan + p, sums_of<kTogether>(sums), keys);
+      }
+    }
+    for (int64_t h = 0; h < heads; ++h) {
+      float* weights = scores + h * kSpan;
+      const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
+      for (int64_t p = count; p < padded; ++p) weights[p] = -std::numeric_limits<float>::infinity();
+      Floats largest_yet = load(weights);
+      for (int64_t p = kLanes; p < padded; p += kLanes) largest_yet = maximum(largest_yet, load(weights + p));
+      most[h] = largest(largest_yet);
+      Floats totals = {};
+      for (int64_t p = 0; p < padded; p += kLanes) {
+        const Floats weight = exponential(load(weights + p) - most[h]);
+        store(weights + p, weight);
+        totals += weight;
+      }
+      total[h] = sum(totals);
+      int64_t d = 0;
+      for (; d + 4 * kLanes <= D; d += 4 * kLanes) gather<4>(weights, v + d, v_row, count, out + h * D + d);
+      for (; d + kLanes <= D; d += kLanes) gather<1>(weights, v + d, v_row, count, out + h * D + d);
+      for (; d < D; ++d) {
+        float value = 0;
+        for (int64_t p = 0; p < count; ++p) value += weights[p] * static_cast<float>(v[p * v_row + d]);
+        out[h * D + d] = value;
+      }
+    }
+  }
+};
+
+template <class T>
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t length, double scale) {
+  const int64_t H = q.size(0), D = q.size(1), G = k.size(0), heads = H / G;
+  const int64_t spans = (length + kSpan - 1) / kSpan;
+  const at::Tensor queries = q.to(at::kFloat).mul(scale).contiguous();
+  at::Tensor out = at::empty({H, D}, q.options());
+  // Per key/value head and span: the largest scores, the totals and the values of its heads.
+  at::Tensor partial = at::empty({G * spans, heads, D + 2}, queries.options());
+  const float* from = queries.const_data_ptr<float>();
+  const T *keys = k.const_data_ptr<T>(), *values = v.const_data_ptr<T>();
+  float* parts = partial.mutable_data_ptr<float>();
+  const int64_t part = heads * (D + 2);
+  at::parallel_for(0, G * spans, grain(std::min(length, kSpan) * D * heads, 32768), [&](int64_t begin, int64_t end) {
+    std::vector<float> scores(heads * kSpan);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t g = task / spans, first = task % spans * kSpan, count = std::min(kSpan, length - first);
+      float* most = parts + task * part;
+      dispatch<AttendSpan<T>>(from + g * heads * D, keys + g * k.stride(0) + first * k.stride(1), k.stride(1),
+                              values + g * v.stride(0) + first * v.stride(1), v.stride(1), count, heads, D, scores.data(), most, most + heads,
+                              most + 2 * heads);
+    }
+  });
+  T* to = out.mutable_data_ptr<T>();
+  for (int64_t h = 0; h < H; ++h) {
+    const int64_t within = h % heads;
+    const float* head = parts + h / heads * spans * part;
+    float most = head[within], total = 0;
+    for (int64_t s = 1; s < spans; ++s) most = std::max(most, head[s * part + within]);
+    std::vector<float> sums(D, 0.0f);
+    for (int64_t s = 0; s < spans; ++s) {
+      const float* span = head + s * part;
+      const float weight = std::exp(span[within] - most);
+      total += weight * span[heads + within];
+      for (int64_t d = 0; d < D; ++d) sums[d] += weight * span[2 * heads + within * D + d];
+    }
+    for (int64_t d = 0; d < D; ++d) to[h * D + d] = static_cast<T>(sums[d] / total);
+  }
+  return out;
+}
+
+at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t length, double scale) {
+  TORCH_CHECK(q.dim() == 2, "decode_attention: expected q [H, D], got ", sizes(q));
+  const int64_t H = q.size(0), D = q.size(1);
+  TORCH_CHECK(k.dim() == 3 && k.size(2) == D, "decode_attention: expected k [G, capacity, D=", D, "], got ", sizes(k));
+  TORCH_CHECK(v.sizes() == k.sizes(), "decode_attention: k is ", sizes(k), " but v ", sizes(v));
+  const int64_t G = k.size(0);
+  TORCH_CHECK(G > 0 && H % G == 0, "decode_attention: ", H, " query heads cannot share ", G, " key/value heads");
+  TORCH_CHECK(length >= 1 && length <= k.size(1), "decode_attention: length ", length, " is not between 1 and the capacity ", k.size(1));
+  TORCH_CHECK(k.dtype() == q.dtype() && v.dtype() == q.dtype(), "decode_attention: q is ", q.dtype(), ", k ", k.dtype(), ", v ", v.dtype());
+  if (!fits_kernel(q) || k.stride(2) != 1 || v.stride(2) != 1 || needs_grad(q, k, v) || q.numel() == 0) {
+    const at::Tensor keys = k.narrow(1, 0, length).unsqueeze(0), values = v.narrow(1, 0, length).unsqueeze(0);
+    const at::Tensor out = at::scaled_dot_product_attention(q.view({1, H, 1, D}), keys, values, {}, 0.0, false, scale, H != G);
+    return out.reshape({H, D});
+  }
+  return q.scalar_type() == at::kFloat ? attend<float>(q, k, v, length, scale) : attend<at::BFloat16>(q, k, v, length, scale);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(tinyllava, m) {
+  m.def("decode_attention(Tensor q, Tensor k, Tensor v, int length, float scale) -> Tensor", decode_attention);
+}
+
+}  // namespace tinyllava

@@ -1,0 +1,158 @@
+// A linear layer on few rows: one token of one sequence, or one of each of a few. It reads every weight once and computes little, so memory
+// bandwidth is the limit. A core gets all of its bandwidth from one sequential stream: rows of the weight are read one after another
+// (tiles of several rows, the way of a matrix product, measured half of it).
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include "common.h"
+#include "simd.h"
+
+namespace tinyllava {
+namespace {
+
+struct Float32 {
+  using Weight = float;
+  using Input = float;
+  static constexpr int64_t step = kLanes;
+  template <class Kernel, class... Args>
+  static void run(Args... args) {
+    dispatch<Kernel>(args...);
+  }
+  static void prepare(const float* from, float* to, int64_t count) { std::copy_n(from, count, to); }
+  static ALWAYS_INLINE Floats add(Floats sum, const float* x, const float* weight) { return sum + load(x) * load(weight); }
+};
+
+// Two bfloat16 in each 32-bit word become two float32 vectors, even and odd elements; the input is stored in that order.
+struct BFloat16Split {
+  using Weight = at::BFloat16;
+  using Input = float;
+  static constexpr int64_t step = 2 * kLanes;
+  template <class Kernel, class... Args>
+  static void run(Args... args) {
+    dispatch<Kernel>(args...);
+  }
+  static void prepare(const at::BFloat16* from, float* to, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) to[i / step * step + i % 2 * kLanes + i % step / 2] = from[i];
+  }
+  static ALWAYS_INLINE Floats add(Floats sum, const float* x, const at::BFloat16* weight) {
+    Words words;
+    std::memcpy(&words, weight, sizeof(words));
+    sum += load(x) * (Floats)(words << 16);
+    return sum + load(x + kLanes) * (Floats)(words & 0xffff0000u);
+  }
+};
+
+#if defined(__x86_64__)
+// AVX512_BF16 multiplies and adds pairs. (Assembly, because an intrinsic cannot be inlined into code that is compiled for several targets.)
+struct BFloat16Dot {
+  using Weight = at::BFloat16;
+  using Input = at::BFloat16;
+  static constexpr int64_t step = 2 * kLanes;
+  template <class Kernel, class... Args>
+  static void run(Args... args) {
+    run_avx512<Kernel>(args...);
+  }
+  static void prepare(const at::BFloat16* from, at::BFloat16* to, int64_t count) { std::copy_n(from, count, to); }
+  static ALWAYS_INLINE Floats add(Floats sum, const at::BFloat16* x, const at::BFloat16* weight) {
+    Words words;
+    std::memcpy(&words, weight, sizeof(words));
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(words), "m"(*reinterpret_cast<const char(*)[64]>(x)));
+    return sum;
+  }
+};
+#endif
+
+// Rows begin..end of the weight [N, K] against R rows of x, which are zero-padded to `padded` elements: out[r][n] = x[r] . weight[n] + bias[n].
+template <class Format, int R>
+struct LinearRows {
+  using Weight = typename Format::Weight;
+  using Input = typename Format::Input;
+  static constexpr int chains = R == 1 ? 4 : R < 4 ? 2 : 1;  // independent sums, which hide the latency of the multiply-add
+
+  static ALWAYS_INLINE void run(const Input* x, int64_t padded, const Weight* weights, const Weight* bias, Weight* out, int64_t begin,
+                                int64_t end, int64_t N, int64_t K) {
+    constexpr int64_t step = Format::step;
+    for (int64_t n = begin; n < end; ++n) {
+      const Weight* weight = weights + n * K;
+      Floats sums[chains][R] = {};
+      int64_t k = 0;
+      for (; k + chains * step <= K; k += chains * step) {
+        for (int c = 0; c < chains; ++c) {
+          for (int r = 0; r < R; ++r) sums[c][r] = Format::add(sums[c][r], x + r * padded + k + c * step, weight + k + c * step);
+        }
+      }
+      for (; k + step <= K; k += step) {
+        for (int r = 0; r < R; ++r) sums[0][r] = Format::add(sums[0][r], x + r * padded + k, weight + k);
+      }
+      if (k < K) {
+        Weight tail[step] = {};
+        for (int64_t i = k; i < K; ++i) tail[i - k] = weight[i];
+        for (int r = 0; r < R; ++r) sums[0][r] = Format::add(sums[0][r], x + r * padded + k, tail);
+      }
+      for (int c = 1; c < chains; ++c) {
+        for (int r = 0; r < R; ++r) sums[0][r] += sums[c][r];
+      }
+      const Floats totals = sums_of<R>(sums[0]) + (bias ? static_cast<float>(bias[n]) : 0.0f);
+      for (int r = 0; r < R; ++r) out[r * N + n] = static_cast<Weight>(totals[r]);
+    }
+  }
+};
+
+template <class Format>
+at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  using Weight = typename Format::Weight;
+  using Input = typename Format::Input;
+  const int64_t R = x.size(0), N = weight.size(0), K = weight.size(1);
+  const int64_t padded = (K + Format::step - 1) / Format::step * Format::step;
+  const at::Tensor copy = at::zeros({R, padded}, x.options().dtype(c10::CppTypeToScalarType<Input>()));  // aligned to cache lines
+  Input* rows = copy.mutable_data_ptr<Input>();
+  for (int64_t r = 0; r < R; ++r) Format::prepare(x.const_data_ptr<Weight>() + r * K, rows + r * padded, K);
+  at::Tensor out = at::empty({R, N}, x.options());
+  const Weight* weights = weight.const_data_ptr<Weight>();
+  const Weight* biases = bias.defined() ? bias.const_data_ptr<Weight>() : nullptr;
+  Weight* to = out.mutable_data_ptr<Weight>();
+  const auto with_rows = [&]<int Count>(std::integral_constant<int, Count>) {
+    at::parallel_for(0, N, grain(K), [&](int64_t begin, int64_t end) {
+      Format::template run<LinearRows<Format, Count>>(static_cast<const Input*>(rows), padded, weights, biases, to, begin, end, N, K);
+    });
+  };
+  switch (R) {
+    case 1: with_rows(std::integral_constant<int, 1>()); break;
+    case 2: with_rows(std::integral_constant<int, 2>()); break;
+    case 3: with_rows(std::integral_constant<int, 3>()); break;
+    case 4: with_rows(std::integral_constant<int, 4>()); break;
+    case 5: with_rows(std::integral_constant<int, 5>()); break;
+    case 6: with_rows(std::integral_constant<int, 6>()); break;
+    case 7: with_rows(std::integral_constant<int, 7>()); break;
+    default: with_rows(std::integral_constant<int, 8>()); break;
+  }
+  return out;
+}
+
+constexpr int64_t kMostRows = 8;  // from there on a matrix product is as fast
+
+at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  TORCH_CHECK(weight.dim() == 2, "linear_rows: expected weight [N, K], got ", sizes(weight));
+  const int64_t N = weight.size(0), K = weight.size(1);
+  TORCH_CHECK(x.dim() == 2 && x.size(1) == K, "linear_rows: expected x [R, K=", K, "], got ", sizes(x));
+  const at::Tensor offset = bias.value_or(at::Tensor());
+  TORCH_CHECK(!offset.defined() || (offset.dim() == 1 && offset.size(0) == N), "linear_rows: expected bias [N=", N, "], got ", sizes(offset));
+  const bool same = weight.device() == x.device() && weight.dtype() == x.dtype() && (!offset.defined() || offset.dtype() == x.dtype());
+  const bool few = x.size(0) >= 1 && x.size(0) <= kMostRows && N > 0 && K > 0;
+  if (!fits_kernel(x) || !same || !few || !weight.is_contiguous() || needs_grad(x, weight) || (offset.defined() && needs_grad(offset))) {
+    return at::linear(x, weight, bias);
+  }
+  const at::Tensor rows = x.contiguous(), offsets = offset.defined() ? offset.contiguous() : offset;
+  if (x.scalar_type() == at::kFloat) return run<Float32>(rows, weight, offsets);
+#if defined(__x86_64__)
+  static const bool dots = isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
+  if (dots) return run<BFloat16Dot>(rows, weight, offsets);
+#endif
+  return run<BFloat16Split>(rows, weight, offsets);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(tinyllava, m) { m.def("linear_rows(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor", linear_rows); }
+
+}  // namespace tinyllava
