@@ -15,6 +15,7 @@ export type Json = Record<string, unknown>;
 export interface Part<Made, Context> {
   /** `model_type` of its section in a Hugging Face config.json. */
   readonly modelType: string;
+  readonly schema: z.ZodType;
   /** The settings with every default filled in. Throws ConfigError. */
   parse(config: unknown, where: string): PartConfig;
   /** Makes the module, without memory, from settings that `parse` gave. */
@@ -58,6 +59,7 @@ export function part<Schema extends z.ZodObject, Made, Context = undefined>({
   const parse = (config: unknown, where: string): PartConfig => check(schema, config, where) as unknown as PartConfig;
   return {
     modelType,
+    schema,
     parse,
     create: (config, context) => new make(config as unknown as z.output<Schema>, context),
     fromJson: (json, type, where) => {

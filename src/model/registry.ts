@@ -14,13 +14,18 @@ function distance(a: string, b: string): number {
   return row.at(-1) ?? 0;
 }
 
+/** The known name that was probably meant, if one is near enough. */
+export function nearest(name: string, known: readonly string[]): string | undefined {
+  const [best] = known.map((other) => ({ other, edits: distance(name, other) })).sort((a, b) => a.edits - b.edits);
+  return best && best.edits <= Math.max(2, name.length / 3) ? best.other : undefined;
+}
+
 /** The entry of a registry by its exact name. Throws ConfigError that proposes the nearest name. */
 export function pick<Entry>(registry: Readonly<Record<string, Entry>>, what: string, name: string): Entry {
   if (Object.hasOwn(registry, name)) return registry[name] as Entry;
   const known = Object.keys(registry);
-  const [nearest] = known.map((other) => ({ other, edits: distance(name, other) })).sort((a, b) => a.edits - b.edits);
-  const guess = nearest && nearest.edits <= Math.max(2, name.length / 3) ? `did you mean "${nearest.other}"? ` : '';
-  throw new ConfigError(`unknown ${what} "${name}"`, { hint: `${guess}known: ${known.join(', ')}` });
+  const guess = nearest(name, known);
+  throw new ConfigError(`unknown ${what} "${name}"`, { hint: `${guess ? `did you mean "${guess}"? ` : ''}known: ${known.join(', ')}` });
 }
 
 /** `value` as the schema's output. Throws ConfigError with one line for each thing that is wrong, each with its path behind `where`. */
