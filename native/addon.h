@@ -8,6 +8,7 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -105,6 +106,7 @@ struct Addon {
   Table<at::Tensor> tensors{"tensor"};
   Table<at::Generator> generators{"generator"};
   napi_ref make_error = nullptr;
+  std::array<double, 4096> dying{};  // shared with JavaScript, which lists here the handles that a scope frees
   std::vector<std::shared_ptr<void>> operators;  // what the bound functions point to
 };
 

@@ -61,6 +61,26 @@ napi_value free_tensor(const Call& call) {
   return call.undefined();
 }
 
+/// dyingHandles(): the buffer that freeDying reads, as an ArrayBuffer over the addon's own memory.
+napi_value dying_handles(const Call& call) {
+  auto& dying = call.addon.dying;
+  napi_value buffer;
+  check(napi_create_external_arraybuffer(call.env, dying.data(), sizeof(dying), [](napi_env, void*, void*) {}, nullptr, &buffer),
+        "cannot share memory");
+  return buffer;
+}
+
+/// freeDying(count): frees the handles that JavaScript wrote to the buffer; one call for many tensors.
+napi_value free_dying(const Call& call) {
+  const auto count = static_cast<size_t>(call.integer(0));
+  if (count > call.addon.dying.size()) throw Misuse("more handles than the buffer holds");
+  int64_t accounted = 0;
+  for (size_t i = 0; i < count; ++i) accounted += call.addon.tensors.free(call.addon.dying[i]);
+  int64_t total;
+  if (accounted > 0) napi_adjust_external_memory(call.env, -accounted, &total);
+  return call.undefined();
+}
+
 /// account(tensor): tells the garbage collector how much memory stands behind a handle that no scope will free.
 napi_value account(const Call& call) {
   const auto& tensor = call.tensor(0);
@@ -87,6 +107,7 @@ napi_value live(const Call& call) {
 
 const std::vector<Export> tensor_exports = {{"fromData", from_data}, {"toData", to_data},   {"shape", shape},      {"strides", strides},
                                             {"dtype", dtype},        {"device", device},    {"alias", alias},      {"isContiguous", is_contiguous},
-                                            {"free", free_tensor},   {"account", account},  {"live", live}};
+                                            {"free", free_tensor},   {"account", account},  {"live", live},
+                                            {"freeDying", free_dying}, {"dyingHandles", dying_handles}};
 
 }  // namespace tinyllava

@@ -41,6 +41,8 @@ export interface Native {
   isContiguous(tensor: Handle): boolean;
   alias(tensor: Handle): Handle;
   free(tensor: Handle): void;
+  dyingHandles(): ArrayBuffer;
+  freeDying(count: number): void;
   account(tensor: Handle): void;
   live(): [tensors: number, bytes: number];
   setGradEnabled(on: boolean): void;

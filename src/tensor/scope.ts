@@ -1,7 +1,11 @@
 import { TinyLlavaError } from '../errors.ts';
+import { native } from './native.ts';
 import type { Tensor } from './tensor.ts';
 
 const open: Scope[] = [];
+
+/** Handles on their way to the addon, which frees many in one call. */
+const dying = new Float64Array(native.dyingHandles());
 
 /**
  * Frees the tensors that were made in its block, except those that `keep` hands to the scope around it. Autograd keeps what a
@@ -20,7 +24,7 @@ export class Scope implements Disposable {
 
   /** Gives a new tensor to the innermost open scope; without one the garbage collector is its owner. */
   static adopt(tensor: Tensor): void {
-    const innermost = open.at(-1);
+    const innermost = open[open.length - 1];
     if (innermost === undefined) {
       tensor.own(undefined);
       return;
@@ -49,7 +53,15 @@ export class Scope implements Disposable {
   [Symbol.dispose](): void {
     if (open.at(-1) !== this) throw new TinyLlavaError('scopes closed out of order', { hint: 'do not await inside a scope' });
     open.pop();
-    for (const tensor of this.#made) if (tensor.owner === this) tensor.free();
+    let count = 0;
+    for (const tensor of this.#made) {
+      if (tensor.owner !== this) continue;
+      dying[count++] = tensor.disown();
+      if (count < dying.length) continue;
+      native.freeDying(count);
+      count = 0;
+    }
+    if (count > 0) native.freeDying(count);
   }
 }
 

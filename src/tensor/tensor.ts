@@ -90,11 +90,14 @@ export class Tensor {
   }
   /** Gives the memory back now. Using the tensor afterwards throws; freeing twice does nothing. */
   free(): void {
-    if (this.#freed) return;
+    if (!this.#freed) native.free(this.disown());
+  }
+  /** Marks this tensor as freed and hands its slot to the caller, who frees it: a scope does so for many at once. */
+  disown(): Handle {
     this.#freed = true;
     this.#owner = undefined;
     if (this.#registered) collected.unregister(this);
-    native.free(this.handle);
+    return this.handle;
   }
   /** A second Tensor over the same values, owned by the innermost open scope. */
   alias(): Tensor {
