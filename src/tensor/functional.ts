@@ -1,4 +1,4 @@
-import { dtypeCode } from './dtype.ts';
+import { type DType, dtypeCode } from './dtype.ts';
 import * as ops from './ops.generated.ts';
 import { Tensor } from './tensor.ts';
 
@@ -72,6 +72,19 @@ export function crossEntropy(logits: Tensor, labels: Tensor, { reduction = 'mean
   return new Tensor(ops.crossEntropyLoss(logits.handle, labels.handle, null, code, -100));
 }
 
+/**
+ * The summed cross-entropy of a linear head, in float32 or wider, without ever holding more than `chunk` rows of logits. `hidden` [K, C],
+ * `weight` [V, C], int64 `labels` [K], `bias` [V].
+ */
+export function linearCrossEntropy(
+  hidden: Tensor,
+  weight: Tensor,
+  labels: Tensor,
+  { bias, chunk }: { bias?: Tensor | undefined; chunk: number },
+): Tensor {
+  return new Tensor(ops.linearCrossEntropy(hidden.handle, weight.handle, bias?.handle ?? null, labels.handle, chunk));
+}
+
 /** Bicubic resizing of `x` [B, C, H, W] with antialiasing, as Pillow and torchvision do; uint8 wants channels-last strides. */
 export function upsampleBicubicAa(x: Tensor, size: readonly [height: number, width: number]): Tensor {
   return new Tensor(ops._upsampleBicubic2dAa(x.handle, size, false));
@@ -119,6 +132,24 @@ export function fusedAdamW(
     false,
   );
 }
+
+/** The 2-norm of each tensor, computed in `dtype`. */
+export function foreachNorm(list: readonly Tensor[], { dtype }: { dtype?: DType } = {}): Tensor[] {
+  return ops
+    ._foreachNormScalar(
+      list.map((t) => t.handle),
+      2,
+      dtype && dtypeCode(dtype),
+    )
+    .map((handle) => new Tensor(handle));
+}
+
+/** Scales every tensor in place. */
+export const foreachMul_ = (list: readonly Tensor[], factor: number): void =>
+  ops._foreachMul_Scalar(
+    list.map((t) => t.handle),
+    factor,
+  );
 
 /** The sum of `x` over all elements in float32 or wider, whatever the dtype of `x`. */
 export const sumFloat = (x: Tensor): Tensor => new Tensor(ops.sum(x.handle, dtypeCode(x.dtype === 'float64' ? 'float64' : 'float32')));

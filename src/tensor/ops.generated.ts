@@ -546,3 +546,6 @@ export const upsampleBicubic2d = operator<(self: Handle, outputSize: readonly nu
 
 /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBilinear2d = operator<(self: Handle, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null) => Handle>('aten::upsample_bilinear2d', '');
+
+/** `tinyllava::linear_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, int chunk) -> Tensor` */
+export const linearCrossEntropy = operator<(hidden: Handle, weight: Handle, bias: Handle | null, labels: Handle, chunk: number) => Handle>('tinyllava::linear_cross_entropy', '');
