@@ -1,7 +1,7 @@
 import { arange, cat } from '../tensor/create.ts';
 import { scaledDotProductAttention } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { KvCache } from './kv-cache.ts';
+import type { CachedLayer, KvCache } from './kv-cache.ts';
 
 /**
  * How the N packed rows divide into sequences, one behind the other. With caches (one a sequence) the rows continue what each cache holds.
@@ -69,18 +69,28 @@ export function batchAttention(q: Tensor, k: Tensor, v: Tensor, { causal }: { ca
 
 /** New rows of one sequence over its cache and themselves. `q` [T, H, D], `k` and `v` [T, G, D] to [T, H · D]. */
 function cachedAttention(q: Tensor, k: Tensor, v: Tensor, cache: KvCache, layer: number): Tensor {
-  const [rows, heads, headSize] = [q.size(0), q.size(1), q.size(2)];
+  const [count, heads] = [q.size(0), q.size(1)];
   const seen = cache.length;
-  const { keys, values } = cache.append(layer, k, v);
-  if (rows === 1) {
-    // The query heads of one group stand as rows over its one key/value head: nothing is repeated.
-    const grouped = q.view(1, k.size(1), heads / k.size(1), headSize);
-    return scaledDotProductAttention(grouped, keys.unsqueeze(0), values.unsqueeze(0)).reshape(1, heads * headSize);
-  }
-  const options = seen === 0 ? { causal: true } : { mask: continuationMask(rows, seen, q) };
-  const queries = q.unsqueeze(0).transpose(1, 2); // [1, H, T, D]
-  const y = scaledDotProductAttention(queries, keys.unsqueeze(0), values.unsqueeze(0), { ...options, gqa: heads !== k.size(1) });
-  return y.transpose(1, 2).reshape(rows, heads * headSize);
+  const cached = cache.append(layer, k, v);
+  if (count === 1) return decodeAttention(q.squeeze(0), cached).flatten().unsqueeze(0);
+  const [keys, values] = filled(cached);
+  const options = seen === 0 ? { causal: true } : { mask: continuationMask(count, seen, q) };
+  const y = scaledDotProductAttention(q.unsqueeze(0).transpose(1, 2), keys, values, { ...options, gqa: heads !== k.size(1) });
+  return y.transpose(1, 2).flatten(2, 3).squeeze(0);
+}
+
+/** One row over all that is cached. `q` [H, D], same shape out. */
+function decodeAttention(q: Tensor, cached: CachedLayer): Tensor {
+  const [keys, values] = filled(cached); // [1, G, S, D]
+  const groups = keys.size(1);
+  // The query heads of one group stand as rows over its one key/value head: nothing is repeated.
+  const grouped = q.view(1, groups, q.size(0) / groups, q.size(1));
+  return scaledDotProductAttention(grouped, keys, values).reshape(q.size(0), q.size(1));
+}
+
+/** Keys and values so far, [1, G, S, D]. */
+function filled({ keys, values, length }: CachedLayer): [keys: Tensor, values: Tensor] {
+  return [keys.narrow(1, 0, length).unsqueeze(0), values.narrow(1, 0, length).unsqueeze(0)];
 }
 
 /** True where row t of the new ones may look: everything seen and the new ones up to itself. [T, S + T] */

@@ -20,6 +20,11 @@ interface KeysAndValues {
   readonly values: Tensor;
 }
 
+/** One layer's rooms [G, capacity, D], of which the first `length` tokens are filled. */
+export interface CachedLayer extends KeysAndValues {
+  readonly length: number;
+}
+
 /**
  * Keys and values of one sequence for all layers, written in place, for inference only: no gradient flows through it.
  * Dims: G key/value heads, S tokens seen, T new tokens, D head size. Freed by `free`, never by a scope.
@@ -61,8 +66,8 @@ export class KvCache {
     }
   }
 
-  /** Writes `keys` and `values` [T, G, D] of one layer behind the tokens seen; returns all of that layer, [G, S + T, D]. */
-  append(layer: number, keys: Tensor, values: Tensor): KeysAndValues {
+  /** Writes `keys` and `values` [T, G, D] of one layer behind the tokens seen; `advance` counts them once all layers have theirs. */
+  append(layer: number, keys: Tensor, values: Tensor): CachedLayer {
     const count = keys.size(0);
     const total = this.#length + count;
     this.reserve(total);
@@ -72,7 +77,7 @@ export class KvCache {
       room.keys.narrow(1, this.#length, count).copy_(keys.transpose(0, 1));
       room.values.narrow(1, this.#length, count).copy_(values.transpose(0, 1));
     });
-    return { keys: room.keys.narrow(1, 0, total), values: room.values.narrow(1, 0, total) };
+    return { ...room, length: total };
   }
 
   /** Counts `tokens` as seen, once all layers have appended them. */

@@ -1,4 +1,5 @@
 import { cat, full, tensor } from '../tensor/create.ts';
+import type { Device } from '../tensor/device.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -14,7 +15,7 @@ export type RopeScaling =
       readonly originalMaxPositionEmbeddings: number;
     };
 
-/** Cosines and sines of every position's angles, each [N, 1, D / 2], in the dtype of what they rotate. */
+/** Cosines and sines of every position's angles, each [N, D / 2] in float32. */
 export interface RotaryAngles {
   readonly cos: Tensor;
   readonly sin: Tensor;
@@ -48,12 +49,10 @@ export class Rotary {
     return plain.map((frequency) => scaled(frequency, this.#scaling));
   }
 
-  /** The angles at `positions`, computed in float32 and given in the dtype and on the device of `like`. */
-  at(positions: Float32Array, like: Tensor): RotaryAngles {
-    const angles = tensor(positions, { device: like.device })
-      .unsqueeze(1)
-      .mul(tensor(this.frequencies, { device: like.device }));
-    return { cos: angles.cos().cast(like.dtype).unsqueeze(1), sin: angles.sin().cast(like.dtype).unsqueeze(1) };
+  /** The angles at `positions` [N]. */
+  at(positions: Float32Array, { device }: { device: Device }): RotaryAngles {
+    const angles = tensor(positions, { device }).unsqueeze(1).mul(tensor(this.frequencies, { device }));
+    return { cos: angles.cos(), sin: angles.sin() };
   }
 }
 
@@ -68,9 +67,10 @@ function scaled(frequency: number, scaling: RopeScaling): number {
 }
 
 /** Rotates `x` [N, H, D] by the angles of its N positions. */
-export function rotate(x: Tensor, { cos, sin }: RotaryAngles): Tensor {
+export function rotate(x: Tensor, angles: RotaryAngles): Tensor {
   const half = x.size(2) / 2;
   const first = x.narrow(2, 0, half);
   const second = x.narrow(2, half, half);
+  const [cos, sin] = [angles.cos.cast(x.dtype).unsqueeze(1), angles.sin.cast(x.dtype).unsqueeze(1)];
   return cat([first.mul(cos).sub(second.mul(sin)), second.mul(cos).add(first.mul(sin))], 2);
 }

@@ -82,22 +82,22 @@ export class VitMlp extends Module {
 /** A transformer block that normalizes first, as CLIP and SigLIP have it. Dosovitskiy et al. 2021, arXiv:2010.11929. */
 export class VitBlock extends Module {
   readonly selfAttn: VitAttention;
-  readonly layer_norm1: LayerNorm;
+  readonly layerNorm1: LayerNorm;
   readonly mlp: VitMlp;
-  readonly layer_norm2: LayerNorm;
+  readonly layerNorm2: LayerNorm;
 
   constructor(config: BlockConfig) {
     super();
     this.selfAttn = new VitAttention(config);
-    this.layer_norm1 = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
+    this.layerNorm1 = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
     this.mlp = new VitMlp(config);
-    this.layer_norm2 = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
+    this.layerNorm2 = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
   }
 
   /** `x` [B, T, C], same shape out. */
   forward(x: Tensor): Tensor {
-    const h = x.add(this.selfAttn.forward(this.layer_norm1.forward(x)));
-    return h.add(this.mlp.forward(this.layer_norm2.forward(h)));
+    const h = x.add(this.selfAttn.forward(this.layerNorm1.forward(x)));
+    return h.add(this.mlp.forward(this.layerNorm2.forward(h)));
   }
 }
 

@@ -1,0 +1,78 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { loadCheckpoint, saveCheckpoint } from '../../src/model/checkpoint.ts';
+import { createTinyLlava, type TinyLlava } from '../../src/model/tinyllava.ts';
+import { randn, tensor } from '../../src/tensor/create.ts';
+import { Generator } from '../../src/tensor/random.ts';
+import { writeSafetensors } from '../../src/tensor/safetensors.ts';
+import type { Tensor } from '../../src/tensor/tensor.ts';
+import { reference } from './reference.ts';
+
+const python = [process.env['TINYLLAVA_PYTHON'], 'python3'].find(
+  (command) =>
+    command !== undefined && spawnSync(command, ['-c', 'import torch, safetensors; from transformers import LlavaConfig']).status === 0,
+);
+const scratch = mkdtempSync(join(tmpdir(), 'tinyllava-python-'));
+afterAll(() => rmSync(scratch, { recursive: true }));
+
+async function write(name: string, model: TinyLlava, batch: { ids: Int32Array; lengths: number[]; pixels?: Tensor }): Promise<string> {
+  const folder = join(scratch, name);
+  await saveCheckpoint(folder, model);
+  const logits = model.logits(model.hidden(batch));
+  const tensors = {
+    input_ids: tensor(batch.ids),
+    lengths: tensor(Int32Array.from(batch.lengths)),
+    logits,
+    ...(batch.pixels && { pixel_values: batch.pixels }),
+  };
+  writeSafetensors(join(folder, 'expected.safetensors'), Object.entries(tensors));
+  return folder;
+}
+
+test.skipIf(python === undefined)(
+  'transformers computes the same from what we saved (needs a Python with transformers: TINYLLAVA_PYTHON)',
+  async () => {
+    const folders: string[] = [];
+    for (const name of ['llama-mqa', 'llama-tied-biases', 'llama-linear-rope', 'llava-clip', 'llava-clip-two-layers', 'llava-siglip']) {
+      const { folder, expected, ids, lengths } = reference(name);
+      const { model } = await loadCheckpoint(folder);
+      const pixels = expected.names.includes('pixel_values') ? { pixels: expected.tensor('pixel_values') } : {};
+      folders.push(await write(name, model, { ids: ids(), lengths: lengths(), ...pixels }));
+    }
+    const siglip = {
+      type: 'siglip',
+      hiddenSize: 16,
+      intermediateSize: 24,
+      numHiddenLayers: 2,
+      numAttentionHeads: 2,
+      imageSize: 12,
+      patchSize: 4,
+    };
+    const llama = {
+      type: 'llama',
+      vocabSize: 20,
+      hiddenSize: 24,
+      intermediateSize: 32,
+      numHiddenLayers: 2,
+      numAttentionHeads: 4,
+      numKeyValueHeads: 2,
+    };
+    const fresh = createTinyLlava({
+      vision: { ...siglip, dropFirstPatch: true },
+      connector: { type: 'mlp' },
+      language: llama,
+      imageTokenId: 19,
+    });
+    fresh.initialize(new Generator(4));
+    const ids = Int32Array.from([1, 2, ...new Array<number>(8).fill(19), 3, 4, 5]);
+    folders.push(await write('fresh', fresh, { ids, lengths: [11, 2], pixels: randn([1, 3, 12, 12], { generator: new Generator(5) }) }));
+
+    const { stdout, stderr, status } = spawnSync(python ?? '', ['scripts/check-python-loads.py', ...folders], { encoding: 'utf8' });
+    expect(status, `${stdout}\n${stderr}`).toBe(0);
+    expect(stdout.trim().split('\n')).toHaveLength(7);
+  },
+  120_000,
+);
