@@ -1,0 +1,64 @@
+import { expect, test } from 'vitest';
+import { duration, percent, short } from '../../src/evaluate/html/format.ts';
+import { lineChart, logAxis, timeAxis } from '../../src/evaluate/html/line-chart.ts';
+import { html } from '../../src/evaluate/html/markup.ts';
+
+test('a share is only said to be 100 % when nothing is missing', () => {
+  expect([0, 0.0004, 0.5, 0.97349, 0.99951, 1].map(percent)).toEqual(
+    ['0.0', '0.0', '50.0', '97.3', '99.9', '100.0'].map((text) => `${text}\u00a0%`),
+  );
+});
+
+test('seconds are said as people say them', () => {
+  expect([0.4, 59.4, 59.6, 65, 3599.6, 7380].map(duration)).toEqual([
+    '0 s',
+    '59 s',
+    '1 min 00 s',
+    '1 min 05 s',
+    '1 h 00 min',
+    '2 h 03 min',
+  ]);
+});
+
+test('large numbers keep three digits', () => {
+  expect([999, 9673, 625_056, 1_210_000, 3e9].map(short)).toEqual(['999', '9,673', '625 k', '1.21 M', '3.00 B']);
+});
+
+test('markup escapes strings, keeps markup, joins lists and leaves out what is not there', () => {
+  expect(html`<p title="${'a"b'}">${['<', html`<b>${1}</b>`]}${undefined}</p>`.text).toBe('<p title="a&quot;b">&lt;<b>1</b></p>');
+});
+
+test('a time axis is marked at round times that fit beside each other', () => {
+  const labels = (seconds: number): string[] => timeAxis(seconds, 'time').ticks.map(({ label }) => label);
+  expect(labels(4)).toEqual(['0 s', '1 s', '2 s', '3 s', '4 s']);
+  expect(labels(170)).toEqual(['0 s', '30 s', '60 s', '90 s', '120 s', '150 s']);
+  expect(labels(400)).toEqual(['0 min', '2 min', '4 min', '6 min']);
+  expect(labels(0)).toEqual(['0 s']);
+});
+
+test('a logarithmic axis holds all values and leaves out what a logarithm cannot show', () => {
+  expect(logAxis([0.03, 1.7, 0], 'loss')).toMatchObject({ from: 0.02, to: 2 });
+  expect(logAxis([0.0003, 900], 'loss').ticks.map(({ label }) => label)).toEqual(['0.001', '0.01', '0.1', '1', '10', '100', '1000']);
+  expect(logAxis([1, 1], 'loss')).toMatchObject({ from: 1, to: 2 });
+});
+
+test('points are drawn where the axes say, and outside values stay inside the frame', () => {
+  const chart = lineChart({
+    description: 'a line',
+    x: { label: 'x', from: 0, to: 10, scale: 'linear', ticks: [] },
+    y: { label: 'y', from: 0.01, to: 1, scale: 'log', ticks: [] },
+    series: [
+      {
+        name: 'line',
+        tone: 'ink',
+        look: 'line',
+        points: [
+          { x: 0, y: 1 },
+          { x: 5, y: 0.1 },
+          { x: 10, y: 0 },
+        ],
+      },
+    ],
+  }).text;
+  expect(chart).toContain('d="M0 0L500 500L1000 1000"');
+});
