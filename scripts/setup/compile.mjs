@@ -13,7 +13,7 @@ export async function compileSources({ root, env, say }) {
   const inputs = fingerprint(
     ['src', 'tsconfig.json', 'tsconfig.build.json', 'node_modules/typescript/package.json'].map((path) => join(root, path)),
   );
-  if (readJson(stamp)?.inputs === inputs && existsSync(join(root, 'dist/cli/main.js'))) return;
+  if (readJson(stamp)?.inputs === inputs) return;
   say('compiling src/');
   // Otherwise what a removed source once gave would stay.
   rmSync(join(root, 'dist'), { recursive: true, force: true });

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { capture, stream } from './commands.mjs';
-import { SetupFailure } from './failure.mjs';
+import { requireAll, SetupFailure } from './failure.mjs';
 import { withLock } from './lock.mjs';
 import { fingerprint, readJson, writeJson } from './stamp.mjs';
 import { findBuilder, findCmake, findCompiler } from './toolchain.mjs';
@@ -31,23 +31,19 @@ export function isBuilt(root, build, libtorch) {
   );
 }
 
+/** @param {import('./toolchain.mjs').Tool} tool */
+function required(tool) {
+  if (tool.problem !== undefined) throw new SetupFailure(tool.problem, tool.fix);
+  return tool;
+}
+
 /** The tools that build the addon. Throws one SetupFailure that names everything missing. @param {Env} env */
 export function requireTools(env) {
   const compiler = findCompiler(env);
   const cmake = findCmake(env);
   const builder = findBuilder(env);
-  /** @type {string[]} */
-  const problems = [];
-  /** @type {string[]} */
-  const fixes = [];
-  for (const tool of [compiler, cmake, builder]) {
-    if (tool.problem === undefined) continue;
-    problems.push(tool.problem);
-    fixes.push(tool.fix);
-  }
-  if (compiler.problem !== undefined || cmake.problem !== undefined || builder.problem !== undefined)
-    throw new SetupFailure(problems.join('; '), fixes.join('; '));
-  return { compiler, cmake, generator: builder.generator ?? 'Unix Makefiles' };
+  requireAll([() => required(compiler), () => required(cmake), () => required(builder)]);
+  return { compiler: required(compiler), cmake: required(cmake), builder: required(builder) };
 }
 
 /**
@@ -69,18 +65,24 @@ async function buildInto({ root, build, libtorch, env, sanitize, say, tools }) {
   if (isBuilt(root, build, libtorch)) return;
   const before = inputs(root, libtorch);
   const running = join(build, 'running');
-  // A build that was killed may leave object files that are cut off and look new.
-  if (existsSync(running)) clean(build);
+  // A build that was killed may leave object files that are cut off and look new; Ninja notices, make does not.
+  if (existsSync(running) && tools.builder.name === 'make') clean(build);
   writeJson(running, {});
   rmSync(join(build, 'stamp.json'), { force: true });
   say(`building the addon with ${tools.compiler.name} ${tools.compiler.version} against PyTorch ${libtorch.version} in ${libtorch.folder}`);
   await configure({ root, build, libtorch, env, sanitize, tools });
-  const made = await stream(tools.cmake.path, ['--build', build, '--parallel', String(availableParallelism())], { env });
+  const jobs = env['CMAKE_BUILD_PARALLEL_LEVEL'] || String(availableParallelism());
+  const made = await stream(tools.cmake.path, ['--build', build, '--parallel', jobs], { env });
   if (made.status > 0) rmSync(running);
   if (made.status !== 0) throw buildFailure(made.output);
-  if (!sanitize) requireLoadable(join(build, 'tinyllava.node'), libtorch, env);
+  const addon = join(build, 'tinyllava.node');
+  const refusal = sanitize ? undefined : whyNotLoadable(addon, env);
+  if (refusal !== undefined) {
+    clean(build);
+    throw new SetupFailure(`the addon was built but does not load: ${refusal}`, mendLibtorch(libtorch));
+  }
   writeJson(join(build, 'libtorch.json'), libtorch);
-  writeJson(join(build, 'stamp.json'), { inputs: before, addon: fingerprint([join(build, 'tinyllava.node')]) });
+  writeJson(join(build, 'stamp.json'), { inputs: before, addon: fingerprint([addon]) });
   rmSync(running);
 }
 
@@ -101,14 +103,14 @@ async function configure({ root, build, libtorch, env, sanitize, tools }) {
     SANITIZE: sanitize ? 'ON' : 'OFF',
   };
   const before = readJson(join(build, 'configured.json'));
-  const now = { ...settings, root, generator: tools.generator };
+  const now = { ...settings, root, generator: tools.builder.generator, compiler: tools.compiler.version };
   // CMake cannot change its compiler, generator or source folder in place.
   if (JSON.stringify(before) !== JSON.stringify(now)) clean(build);
   else if (existsSync(join(build, 'CMakeCache.txt'))) return;
   const definitions = Object.entries(settings).map(([name, value]) => `-D${name}=${value}`);
   const { status, output } = await stream(
     tools.cmake.path,
-    ['-S', join(root, 'native'), '-B', build, '-G', tools.generator, ...definitions],
+    ['-S', join(root, 'native'), '-B', build, '-G', tools.builder.generator ?? '', ...definitions],
     { env, quiet: true },
   );
   if (status !== 0) {
@@ -131,14 +133,15 @@ function buildFailure(output) {
   return new SetupFailure('the addon did not build', "see the compiler's messages above");
 }
 
-/** @param {string} addon @param {Libtorch} libtorch @param {Env} env */
-function requireLoadable(addon, libtorch, env) {
+/** @param {string} addon @param {Env} env */
+function whyNotLoadable(addon, env) {
   const { status, stderr } = capture(process.execPath, ['-e', 'require(process.argv[1])', addon], env);
-  if (status === 0) return;
-  const reason = stderr.match(/Error: (.*)/)?.[1] ?? (stderr.trim() || 'the process crashed');
-  const fix =
-    libtorch.source === 'cache'
-      ? `remove ${dirname(libtorch.folder)}, which is damaged or does not fit this machine, and run this again`
-      : `mend the PyTorch in ${libtorch.folder}, or set LIBTORCH to another`;
-  throw new SetupFailure(`the addon was built but does not load: ${reason}`, fix);
+  if (status === 0) return undefined;
+  return stderr.match(/Error: (.*)/)?.[1] ?? (stderr.trim() || 'the process that loads it crashes');
+}
+
+/** @param {Libtorch} libtorch */
+function mendLibtorch({ folder, source }) {
+  if (source === 'cache') return `run this again, and if that does not help remove ${dirname(folder)} and run it once more`;
+  return `mend the PyTorch in ${folder}, or set LIBTORCH to another, and run this again`;
 }

@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { compileSources } from './compile.mjs';
-import { SetupFailure } from './failure.mjs';
+import { requireAll } from './failure.mjs';
 import { hasGpu, inspectLibtorch, installLibtorch, locateLibtorch, requireInstaller } from './libtorch.mjs';
 import { buildNative, isBuilt, requireTools } from './native.mjs';
 import { installPackages } from './npm.mjs';
@@ -18,34 +18,17 @@ export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
  * each run more than all the rest.
  * @param {string} build
  * @param {Env} env
+ * @param {boolean} gpu
  */
-export function lastLibtorch(build, env) {
+export function lastLibtorch(build, env, gpu = hasGpu()) {
   /** @type {Libtorch | undefined} */
   const last = readJson(join(build, 'libtorch.json'));
   if (last === undefined) return undefined;
   if (env['LIBTORCH'] ? last.folder !== resolve(env['LIBTORCH']) : last.source === 'LIBTORCH') return undefined;
   // A GPU was added, or the build folder came from a machine without one.
-  if (last.source === 'cache' && !last.cuda && hasGpu()) return undefined;
+  if (last.source === 'cache' && !last.cuda && gpu) return undefined;
   const found = inspectLibtorch(last.folder);
   return typeof found !== 'string' && found.version === last.version ? last : undefined;
-}
-
-/** Runs all checks and throws one SetupFailure that names everything that is missing. @param {readonly (() => void)[]} checks */
-function requireAll(checks) {
-  /** @type {SetupFailure[]} */
-  const failures = [];
-  for (const check of checks) {
-    try {
-      check();
-    } catch (error) {
-      if (!(error instanceof SetupFailure)) throw error;
-      failures.push(error);
-    }
-  }
-  const [first, ...others] = failures;
-  if (first === undefined) return;
-  if (others.length === 0) throw first;
-  throw new SetupFailure(failures.map(({ message }) => message).join('\n  and: '), failures.map(({ fix }) => fix).join('\n  fix: '));
 }
 
 /** The results of both, or the first failure once both have ended: a download is not cut off by its neighbour's failure. @template A, B @param {Promise<A>} a @param {Promise<B>} b @returns {Promise<[A, B]>} */
@@ -56,15 +39,15 @@ async function both(a, b) {
 
 /**
  * Runs the steps that are needed. Tools are looked for before anything large is fetched.
- * @param {{ env: Env, root?: string, nativeOnly?: boolean, say?: (line: string) => void }} options
+ * @param {{ env: Env, root?: string, nativeOnly?: boolean, gpu?: boolean, say?: (line: string) => void }} options
  */
-export async function setup({ env, root = packageRoot, nativeOnly = false, say = () => {} }) {
+export async function setup({ env, root = packageRoot, nativeOnly = false, gpu = hasGpu(), say = () => {} }) {
   const build = join(root, 'build');
-  let libtorch = lastLibtorch(build, env);
+  let libtorch = lastLibtorch(build, env, gpu);
   if (libtorch === undefined) {
-    const found = locateLibtorch({ env, say });
+    const found = locateLibtorch({ env, gpu, say });
     requireAll([() => requireTools(env), ...(found ? [] : [() => requireInstaller(env)])]);
-    [libtorch] = await both(found ? Promise.resolve(found) : installLibtorch({ env, say }), installPackages({ root, env, say }));
+    [libtorch] = await both(found ? Promise.resolve(found) : installLibtorch({ env, gpu, say }), installPackages({ root, env, say }));
   } else {
     await installPackages({ root, env, say });
   }

@@ -1,7 +1,8 @@
 import { capture, findCommand } from './commands.mjs';
 
 /** @typedef {import('./commands.mjs').Env} Env */
-/** @typedef {{ path: string, name: string, version: string, problem?: undefined } | { problem: string, fix: string }} Tool */
+/** @typedef {{ path: string, name: string, version: string, generator?: string, problem?: undefined }} FoundTool */
+/** @typedef {FoundTool | { problem: string, fix: string }} Tool */
 
 const minimum = { gcc: 11, clang: 15 };
 const compilerFix =
@@ -48,11 +49,17 @@ export function findCmake(env) {
   return { path, name: 'cmake', version };
 }
 
-/** Ninja or make, whichever CMake should drive. @param {Env} env @returns {Tool & { generator?: string }} */
+/** Ninja or make, whichever CMake should drive. @param {Env} env @returns {Tool} */
 export function findBuilder(env) {
   const ninja = findCommand('ninja', env);
-  if (ninja) return { path: ninja, name: 'ninja', version: '', generator: 'Ninja' };
+  if (ninja) return { path: ninja, name: 'ninja', version: capture(ninja, ['--version'], env).stdout.trim(), generator: 'Ninja' };
   const make = findCommand('make', env);
-  if (make) return { path: make, name: 'make', version: '', generator: 'Unix Makefiles' };
+  if (make)
+    return {
+      path: make,
+      name: 'make',
+      version: capture(make, ['--version'], env).stdout.match(/\d[\d.]*/)?.[0] ?? '',
+      generator: 'Unix Makefiles',
+    };
   return { problem: 'neither ninja nor make is on PATH', fix: 'install one (Debian, Ubuntu: sudo apt install ninja-build, or make)' };
 }
