@@ -40,7 +40,7 @@ export interface TinyLlavaConfig {
 
 /** Settings checked by the schemas of their parts, with every default filled in. Throws ConfigError. */
 export function parseConfig(config: unknown, { visionTowers, connectors, languageModels }: Parts = parts): TinyLlavaConfig {
-  const { language, vision, connector, imageTokenId } = check(Outline, config, 'model');
+  const { language, vision, connector, imageTokenId } = check(Outline, config, { where: 'model' });
   const parsed = { language: pick(languageModels, 'language model', language.type).parse(language, 'language') };
   if (vision === undefined && connector === undefined && imageTokenId === undefined) return parsed;
   if (vision === undefined || connector === undefined || imageTokenId === undefined) {

@@ -30,48 +30,58 @@ const clipLarge = {
   patch_size: 14,
 };
 
-type Registry<Made, Context> = Readonly<Record<string, Part<Made, Context>>>;
+/** Where a section stands: its file, and its field there unless it is the whole file. */
+interface Place {
+  readonly file: string;
+  readonly where?: string;
+}
 
-function read<Made, Context>(registry: Registry<Made, Context>, what: string, json: Json, fallback: string, where: string): PartConfig {
-  const modelType = String(json['model_type'] ?? fallback);
-  const types = new Map(Object.entries(registry).map(([type, { modelType }]) => [modelType, type]));
-  const type = types.get(modelType) ?? pick(Object.fromEntries(types), what, modelType);
-  return pick(registry, what, type).fromJson(json, type, where);
+function read<Made, Context>(kinds: Readonly<Record<string, Part<Made, Context>>>, what: string, json: Json, place: Place): PartConfig {
+  const byModelType = Object.fromEntries(Object.entries(kinds).map(([type, kind]) => [kind.modelType, { type, kind }]));
+  const { type, kind } = pick(byModelType, what, String(json['model_type']), place);
+  return kind.fromJson(json, type, place);
+}
+
+function isLlava(json: Json): boolean {
+  return json['model_type'] === 'llava' || json['model_type'] === 'tinyllava';
+}
+
+function readTower(fields: z.output<typeof LlavaFields>, file: string, { visionTowers }: Parts): PartConfig {
+  const { vision_feature_layer, vision_feature_select_strategy, vision_config } = fields;
+  const section = {
+    model_type: 'clip_vision_model',
+    ...(vision_config ?? clipLarge),
+    vision_feature_layer,
+    vision_feature_select_strategy,
+  };
+  return read(visionTowers, 'vision tower', section, { file, where: 'vision_config' });
 }
 
 /**
  * Settings from the config.json of a LLaVA, of `tinyllava` (the same with parts that transformers lacks), or of a language model alone.
- * Fields that the file leaves out get the defaults that transformers gives them. `where` names the file. Throws ConfigError.
+ * Fields that the file leaves out get the defaults that transformers gives them. Throws ConfigError.
  */
-export function configFromJson(json: Json, where: string, parts: Parts = everyPart): TinyLlavaConfig {
-  const modelType = String(json['model_type']);
-  if (modelType !== 'llava' && modelType !== 'tinyllava') {
-    return { language: read(parts.languageModels, 'language model', json, '', where) };
-  }
-  const fields = check(LlavaFields, json, where);
+export function configFromJson(json: Json, file: string, parts: Parts = everyPart): TinyLlavaConfig {
+  if (!isLlava(json)) return { language: read(parts.languageModels, 'language model', json, { file }) };
+  const fields = check(LlavaFields, json, { file });
   const tied = fields.tie_word_embeddings || fields.text_config?.['tie_word_embeddings'] || false;
-  const text = { ...fields.text_config, tie_word_embeddings: tied };
-  const { vision_feature_layer, vision_feature_select_strategy } = fields;
-  const vision = { ...(fields.vision_config ?? clipLarge), vision_feature_layer, vision_feature_select_strategy };
-  const projector = { hidden_act: fields.projector_hidden_act, bias: fields.multimodal_projector_bias, layers: 2 };
+  const text = { model_type: 'llama', ...fields.text_config, tie_word_embeddings: tied };
+  const projector = { model_type: 'mlp', hidden_act: fields.projector_hidden_act, bias: fields.multimodal_projector_bias, layers: 2 };
   return {
-    language: read(parts.languageModels, 'language model', text, 'llama', `${where}: text_config`),
-    vision: read(parts.visionTowers, 'vision tower', vision, 'clip_vision_model', `${where}: vision_config`),
-    connector: read(parts.connectors, 'connector', fields.connector_config ?? projector, 'mlp', `${where}: connector`),
+    language: read(parts.languageModels, 'language model', text, { file, where: 'text_config' }),
+    vision: readTower(fields, file, parts),
+    connector: read(parts.connectors, 'connector', fields.connector_config ?? projector, { file, where: 'connector_config' }),
     imageTokenId: fields.image_token_index ?? fields.image_token_id ?? 32_000,
   };
 }
 
 /** Settings of a tower from its own config.json, or from that of a CLIP, SigLIP or LLaVA that has it as `vision_config`. Throws ConfigError. */
-export function visionFromJson(json: Json, where: string, { visionTowers }: Parts = everyPart): PartConfig {
-  const { vision_feature_layer, vision_feature_select_strategy } = json;
-  const inner = check(Section.optional(), json['vision_config'], `${where}: vision_config`);
-  const outer = { clip: 'clip_vision_model', siglip: 'siglip_vision_model' }[String(json['model_type'])];
-  const chosen = {
-    ...(vision_feature_layer === undefined ? {} : { vision_feature_layer }),
-    ...(vision_feature_select_strategy === undefined ? {} : { vision_feature_select_strategy }),
-  };
-  return read(visionTowers, 'vision tower', inner ? { ...inner, ...chosen } : json, outer ?? 'clip_vision_model', where);
+export function visionFromJson(json: Json, file: string, parts: Parts = everyPart): PartConfig {
+  const modelType = json['model_type'];
+  if (isLlava(json)) return readTower(check(LlavaFields, json, { file }), file, parts);
+  if (modelType !== 'clip' && modelType !== 'siglip') return read(parts.visionTowers, 'vision tower', json, { file });
+  const inner = check(Section.default({}), json['vision_config'], { file, where: 'vision_config' });
+  return read(parts.visionTowers, 'vision tower', { model_type: `${modelType}_vision_model`, ...inner }, { file, where: 'vision_config' });
 }
 
 /** The config.json of a model: transformers' own layout wherever it has the parts, else `model_type` "tinyllava". */

@@ -21,7 +21,7 @@ export interface Part<Made, Context> {
   /** Makes the module, without memory, from settings that `parse` gave. */
   create(config: PartConfig, context: Context): Made;
   /** Settings from a section of config.json; fields that make no difference to the maths are passed over. Throws ConfigError. */
-  fromJson(json: Json, type: string, where: string): PartConfig;
+  fromJson(json: Json, type: string, place: { readonly file: string; readonly where?: string }): PartConfig;
   /** The section of config.json that gives these settings. */
   toJson(config: PartConfig): Json;
   /** Whether transformers' LLaVA has this part with these settings. */
@@ -56,16 +56,16 @@ export function part<Schema extends z.ZodObject, Made, Context = undefined>({
 }: PartDefinition<Schema, Made, Context>): Part<Made, Context> {
   const fields = z.object(schema.shape);
   const known = new Set(Object.keys(fields.shape));
-  const parse = (config: unknown, where: string): PartConfig => check(schema, config, where) as unknown as PartConfig;
   return {
     modelType,
     schema,
-    parse,
+    parse: (config, where) => check(schema, config, { where }) as unknown as PartConfig,
     create: (config, context) => new make(config as unknown as z.output<Schema>, context),
-    fromJson: (json, type, where) => {
+    fromJson: (json, type, place) => {
       const settings = Object.entries(renameKeys(read(json), camelCase) as Json);
       // Configurations of Hugging Face carry dozens of fields; null is how they say "the default".
-      return parse({ ...Object.fromEntries(settings.filter(([key, value]) => known.has(key) && value !== null)), type }, where);
+      const kept = Object.fromEntries(settings.filter(([key, value]) => known.has(key) && value !== null));
+      return check(schema, { ...kept, type }, { ...place, spell: snakeCase }) as unknown as PartConfig;
     },
     inTransformers: (config) => inTransformers(config as unknown as z.output<Schema>),
     toJson: ({ type: _, ...settings }) => write({ model_type: modelType, ...(renameKeys(settings, snakeCase) as Json) }),

@@ -20,18 +20,46 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best && best.edits <= Math.max(2, name.length / 3) ? best.other : undefined;
 }
 
-/** The entry of a registry by its exact name. Throws ConfigError that proposes the nearest name. */
-export function pick<Entry>(registry: Readonly<Record<string, Entry>>, what: string, name: string): Entry {
+/** The entry of a registry by its exact name. Throws ConfigError that proposes the nearest name; `file` is where the name was found. */
+export function pick<Entry>(
+  registry: Readonly<Record<string, Entry>>,
+  what: string,
+  name: string,
+  { file }: { file?: string } = {},
+): Entry {
   if (Object.hasOwn(registry, name)) return registry[name] as Entry;
   const known = Object.keys(registry);
-  const guess = nearest(name, known);
-  throw new ConfigError(`unknown ${what} "${name}"`, { hint: `${guess ? `did you mean "${guess}"? ` : ''}known: ${known.join(', ')}` });
+  const [nearest] = known.map((other) => ({ other, edits: distance(name, other) })).sort((a, b) => a.edits - b.edits);
+  const guess = nearest && nearest.edits <= Math.max(2, name.length / 3) ? `did you mean "${nearest.other}"? ` : '';
+  throw new ConfigError(`${file ? `${file}: ` : ''}unknown ${what} "${name}"`, { hint: `${guess}known: ${known.join(', ')}` });
 }
 
-/** `value` as the schema's output. Throws ConfigError with one line for each thing that is wrong, each with its path behind `where`. */
-export function check<Schema extends z.ZodType>(schema: Schema, value: unknown, where: string): z.output<Schema> {
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce(
+    (inner, key) => (typeof inner === 'object' && inner !== null ? (inner as Record<PropertyKey, unknown>)[key] : undefined),
+    value,
+  );
+}
+
+/** How a value is checked: `where` is its own path, `file` the file that it stands in, `spell` how that file spells the fields. */
+interface Place {
+  readonly where?: string;
+  readonly file?: string;
+  readonly spell?: (field: string) => string;
+}
+
+/** `value` as the schema's output. Throws ConfigError with a line for each thing that is wrong: file, path, what is expected, what is there. */
+export function check<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  { where, file, spell = (field) => field }: Place,
+): z.output<Schema> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const lines = parsed.error.issues.map(({ path, message }) => `${[where, ...path.map(String)].join('.')}: ${message}`);
+  const lines = parsed.error.issues.map(({ path, message, code }) => {
+    const place = [...(where ? [where] : []), ...path.map((key) => spell(String(key)))].join('.');
+    const got = code === 'unrecognized_keys' || code === 'custom' ? '' : `, got ${JSON.stringify(valueAt(value, path))}`;
+    return `${[file, place].filter(Boolean).join(': ')}: ${message}${got}`;
+  });
   throw new ConfigError(lines.join('\n'));
 }

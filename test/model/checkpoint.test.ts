@@ -164,7 +164,9 @@ test('what does not fit is listed under the names in the file', async () => {
 test('two spellings of one weight are refused', async () => {
   const folder = respelled('llava-siglip', 'twice', (key) => key);
   writeSafetensors(join(folder, 'model.safetensors'), [...weightsIn(folder), ['model.language_model.norm.weight', full([24], 1)]]);
-  expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(`"CheckpointError: twice/model.safetensors: both language_model.model.norm.weight and model.language_model.norm.weight are model.language_model.norm.weight"`);
+  expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(
+    `"CheckpointError: twice/model.safetensors: both language_model.model.norm.weight and model.language_model.norm.weight are model.language_model.norm.weight"`,
+  );
 });
 
 test('folders that are no model say what is missing', async () => {
@@ -174,10 +176,12 @@ test('folders that are no model say what is missing', async () => {
   `);
   mkdirSync(join(scratch, 'broken'));
   writeFileSync(join(scratch, 'broken/config.json'), '{"model_type": "llama",');
-  expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(`"ConfigError: broken/config.json: not JSON: Expected double-quoted property name in JSON at position 23"`);
+  expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(
+    `"ConfigError: broken/config.json: not JSON: Expected double-quoted property name in JSON at position 23"`,
+  );
   writeFileSync(join(scratch, 'broken/config.json'), '{"model_type": "lama"}');
   expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(`
-    "ConfigError: unknown language model "lama"
+    "ConfigError: broken/config.json: unknown language model "lama"
     hint: did you mean "llama"? known: llama"
   `);
   writeFileSync(
@@ -185,11 +189,13 @@ test('folders that are no model say what is missing', async () => {
     '{"model_type": "llama", "rope_scaling": {"rope_type": "yarn", "factor": 2}, "hidden_size": -1}',
   );
   expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(`
-    "ConfigError: broken/config.json.hiddenSize: Too small: expected number to be >0
-    broken/config.json.ropeParameters.ropeType: Invalid discriminator value. Expected 'default' | 'linear' | 'llama3'"
+    "ConfigError: broken/config.json: hidden_size: Too small: expected number to be >0, got -1
+    broken/config.json: rope_parameters.rope_type: Invalid discriminator value. Expected 'default' | 'linear' | 'llama3', got "yarn""
   `);
   writeFileSync(join(scratch, 'broken/config.json'), '{"model_type": "llama"}');
-  expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(`"CheckpointError: broken: neither model.safetensors nor model.safetensors.index.json"`);
+  expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(
+    `"CheckpointError: broken: neither model.safetensors nor model.safetensors.index.json"`,
+  );
 });
 
 test('saving over a model replaces it whole, also while its weights are mapped', async () => {
@@ -206,7 +212,9 @@ test('a save that fails leaves what was there and nothing else', async () => {
   const { model } = await loadCheckpoint(reference('llama-mqa').folder);
   await saveCheckpoint(target, model);
   const before = readFileSync(join(target, 'config.json'), 'utf8');
-  expect(await failure(saveCheckpoint(target, model, { 'a/b': 'x' }))).toMatchInlineSnapshot(`"CheckpointError: kept: the file name "a/b" is not a plain one"`);
+  expect(await failure(saveCheckpoint(target, model, { 'a/b': 'x' }))).toMatchInlineSnapshot(
+    `"CheckpointError: kept: the file name "a/b" is not a plain one"`,
+  );
   expect(readFileSync(join(target, 'config.json'), 'utf8')).toBe(before);
   expect(readdirSync(scratch).filter((name) => name.includes('.kept'))).toEqual([]);
   expect(existsSync(join(target, 'a'))).toBe(false);
