@@ -1,0 +1,80 @@
+import { readFile } from 'node:fs/promises';
+import sharp from 'sharp';
+import { DataError } from '../errors.ts';
+import type { ImageSource } from './message.ts';
+
+/** Decoded pixels, 3 bytes each, row after row. */
+export interface RgbImage {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+// files change under us in tests and in data preparation, and nothing here is decoded twice in a row
+sharp.cache(false);
+
+/**
+ * Decodes an image off the main thread to what Pillow's `ImageOps.exif_transpose(image).convert('RGB')` gives: the EXIF orientation is applied, alpha is dropped (not
+ * blended), grey and palettes are spread to RGB, 16-bit values keep their high byte, CMYK is converted without a profile, colour profiles are ignored,
+ * an animation gives its first frame. Throws DataError naming the file when it is missing, empty, truncated, or not an image.
+ */
+export async function decodeImage(source: ImageSource): Promise<RgbImage> {
+  const name = nameOf(source);
+  const bytes = await bytesOf(source, name);
+  if (bytes.length === 0) throw new DataError(`${name} is empty (0 bytes)`, { hint: 'fetch it again, or remove the rows that use it' });
+  try {
+    const options = { failOn: 'error', ignoreIcc: true } as const;
+    const { space } = await sharp(bytes, options).metadata();
+    const image = sharp(bytes, options).autoOrient();
+    if (space === 'cmyk')
+      return withoutInks(
+        await image.pipelineColourspace('cmyk').toColourspace('cmyk').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true }),
+      );
+    const { data, info } = await image.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+    return { data, width: info.width, height: info.height };
+  } catch (cause) {
+    const reason = (cause as Error).message.split('\n')[0]?.trim();
+    throw new DataError(`${name} cannot be decoded as an image: ${reason}`, {
+      hint: 'fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or remove the rows that use it',
+      cause,
+    });
+  }
+}
+
+/** What an image is called in messages: its path, or what kind of bytes it is. */
+export function nameOf(source: ImageSource): string {
+  if (typeof source !== 'string') return `an image of ${source.length} bytes`;
+  return source.startsWith('data:') ? `the image in a data: URL (${source.slice(0, 30)}…)` : source;
+}
+
+async function bytesOf(source: ImageSource, name: string): Promise<Uint8Array> {
+  if (typeof source !== 'string') return source;
+  if (source.startsWith('data:')) {
+    const match = /^data:[^,]*;base64,/.exec(source.slice(0, 200));
+    if (!match) throw new DataError(`${name} is not base64`, { hint: 'write it as data:image/png;base64,…' });
+    return Buffer.from(source.slice(match[0].length), 'base64');
+  }
+  if (/^https?:\/\//.test(source)) throw new DataError(`${name} is a web address`, { hint: 'download the image and give its path' });
+  try {
+    return await readFile(source);
+  } catch (cause) {
+    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new DataError(missing ? `${name} does not exist` : `${name} cannot be read: ${(cause as Error).message}`, {
+      hint: 'check the image folder and the path in the data file',
+      cause,
+    });
+  }
+}
+
+/** Cyan, magenta, yellow and black to red, green and blue as Pillow does it. */
+function withoutInks({ data, info }: { data: Uint8Array; info: { width: number; height: number } }): RgbImage {
+  const rgb = new Uint8Array(info.width * info.height * 3);
+  for (let pixel = 0; pixel < info.width * info.height; pixel++) {
+    const light = 255 - (data[pixel * 4 + 3] ?? 0);
+    for (let channel = 0; channel < 3; channel++) {
+      const product = (data[pixel * 4 + channel] ?? 0) * light + 128;
+      rgb[pixel * 3 + channel] = Math.max(0, light - ((product + (product >> 8)) >> 8));
+    }
+  }
+  return { data: rgb, width: info.width, height: info.height };
+}

@@ -1,0 +1,10 @@
+export { ImageProcessor } from './image.ts';
+export type { ImageConfig, ImageConfigInput } from './image-config.ts';
+export { decodeImage, type RgbImage } from './image-decode.ts';
+export { type ContentPart, contentParts, type ImageSource, imagesOf, type Message } from './message.ts';
+export { type Example, Processor, type ProcessorParts, unlabelled } from './processor.ts';
+export { ChatTemplate } from './template.ts';
+export { namedTemplate, type TemplateName, templates } from './templates.ts';
+export { TextStream } from './text-stream.ts';
+export { Tokenizer } from './tokenizer.ts';
+export { splitWords, wordLevelTokenizer } from './word-level.ts';

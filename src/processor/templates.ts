@@ -1,0 +1,124 @@
+import { ConfigError } from '../errors.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+/** A chat template by name: its Jinja text, and the special tokens that it writes. */
+interface NamedTemplate {
+  readonly source: string;
+  readonly tokens: readonly string[];
+}
+
+// images that come first stand on lines of their own, as in LLaVA's training data; later ones stay where they are in the text
+const content = `{%- macro words(content) -%}
+  {%- if content is string -%}
+    {{ content }}
+  {%- else -%}
+    {%- set seen = namespace(text=false) -%}
+    {%- for part in content -%}
+      {%- if part.type == 'text' -%}
+        {{ part.text }}
+        {%- set seen.text = true -%}
+      {%- else -%}
+        {{ '<image>' if seen.text else '<image>\\n' }}
+      {%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+{%- endmacro -%}
+`;
+
+/** The conversation style of Vicuna, as LLaVA-1.5 and TinyLLaVA Factory write it: arXiv:2310.03744. */
+function vicuna(endOfTurn: string): NamedTemplate {
+  const source = `${content}
+{%- if messages[0].role == 'system' -%}
+  {{ words(messages[0].content) + ' ' }}
+{%- else -%}
+  {{ "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions. " }}
+{%- endif -%}
+{%- for message in messages -%}
+  {%- if message.role == 'user' -%}
+    {{ 'USER: ' + words(message.content) + ' ' }}
+  {%- elif message.role == 'assistant' -%}
+    {{ 'ASSISTANT: ' + words(message.content) + '${endOfTurn}' }}
+  {%- elif not loop.first -%}
+    {{ raise_exception('only the first message may be a system message') }}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{ 'ASSISTANT:' }}
+{%- endif -%}
+`;
+  return { source, tokens: [endOfTurn] };
+}
+
+const chatml = `${content}
+{%- for message in messages -%}
+  {{ '<|im_start|>' + message.role + '\\n' + words(message.content) + '<|im_end|>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{ '<|im_start|>assistant\\n' }}
+{%- endif -%}
+`;
+
+// captions: the question is dropped, and the newline is what ends the caption
+const plain = `{%- for message in messages -%}
+  {%- if message.role == 'assistant' -%}
+    {%- if message.content is string -%}
+      {{ message.content + '\\n' }}
+    {%- else -%}
+      {%- for part in message.content -%}
+        {{ part.text }}
+      {%- endfor -%}
+      {{ '\\n' }}
+    {%- endif -%}
+  {%- elif message.content is string -%}
+    {{ '<image>' if '<image>' in message.content else '' }}
+  {%- else -%}
+    {%- for part in message.content if part.type == 'image' -%}
+      {{ '<image>' }}
+    {%- endfor -%}
+  {%- endif -%}
+{%- endfor -%}
+`;
+
+const tiny = `${content}
+{%- for message in messages -%}
+  {{ words(message.content) + (eos_token if message.role == 'assistant' else '\\n') }}
+{%- endfor -%}
+`;
+
+/** The chat templates that recipes name. `tiny` writes no role names: a question, a line break, the answer, the tokenizer's eos. */
+export const templates = {
+  plain: { source: plain, tokens: [] },
+  llama: vicuna('</s>'),
+  phi: vicuna('<|endoftext|>'),
+  gemma: vicuna('<eos>'),
+  qwen2_base: vicuna('<|endoftext|>'),
+  qwen2_instruct: vicuna('<|im_end|>'),
+  chatml: { source: chatml, tokens: ['<|im_start|>', '<|im_end|>'] },
+  tiny: { source: tiny, tokens: [] },
+} satisfies Record<string, NamedTemplate>;
+
+export type TemplateName = keyof typeof templates;
+
+/**
+ * The Jinja text of a named template for a tokenizer: it begins with the bos token exactly when the tokenizer puts one before every text.
+ * Throws ConfigError for an unknown name or a tokenizer without the template's special tokens.
+ */
+export function namedTemplate(name: string, tokenizer: Tokenizer): string {
+  if (!Object.hasOwn(templates, name)) {
+    throw new ConfigError(`unknown template ${JSON.stringify(name)}`, { hint: `use one of ${Object.keys(templates).join(', ')}` });
+  }
+  const { source, tokens }: NamedTemplate = templates[name as TemplateName];
+  const missing = tokens.filter((token) => !tokenizer.special.has(token));
+  if (missing.length > 0) {
+    throw new ConfigError(
+      `template ${JSON.stringify(name)} needs the special token ${missing.join(' and ')}, which the tokenizer does not have`,
+      {
+        hint: 'use the template of this language model, or add the token with tokenizer.withSpecialToken(…)',
+      },
+    );
+  }
+  if (name === 'tiny' && tokenizer.eosToken === undefined) {
+    throw new ConfigError('template "tiny" needs a tokenizer with an eos token', { hint: 'name eos_token in tokenizer_config.json' });
+  }
+  return tokenizer.addsBos ? `{{ bos_token }}${source}` : source;
+}
