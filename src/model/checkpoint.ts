@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { CheckpointError, ConfigError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
@@ -99,9 +99,23 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
+/** Puts a finished folder in the place of what is there; when that fails, what was there stays. */
+async function replaceFolder(draft: string, target: string): Promise<void> {
+  if (!(await exists(target))) return rename(draft, target);
+  const old = `${draft}.old`;
+  await rename(target, old);
+  try {
+    await rename(draft, target);
+  } catch (cause) {
+    await rename(old, target);
+    throw cause;
+  }
+  await rm(old, { recursive: true });
+}
+
 /**
  * Writes `folder` as a Hugging Face checkpoint: config.json, weights, and `files` by name. Everything is written beside it first and put in
- * its place at the end, so a folder of that name is whole, the old one or the new one. Throws CheckpointError.
+ * its place at the end, so a folder of that name is never half-written. Throws CheckpointError.
  */
 export async function saveCheckpoint(
   folder: string,
@@ -112,20 +126,17 @@ export async function saveCheckpoint(
   const target = resolve(folder);
   const { dtype } = model.languageModel.headWeight;
   const config = configToJson(model.config, { dtype, imageTokens: model.imageTokens, parts });
-  await mkdir(dirname(target), { recursive: true });
-  const draft = await mkdtemp(join(dirname(target), `.${basename(target)}.`));
+  const draft = join(dirname(target), `.${basename(target)}.${process.pid}.part`);
   try {
+    await rm(draft, { recursive: true, force: true });
+    await mkdir(draft, { recursive: true });
     await writeFile(join(draft, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
     for (const [name, content] of Object.entries(files)) {
       if (basename(name) !== name) throw new CheckpointError(`${folder}: the file name "${name}" is not a plain one`);
       await writeFile(join(draft, name), content);
     }
     writeSafetensors(join(draft, 'model.safetensors'), model.namedParameters());
-    const old = `${draft}.old`;
-    const replaces = await exists(target);
-    if (replaces) await rename(target, old);
-    await rename(draft, target);
-    if (replaces) await rm(old, { recursive: true });
+    await replaceFolder(draft, target);
   } catch (cause) {
     await rm(draft, { recursive: true, force: true });
     if (cause instanceof CheckpointError) throw cause;

@@ -15,6 +15,7 @@ export type Json = Record<string, unknown>;
 export interface Part<Made, Context> {
   /** `model_type` of its section in a Hugging Face config.json. */
   readonly modelType: string;
+  /** What its settings must be. */
   readonly schema: z.ZodType;
   /** The settings with every default filled in. Throws ConfigError. */
   parse(config: unknown, where: string): PartConfig;

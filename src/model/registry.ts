@@ -29,9 +29,10 @@ export function pick<Entry>(
 ): Entry {
   if (Object.hasOwn(registry, name)) return registry[name] as Entry;
   const known = Object.keys(registry);
-  const [nearest] = known.map((other) => ({ other, edits: distance(name, other) })).sort((a, b) => a.edits - b.edits);
-  const guess = nearest && nearest.edits <= Math.max(2, name.length / 3) ? `did you mean "${nearest.other}"? ` : '';
-  throw new ConfigError(`${file ? `${file}: ` : ''}unknown ${what} "${name}"`, { hint: `${guess}known: ${known.join(', ')}` });
+  const guess = nearest(name, known);
+  throw new ConfigError(`${file ? `${file}: ` : ''}unknown ${what} "${name}"`, {
+    hint: `${guess ? `did you mean "${guess}"? ` : ''}known: ${known.join(', ')}`,
+  });
 }
 
 function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
