@@ -1,0 +1,209 @@
+import { setMaxListeners } from 'node:events';
+import { z } from 'zod';
+import { ConfigError, DataError } from '../errors.ts';
+import { loadCheckpoint } from '../model/checkpoint.ts';
+import { check } from '../model/registry.ts';
+import type { TinyLlava } from '../model/tinyllava.ts';
+import { contentParts, type ImageSource, type Message } from '../processor/message.ts';
+import { Processor } from '../processor/processor.ts';
+import type { Device } from '../tensor/device.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { Batch, type BatchOptions, type BatchRequest } from './batch.ts';
+import { ImageStore } from './image-store.ts';
+import { Queue } from './queue.ts';
+import { type Answer, Reply } from './reply.ts';
+import { Sampler, type SamplingOptions } from './sample.ts';
+
+/** What to answer, and how. */
+export interface GenerateOptions extends SamplingOptions {
+  readonly messages: readonly Message[];
+  /** Images that stand before the text of the user's first message; further ones stand in the messages themselves. */
+  readonly images?: readonly ImageSource[] | undefined;
+  /** 512 unless said otherwise. */
+  readonly maxNewTokens?: number | undefined;
+  /** Strings that end the answer and are not a part of it. */
+  readonly stop?: readonly string[] | undefined;
+  /** Aborting it makes the call throw the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The answer to the request of this number, or the DataError that says what is wrong with the request. */
+export type Outcome = { readonly index: number; readonly answer: Answer } | { readonly index: number; readonly error: DataError };
+
+const Limits = z.object({ maxNewTokens: z.int().nonnegative().default(512), stop: z.array(z.string()).default([]) });
+
+/** A request with its images decoded. */
+interface Prepared {
+  readonly request: BatchRequest;
+  readonly reply: Reply;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** A model that answers. Calls that overlap in time share forward passes. */
+export class ChatModel {
+  readonly model: TinyLlava;
+  readonly processor: Processor;
+  readonly #images: ImageStore;
+  readonly #queue: Queue;
+
+  constructor(model: TinyLlava, processor: Processor, options: BatchOptions = {}) {
+    if (model.visionTower && model.config.imageTokenId !== processor.imageTokenId) {
+      throw new ConfigError(
+        `images are token ${model.config.imageTokenId} in config.json, but the tokenizer's ${processor.imageToken} is ${processor.imageTokenId}`,
+        { hint: 'take tokenizer and config.json from the same checkpoint' },
+      );
+    }
+    this.model = model;
+    this.processor = processor;
+    this.#images = new ImageStore(model, processor.image);
+    this.#queue = new Queue(new Batch(model, this.#images, options));
+  }
+
+  /** Tokens that the language model was made for, prompt and answer together. */
+  get contextTokens(): number {
+    const limit = this.model.config.language['maxPositionEmbeddings'];
+    return typeof limit === 'number' ? limit : Number.POSITIVE_INFINITY;
+  }
+
+  /** The whole answer. Throws ConfigError, DataError, or the signal's reason. */
+  async generate(options: GenerateOptions): Promise<Answer> {
+    return last(this.stream(options));
+  }
+
+  /** The answer piece by piece as it grows, never half a character; the generator returns what `generate` does, and throws as it does. */
+  async *stream(options: GenerateOptions): AsyncGenerator<string, Answer> {
+    return yield* this.#follow(await this.#prepare(options), this.#queue);
+  }
+
+  /**
+   * Answers many requests, `slots` at a time, each given out as soon as it is known. One that cannot be answered, say for an unreadable image,
+   * has its DataError for an outcome; every other error ends them all.
+   */
+  async *answers(
+    requests: Iterable<GenerateOptions>,
+    options: BatchOptions & { signal?: AbortSignal } = {},
+  ): AsyncGenerator<Outcome, void> {
+    const { slots = 8, signal } = options;
+    const queue = new Queue(new Batch(this.model, this.#images, { ...options, slots }));
+    const over = new AbortController();
+    const running = AbortSignal.any(signal ? [signal, over.signal] : [over.signal]);
+    // Every open request listens.
+    setMaxListeners(0, running);
+    const open = new Map<number, Promise<Outcome>>();
+    let turn: Promise<unknown> = Promise.resolve();
+    let index = 0;
+    try {
+      for (const request of requests) {
+        running.throwIfAborted();
+        const prepared = this.#prepare({ ...request, signal: request.signal ? AbortSignal.any([running, request.signal]) : running });
+        // Images are decoded at once, but requests line up in their order.
+        turn = Promise.allSettled([turn, prepared]);
+        open.set(
+          index,
+          outcome(
+            index,
+            turn.then(async () => last(this.#follow(await prepared, queue))),
+          ),
+        );
+        index += 1;
+        // As many wait as are being answered, so that a free slot is filled at once.
+        if (open.size >= 2 * slots) yield await next(open);
+      }
+      while (open.size > 0) yield await next(open);
+    } finally {
+      over.abort();
+      await Promise.allSettled(open.values());
+    }
+  }
+
+  /** Gives back the memory of the images that are remembered for later questions. */
+  free(): void {
+    this.#images.free();
+  }
+
+  async #prepare({ messages, images = [], maxNewTokens, stop, signal, ...sampling }: GenerateOptions): Promise<Prepared> {
+    signal?.throwIfAborted();
+    const sampler = new Sampler(sampling);
+    const limits = check(Limits, { maxNewTokens, stop }, { where: 'generation' });
+    const example = this.processor.encode(withImages(messages, images));
+    const promptTokens = example.ids.length;
+    if (promptTokens >= this.contextTokens) {
+      throw new DataError(`the prompt has ${promptTokens} tokens, and the model reads ${this.contextTokens} with its answer`, {
+        hint: 'shorten the conversation, or use fewer images',
+      });
+    }
+    if (example.images.length > 0 && !this.model.visionTower) {
+      throw new DataError(`${example.images.length} images for a model that is a language model alone`, { hint: 'leave the images out' });
+    }
+    const reply = new Reply(this.processor.tokenizer, {
+      promptTokens,
+      maxNewTokens: Math.min(limits.maxNewTokens, this.contextTokens - promptTokens),
+      stopIds: new Set(this.processor.stopIds),
+      stop: limits.stop,
+    });
+    const request = {
+      ids: example.ids,
+      images: await this.#images.acquire(example.images),
+      sampler,
+      maxNewTokens: limits.maxNewTokens,
+      take: (id: number) => reply.take(id),
+    };
+    return { request, reply, signal };
+  }
+
+  async *#follow({ request, reply, signal }: Prepared, queue: Queue): AsyncGenerator<string, Answer> {
+    const abort = (): void => {
+      queue.remove(request);
+      reply.fail(signal?.reason);
+    };
+    try {
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', abort, { once: true });
+      if (!reply.over) queue.add(request, reply);
+      return yield* reply.pieces();
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      queue.remove(request);
+      this.#images.release(request.images);
+    }
+  }
+}
+
+/** Opens a checkpoint folder to be asked. Throws CheckpointError or ConfigError. */
+export async function loadModel(
+  path: string,
+  { device, dtype, ...options }: BatchOptions & { device?: Device; dtype?: DType } = {},
+): Promise<ChatModel> {
+  const { model } = await loadCheckpoint(path, { device, dtype });
+  return new ChatModel(model, await Processor.open(path, { imageTokens: model.imageTokens }), options);
+}
+
+function withImages(messages: readonly Message[], images: readonly ImageSource[]): readonly Message[] {
+  if (images.length === 0) return messages;
+  const first = messages.findIndex(({ role }) => role === 'user');
+  if (first < 0) throw new DataError(`${images.length} images, but no message of the user that they belong to`);
+  const parts = images.map((image) => ({ type: 'image', image }) as const);
+  return messages.map((message, i) => (i === first ? { ...message, content: [...parts, ...contentParts(message)] } : message));
+}
+
+async function last(pieces: AsyncGenerator<string, Answer>): Promise<Answer> {
+  for (;;) {
+    const step = await pieces.next();
+    if (step.done) return step.value;
+  }
+}
+
+async function outcome(index: number, answer: Promise<Answer>): Promise<Outcome> {
+  try {
+    return { index, answer: await answer };
+  } catch (error) {
+    if (error instanceof DataError) return { index, error };
+    throw error;
+  }
+}
+
+async function next(open: Map<number, Promise<Outcome>>): Promise<Outcome> {
+  const settled = await Promise.race(open.values());
+  open.delete(settled.index);
+  return settled;
+}

@@ -1,0 +1,44 @@
+import { setImmediate } from 'node:timers/promises';
+import type { Batch, BatchRequest } from './batch.ts';
+import type { Reply } from './reply.ts';
+
+/** Steps a batch as long as it has requests, and lets the event loop turn in between. */
+export class Queue {
+  readonly #batch: Batch;
+  readonly #replies = new Map<BatchRequest, Reply>();
+  #running = false;
+
+  constructor(batch: Batch) {
+    this.#batch = batch;
+  }
+
+  /** Lines up a request; should a step fail, the error goes to the replies of all. */
+  add(request: BatchRequest, reply: Reply): void {
+    this.#replies.set(request, reply);
+    this.#batch.add(request);
+    if (!this.#running) void this.#run();
+  }
+
+  /** Drops a request; nothing happens when it is over. */
+  remove(request: BatchRequest): void {
+    this.#replies.delete(request);
+    this.#batch.remove(request);
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    try {
+      for (;;) {
+        // First of all, so that requests made in one turn of the event loop share their first step.
+        await setImmediate();
+        if (this.#batch.size === 0) return;
+        this.#batch.step();
+      }
+    } catch (reason) {
+      this.#batch.clear();
+      for (const reply of this.#replies.values()) reply.fail(reason);
+    } finally {
+      this.#running = false;
+    }
+  }
+}
