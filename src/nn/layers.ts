@@ -1,7 +1,7 @@
 import { enableGrad, isGradEnabled, noGrad } from '../tensor/autograd.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { Module } from './module.ts';
+import { Module } from './module.ts';
 
 type Step<Layer> = (layer: Layer, x: Tensor, index: number) => Tensor;
 
@@ -18,8 +18,19 @@ let recorded: Segment[] | undefined;
  * Runs `x` through `layers` one after another and frees what each made except its result, so that inference holds one layer's
  * tensors at a time and training what autograd keeps. `x` itself is left alone.
  */
-export function runLayers<Layer extends Module>(layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
-  if (recorded && isGradEnabled() && (x.requiresGrad || learns(layers))) return record(recorded, layers, x, step);
+export function runLayers<Layer>(layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
+  // Frozen layers in front have no graph that would be worth throwing away.
+  const first = recorded && isGradEnabled() ? (x.requiresGrad ? 0 : layers.findIndex(learns)) : -1;
+  if (!recorded || first < 0) return run(layers, x, step);
+  const start = run(layers.slice(0, first), x, step);
+  return record(recorded, layers.slice(first), start, (layer, h, index) => step(layer, h, first + index));
+}
+
+function learns(layer: unknown): boolean {
+  return layer instanceof Module && [...layer.parameters()].some(({ requiresGrad }) => requiresGrad);
+}
+
+function run<Layer>(layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
   let hidden = x;
   for (const [index, layer] of layers.entries()) {
     using scope = new Scope();
@@ -30,23 +41,15 @@ export function runLayers<Layer extends Module>(layers: readonly Layer[], x: Ten
   return hidden;
 }
 
-function learns(layers: readonly Module[]): boolean {
-  for (const layer of layers) for (const parameter of layer.parameters()) if (parameter.requiresGrad) return true;
-  return false;
-}
-
-function record<Layer extends Module>(segments: Segment[], layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
-  const inputs = [x];
-  const last = noGrad(() => {
-    let hidden = x;
-    for (const [index, layer] of layers.entries()) {
-      using scope = new Scope();
-      hidden = scope.keep(step(layer, hidden, index));
-      if (index < layers.length - 1) inputs.push(hidden);
-    }
-    return hidden;
-  });
-  const output = last.detach().requiresGrad_();
+function record<Layer>(segments: Segment[], layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
+  const inputs: Tensor[] = [];
+  let hidden = x;
+  for (const [index, layer] of layers.entries()) {
+    using scope = new Scope();
+    inputs.push(hidden);
+    hidden = scope.keep(noGrad(() => step(layer, hidden, index)));
+  }
+  const output = hidden.detach().requiresGrad_();
   segments.push({ inputs, output, again: (h, index) => step(layers[index] as Layer, h, index) });
   return output;
 }
@@ -75,11 +78,10 @@ function backwardSegment({ inputs, output, again }: Segment): void {
   for (const [index, given] of [...inputs.entries()].reverse()) {
     if (!gradient) return;
     using scope = new Scope();
-    const isLearning = index > 0 || given.requiresGrad;
-    const input = given.detach().requiresGrad_(isLearning);
+    const input = given.detach().requiresGrad_(index > 0 || given.requiresGrad);
     enableGrad(() => again(input, index)).backward(gradient);
-    if (isLearning) gradient = input.grad && scope.keep(input.grad);
+    gradient = input.grad && scope.keep(input.grad);
     if (index > 0) given.free();
-    else if (given.requiresGrad && gradient) given.backward(gradient);
+    else if (gradient) given.backward(gradient);
   }
 }

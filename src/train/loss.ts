@@ -1,0 +1,53 @@
+import { DataError } from '../errors.ts';
+import type { TinyLlava } from '../model/tinyllava.ts';
+import { indices } from '../tensor/create.ts';
+import { linearCrossEntropy } from '../tensor/functional.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+
+/** 64 MiB of float32 logits: enough rows to keep a matrix product busy, few enough to forget about. */
+const chunkElements = 1 << 24;
+
+/** The packed rows that predict a supervised token, and the tokens. */
+export interface Targets {
+  readonly rows: readonly number[];
+  readonly tokens: readonly number[];
+}
+
+/** Labels [N] of sequences packed as `lengths` says; `rows` says where each came from. */
+export interface Labelled {
+  readonly labels: Int32Array;
+  readonly lengths: readonly number[];
+  readonly rows?: readonly string[];
+}
+
+/** Row t predicts label t + 1 of its own sequence; -100 is not supervised. Throws DataError for a sequence with nothing supervised. */
+export function targetsOf({ labels, lengths, rows: names }: Labelled): Targets {
+  const rows: number[] = [];
+  const tokens: number[] = [];
+  let start = 0;
+  for (const [index, length] of lengths.entries()) {
+    const before = rows.length;
+    for (let row = start; row < start + length - 1; row++) {
+      const token = labels[row + 1] ?? -100;
+      if (token < 0) continue;
+      rows.push(row);
+      tokens.push(token);
+    }
+    if (rows.length === before) {
+      throw new DataError(`${names?.[index] ?? `sequence ${index} of the batch`}: none of its ${length} tokens is supervised`, {
+        hint: 'every conversation needs an answer; look at it with `tinyllava inspect`',
+      });
+    }
+    start += length;
+  }
+  return { rows, tokens };
+}
+
+/** The cross-entropy summed over the targets; the head sees their rows alone. `hidden` [N, C]. */
+export function summedLoss({ languageModel }: TinyLlava, hidden: Tensor, { rows, tokens }: Targets): Tensor {
+  const { headWeight, headBias } = languageModel;
+  const { device } = hidden;
+  const chunk = Math.max(1, Math.floor(chunkElements / headWeight.size(0)));
+  const wanted = hidden.indexSelect(0, indices(rows).to({ device }));
+  return linearCrossEntropy(wanted, headWeight, indices(tokens).to({ device }), { bias: headBias, chunk });
+}

@@ -1,0 +1,87 @@
+import { readFile } from 'node:fs/promises';
+import { type Document, isMap, isNode, LineCounter, type Node, parseDocument, parse as parseYaml, stringify } from 'yaml';
+import { ConfigError } from '../errors.ts';
+import { examine } from './explain.ts';
+import { Recipe } from './recipe.ts';
+
+/** One `a.b=c`: where in the recipe, and the value that the text is in YAML. */
+export interface Override {
+  readonly path: readonly string[];
+  readonly value: unknown;
+}
+
+/** Reads `stages.0.optimizer.learningRate=1e-4`. Throws ConfigError. */
+export function parseOverride(text: string): Override {
+  const [, path, value] = /^([\w.-]+)=(.*)$/s.exec(text) ?? [];
+  if (path === undefined || value === undefined) {
+    throw new ConfigError(`"${text}" is no override`, { hint: 'write --set path.to.setting=value, items of a list by their number' });
+  }
+  try {
+    return { path: path.split('.'), value: parseYaml(value) };
+  } catch (cause) {
+    throw new ConfigError(`--set ${text}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** The key of a setting, or an item of a list. */
+function nodeAt(document: Document, path: readonly string[]): Node | undefined {
+  const around = path.length > 1 ? document.getIn(path.slice(0, -1), true) : document.contents;
+  const key = isMap(around) ? around.items.find((pair) => String(pair.key) === path.at(-1))?.key : document.getIn(path, true);
+  return isNode(key) ? key : undefined;
+}
+
+/**
+ * Reads a recipe from YAML text, `file` being its name in messages; overrides replace or add settings. Throws ConfigError with one line
+ * for each problem: file, line, path, what was expected and what was found.
+ */
+export function readRecipeText(text: string, file: string, overrides: readonly Override[] = []): Recipe {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const [broken] = document.errors;
+  if (broken) throw new ConfigError(`${file}:${lines.linePos(broken.pos[0]).line}: not YAML: ${broken.message}`, { cause: broken });
+  for (const { path, value } of overrides) {
+    try {
+      document.setIn(path, document.createNode(value));
+    } catch (cause) {
+      throw new ConfigError(`--set ${path.join('.')}: there is no such place in ${file}`, {
+        hint: 'items of a list go by their number, from 0',
+        cause,
+      });
+    }
+  }
+  const { data, problems } = examine(Recipe, document.toJS());
+  if (data) return data;
+  const overridden = (path: readonly string[]): boolean => overrides.some((override) => override.path.every((key, i) => path[i] === key));
+  // What is missing has no line of its own, so the nearest place around it is named.
+  const line = (path: readonly string[]): number => {
+    for (let depth = path.length; depth > 0; depth--) {
+      const found = nodeAt(document, path.slice(0, depth));
+      if (found?.range) return lines.linePos(found.range[0]).line;
+    }
+    return 1;
+  };
+  const described = problems.map(({ path: keys, message }) => {
+    const path = keys.map(String);
+    const at = overridden(path) ? Number.POSITIVE_INFINITY : line(path);
+    const place = at === Number.POSITIVE_INFINITY ? '--set' : `${file}:${at}:`;
+    return { at, text: `${place} ${path.join('.') || 'recipe'}: ${message}` };
+  });
+  described.sort((a, b) => a.at - b.at);
+  throw new ConfigError(described.map(({ text }) => text).join('\n'));
+}
+
+/** Reads a recipe file. Throws ConfigError. */
+export async function readRecipe(file: string, overrides: readonly Override[] = []): Promise<Recipe> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new ConfigError(`${file}: ${(cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file' : (cause as Error).message}`, {
+      cause,
+    });
+  }
+  return readRecipeText(text, file, overrides);
+}
+
+/** The recipe as YAML, every default written out; `readRecipe` reads the same recipe from it. */
+export const writeRecipe = (recipe: Recipe): string => stringify(recipe, { lineWidth: 0 });

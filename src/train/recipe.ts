@@ -1,0 +1,161 @@
+import { z } from 'zod';
+import { ConfigError } from '../errors.ts';
+import { connectors } from '../model/connector/index.ts';
+import { languageModels } from '../model/language/index.ts';
+import type { PartConfig } from '../model/part.ts';
+import { nearest } from '../model/registry.ts';
+import { visionTowers } from '../model/vision/index.ts';
+import { ImageConfig } from '../processor/image-config.ts';
+import { type TemplateName, templates } from '../processor/templates.ts';
+import { choice, examine, has } from './explain.ts';
+
+/** The parts of a model that a stage can train. */
+export const partNames = ['vision', 'connector', 'language'] as const;
+export type PartName = (typeof partNames)[number];
+
+const ratio = z.number().min(0).max(1);
+const folder = z.string().min(1);
+
+/** A part with fresh weights: its settings, checked by the schema that its `type` has in the registry. */
+function fresh(registry: Readonly<Record<string, { readonly schema: z.ZodType }>>): z.ZodType<PartConfig, PartConfig> {
+  const Type = z.looseObject({ type: z.enum(Object.keys(registry)) });
+  return choice((value) => {
+    const { data } = examine(Type, value);
+    return ((data && registry[data.type]?.schema) ?? Type) as z.ZodType<PartConfig, PartConfig>;
+  });
+}
+
+/** A tower's weights from its own folder, a CLIP's, a SigLIP's or a LLaVA's; other keys replace settings, as `featureLayer`. */
+const StoredVision = z.looseObject({ from: folder });
+const StoredLanguage = z.strictObject({ from: folder });
+const Vision = choice((value) => (has(value, 'from') ? StoredVision : fresh(visionTowers)));
+// The size of the vocabulary is the tokenizer's unless the recipe says otherwise, so its default must not be filled in.
+const Language = choice((value) =>
+  has(value, 'from')
+    ? StoredLanguage
+    : fresh(languageModels).transform(({ vocabSize, ...rest }): PartConfig => (has(value, 'vocabSize') ? { ...rest, vocabSize } : rest)),
+);
+
+/** Weights, tokenizer and image settings of a folder that `saveCheckpoint` or transformers wrote. */
+const StoredModel = z.strictObject({ from: folder });
+const AssembledModel = z.strictObject({ vision: Vision, connector: fresh(connectors), language: Language });
+
+const ImageSettings = z.strictObject({
+  aspect: ImageConfig.shape.aspect.removeDefault().optional(),
+  resample: ImageConfig.shape.resample.removeDefault().optional(),
+  mean: ImageConfig.shape.mean.removeDefault().optional(),
+  std: ImageConfig.shape.std.removeDefault().optional(),
+});
+
+/** Every word of the recipe's own data, one id each: for tiny models. */
+const WordLevel = z.strictObject({ type: z.literal('word-level'), lowercase: z.boolean().default(false) });
+const StoredTokenizer = z.strictObject({ from: folder });
+
+const ProcessorSettings = z.strictObject({
+  /** The language model's folder has the tokenizer unless one is named here. */
+  tokenizer: choice((value) => (has(value, 'from') ? StoredTokenizer : WordLevel)).optional(),
+  /** What differs from the vision tower's folder or, for a fresh tower, from resizing to its size with mean and deviation 0.5. */
+  image: ImageSettings.prefault({}),
+});
+
+const Source = z.strictObject({
+  /** A file of conversations as LLaVA writes them. */
+  conversations: z.string().min(1),
+  /** Where the images are, the folder of the conversations unless said otherwise. */
+  images: folder.optional(),
+  /** How often each row comes in an epoch. */
+  repeat: z.int().positive().default(1),
+  /** Only the first so many rows. */
+  limit: z.int().positive().optional(),
+});
+export type Source = z.output<typeof Source>;
+
+const Frozen = z.strictObject({ tune: z.literal('frozen') });
+const Full = z.strictObject({ tune: z.literal('full'), learningRate: z.number().positive().optional() });
+const Tuning = z.discriminatedUnion('tune', [Frozen, Full]);
+/** What happens to a part in a stage. A bare name stands for the kind of tuning with its defaults. */
+export type Tuning = z.output<typeof Tuning>;
+const TuningName = z.enum(['frozen', 'full']).transform((tune): Tuning => ({ tune }));
+const Learns = choice((value) => (typeof value === 'object' ? Tuning : TuningName)).default({ tune: 'frozen' });
+
+const Optimizer = z
+  .strictObject({
+    type: z.literal('adamw').default('adamw'),
+    /** The peak; a part may have its own. */
+    learningRate: z.number().positive(),
+    betas: z.tuple([ratio, ratio]).default([0.9, 0.999]),
+    eps: z.number().positive().default(1e-8),
+    /** Not applied to biases and to the weights of norms. */
+    weightDecay: z.number().nonnegative().default(0),
+    /** All gradients together are scaled down to this norm; 0 leaves them alone. */
+    maxGradNorm: z.number().nonnegative().default(1),
+    /** The share of the steps over which the learning rate rises from 0, rounded up. */
+    warmupRatio: ratio.optional(),
+    warmupSteps: z.int().nonnegative().optional(),
+    schedule: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
+    /** What is left of the learning rate at the end. */
+    finalRatio: ratio.default(0),
+  })
+  .refine((o) => o.warmupRatio === undefined || o.warmupSteps === undefined, { error: 'give warmupRatio or warmupSteps, not both' });
+export type OptimizerSettings = z.output<typeof Optimizer>;
+
+const templateNames = Object.keys(templates) as [TemplateName, ...TemplateName[]];
+
+const Stage = z
+  .strictObject({
+    /** Also the name of the checkpoint's folder. */
+    name: z.string().regex(/^[\w.-]+$/, { error: 'expected letters, digits, ".", "_" and "-" alone' }),
+    learns: z
+      .strictObject({ vision: Learns, connector: Learns, language: Learns })
+      .refine((learns) => partNames.some((part) => learns[part].tune !== 'frozen'), {
+        error: 'every part is frozen, so nothing would learn',
+      }),
+    /** Files of conversations, mixed. */
+    data: choice((value) => (Array.isArray(value) ? z.array(Source).min(1) : Source.transform((source) => [source]))),
+    /** The chat template by name; that of the model's own folder unless said otherwise. */
+    template: z.enum(templateNames).optional(),
+    optimizer: Optimizer,
+    /** Conversations for one step of the optimizer, over all micro-batches and processes. */
+    batchSize: z.int().positive(),
+    epochs: z.int().positive().optional(),
+    steps: z.int().positive().optional(),
+    /** The most tokens of a conversation, those of its images included. */
+    maxLength: z.int().positive().default(2048),
+  })
+  .refine((stage) => (stage.epochs === undefined) !== (stage.steps === undefined), { error: 'give either epochs or steps' });
+export type Stage = z.output<typeof Stage>;
+
+/** A whole training run as data. Everything that changes what is learned is in here; micro-batches and devices are not. */
+export const Recipe = z
+  .strictObject({
+    /** Fresh weights and the order of the data follow from it. */
+    seed: z.int().nonnegative().default(0),
+    model: choice((value) => (has(value, 'from') ? StoredModel : AssembledModel)),
+    processor: ProcessorSettings.prefault({}),
+    stages: z.array(Stage).min(1),
+  })
+  .refine(({ stages }) => new Set(stages.map(({ name }) => name)).size === stages.length, {
+    error: 'two stages have one name',
+    path: ['stages'],
+  });
+export type Recipe = z.output<typeof Recipe>;
+/** A recipe as it is written, with defaults left out. */
+export type RecipeInput = z.input<typeof Recipe>;
+
+/** The recipe with every default filled in. Throws ConfigError with one line for each problem. */
+export function parseRecipe(recipe: RecipeInput): Recipe {
+  const { data, problems } = examine(Recipe, recipe);
+  if (data) return data;
+  throw new ConfigError(problems.map(({ path, message }) => `${path.map(String).join('.') || 'recipe'}: ${message}`).join('\n'));
+}
+
+/** Only the named stages, in the recipe's order. Throws ConfigError for a name that no stage has. */
+export function selectStages(recipe: Recipe, names: readonly string[]): Recipe {
+  const known = recipe.stages.map(({ name }) => name);
+  for (const name of names) {
+    const guess = nearest(name, known);
+    if (known.includes(name)) continue;
+    throw new ConfigError(`no stage "${name}"`, { hint: `${guess ? `did you mean "${guess}"? ` : ''}stages: ${known.join(', ')}` });
+  }
+  return { ...recipe, stages: recipe.stages.filter(({ name }) => names.includes(name)) };
+}

@@ -1,0 +1,180 @@
+import { expect, test } from 'vitest';
+import { parseRecipe, type RecipeInput, selectStages } from '../../src/train/recipe.ts';
+import { parseOverride, readRecipe, readRecipeText, writeRecipe } from '../../src/train/recipe-file.ts';
+
+const yaml = `
+model:
+  vision: { type: conv-vit, imageSize: 32 }
+  connector: { type: mlp }
+  language: { type: llama, hiddenSize: 32, numAttentionHeads: 2 }
+processor: { tokenizer: { type: word-level } }
+stages:
+  - name: align
+    learns: { connector: full, vision: { tune: full, learningRate: 1e-4 } }
+    data: { conversations: a.json }
+    template: plain
+    optimizer: { learningRate: 1e-3, warmupRatio: 0.03 }
+    batchSize: 8
+    steps: 4
+`;
+
+/** The message that the recipe gives when one text in it is replaced by another. */
+function complaint(from: string, to: string, overrides: readonly string[] = []): string {
+  expect(yaml).toContain(from);
+  try {
+    readRecipeText(yaml.replace(from, to), 'tiny.yaml', overrides.map(parseOverride));
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error('the recipe was accepted');
+}
+
+test('every default is filled in, and the resolved recipe reads back the same', () => {
+  const recipe = readRecipeText(yaml, 'tiny.yaml');
+  expect(readRecipeText(writeRecipe(recipe), 'written.yaml')).toEqual(recipe);
+  expect(recipe.stages[0]).toMatchInlineSnapshot(`
+    {
+      "batchSize": 8,
+      "data": [
+        {
+          "conversations": "a.json",
+          "repeat": 1,
+        },
+      ],
+      "learns": {
+        "connector": {
+          "tune": "full",
+        },
+        "language": {
+          "tune": "frozen",
+        },
+        "vision": {
+          "learningRate": 0.0001,
+          "tune": "full",
+        },
+      },
+      "maxLength": 2048,
+      "name": "align",
+      "optimizer": {
+        "betas": [
+          0.9,
+          0.999,
+        ],
+        "eps": 1e-8,
+        "finalRatio": 0,
+        "learningRate": 0.001,
+        "maxGradNorm": 1,
+        "schedule": "cosine",
+        "type": "adamw",
+        "warmupRatio": 0.03,
+        "weightDecay": 0,
+      },
+      "steps": 4,
+      "template": "plain",
+    }
+  `);
+});
+
+test('the size of the vocabulary stays open unless the recipe gives one', () => {
+  expect(readRecipeText(yaml, 'tiny.yaml').model).not.toHaveProperty('language.vocabSize');
+  const given = readRecipeText(yaml, 'tiny.yaml', [parseOverride('model.language.vocabSize=50')]);
+  expect(given.model).toHaveProperty('language.vocabSize', 50);
+});
+
+test('a recipe in TypeScript is the same object', () => {
+  const input: RecipeInput = {
+    model: { from: 'checkpoint' },
+    stages: [
+      {
+        name: 'instruct',
+        learns: { language: 'full', connector: { tune: 'full', learningRate: 1e-4 } },
+        data: [{ conversations: 'a.json', repeat: 2 }, { conversations: 'b.json' }],
+        optimizer: { learningRate: 2e-5 },
+        batchSize: 128,
+        epochs: 1,
+      },
+    ],
+  };
+  const recipe = parseRecipe(input);
+  expect(readRecipeText(writeRecipe(recipe), 'written.yaml')).toEqual(recipe);
+  expect(() => parseRecipe({ ...input, seed: -1 })).toThrowErrorMatchingInlineSnapshot(
+    `[ConfigError: seed: expected number to be >=0, got -1]`,
+  );
+});
+
+test('overrides replace, add and reach into lists, typed as YAML', () => {
+  const set = [
+    'stages.0.batchSize=16',
+    'stages.0.optimizer.betas=[0.9, 0.95]',
+    'stages.0.learns.language=full',
+    'seed=7',
+    'stages.0.name="7"',
+  ];
+  const { seed, stages } = readRecipeText(yaml, 'tiny.yaml', set.map(parseOverride));
+  expect(seed).toBe(7);
+  expect(stages[0]).toMatchObject({ name: '7', batchSize: 16, optimizer: { betas: [0.9, 0.95] }, learns: { language: { tune: 'full' } } });
+});
+
+test('mistakes are told with file, line, path, what is expected and what is there', () => {
+  expect(complaint('batchSize: 8', 'batchsize: 8')).toMatchInlineSnapshot(`
+    "tiny.yaml:8: stages.0.batchSize: missing, expected number
+    tiny.yaml:13: stages.0.batchsize: unknown key, did you mean "batchSize"?"
+  `);
+  expect(complaint('type: mlp', 'type: mpl')).toMatchInlineSnapshot(
+    `"tiny.yaml:4: model.connector.type: expected one of "identity"|"linear"|"mlp"|"pixel-shuffle", got "mpl""`,
+  );
+  expect(complaint('imageSize: 32', 'imageSize: big, imagesize: 3')).toMatchInlineSnapshot(`
+    "tiny.yaml:3: model.vision.imageSize: expected number, got "big"
+    tiny.yaml:3: model.vision.imagesize: unknown key, did you mean "imageSize"?"
+  `);
+  expect(complaint('warmupRatio: 0.03', 'warmupRatio: 3, epss: 1')).toMatchInlineSnapshot(`
+    "tiny.yaml:12: stages.0.optimizer.warmupRatio: expected number to be <=1, got 3
+    tiny.yaml:12: stages.0.optimizer.epss: unknown key, did you mean "eps"?"
+  `);
+  expect(complaint('connector: full', 'connector: lora, language: 3')).toMatchInlineSnapshot(`
+    "tiny.yaml:9: stages.0.learns.connector: expected one of "frozen"|"full", got "lora"
+    tiny.yaml:9: stages.0.learns.language: expected one of "frozen"|"full", got 3"
+  `);
+  expect(complaint('tune: full, learningRate: 1e-4', 'tune: full, learningrate: 1e-4')).toMatchInlineSnapshot(
+    `"tiny.yaml:9: stages.0.learns.vision.learningrate: unknown key, did you mean "learningRate"?"`,
+  );
+  expect(complaint('steps: 4', 'steps: 4\n    epochs: 1')).toMatchInlineSnapshot(`"tiny.yaml:8: stages.0: give either epochs or steps"`);
+  expect(complaint('{ conversations: a.json }', '[{ conversations: a.json, repeat: 0 }, {}]')).toMatchInlineSnapshot(`
+    "tiny.yaml:10: stages.0.data.0.repeat: expected number to be >0, got 0
+    tiny.yaml:10: stages.0.data.1.conversations: missing, expected string"
+  `);
+  expect(complaint('template: plain', 'template: plan')).toMatchInlineSnapshot(
+    `"tiny.yaml:11: stages.0.template: expected one of "plain"|"llama"|"phi"|"gemma"|"qwen2_base"|"qwen2_instruct"|"chatml"|"tiny", got "plan""`,
+  );
+  expect(complaint('connector: full, vision: { tune: full, learningRate: 1e-4 }', 'vision: frozen')).toMatchInlineSnapshot(
+    `"tiny.yaml:9: stages.0.learns: every part is frozen, so nothing would learn"`,
+  );
+  expect(complaint('name: align', 'name: align\n   x: y')).toMatchInlineSnapshot(
+    `"tiny.yaml:9: not YAML: Sequence item without - indicator"`,
+  );
+  expect(complaint('{ type: conv-vit, imageSize: 32 }', '{ from: tower, featureLayer: -2 }\n  x: 1')).toMatchInlineSnapshot(
+    `"tiny.yaml:4: model.x: unknown key, expected one of vision, connector, language"`,
+  );
+});
+
+test('mistakes of an override are told as such', () => {
+  expect(complaint('align', 'align', ['stages.0.optimizer.schedule=cosin'])).toMatchInlineSnapshot(
+    `"--set stages.0.optimizer.schedule: expected one of "cosine"|"linear"|"constant", got "cosin""`,
+  );
+  expect(complaint('align', 'align', ['stages.first.steps=1'])).toMatchInlineSnapshot(
+    `"--set stages.first.steps: there is no such place in tiny.yaml"`,
+  );
+  expect(() => parseOverride('stages.0.steps')).toThrowErrorMatchingInlineSnapshot(`[ConfigError: "stages.0.steps" is no override]`);
+});
+
+test('a recipe that is not there is named', async () => {
+  await expect(readRecipe('recipes/none.yaml')).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[ConfigError: recipes/none.yaml: no such file]`,
+  );
+});
+
+test('stages are chosen by name', () => {
+  const recipe = readRecipeText(yaml, 'tiny.yaml');
+  expect(selectStages(recipe, ['align'])).toEqual(recipe);
+  expect(() => selectStages(recipe, ['algin'])).toThrowErrorMatchingInlineSnapshot(`[ConfigError: no stage "algin"]`);
+});
