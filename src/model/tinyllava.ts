@@ -1,7 +1,7 @@
 import { ShapeError, TinyLlavaError } from '../errors.ts';
 import type { KvCache } from '../nn/kv-cache.ts';
 import { type KeyTable, Module } from '../nn/module.ts';
-import { indices } from '../tensor/create.ts';
+import { tensor } from '../tensor/create.ts';
 import { linear } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { parts as everyPart, type Parts, parseConfig, type TinyLlavaConfig } from './config.ts';
@@ -92,11 +92,11 @@ export class TinyLlava extends Module {
         hint: 'give pixels or imageFeatures, or keep the image token out of the text',
       });
     }
-    if (rows.length === 0 && !features) return languageModel.embed(indices(ids).to({ device }));
+    if (rows.length === 0 && !features) return languageModel.embed(tensor(ids, { dtype: 'int64', device }));
     // The placeholder need not be in the vocabulary: its own embedding is never seen.
     const seen = ids.slice();
     for (const row of rows) seen[row] = 0;
-    const embeddings = languageModel.embed(indices(seen).to({ device }));
+    const embeddings = languageModel.embed(tensor(seen, { dtype: 'int64', device }));
     return features ? splice(embeddings, rows, features) : embeddings;
   }
 

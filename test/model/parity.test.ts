@@ -76,3 +76,14 @@ test.each(['llava-clip', 'llava-clip-two-layers', 'llava-siglip'])(
     expectGradients(model.namedParameters(), ref);
   },
 );
+
+test.each(['llava-clip', 'llava-siglip'])('%s in bfloat16 stays near the logits in float32', async (name) => {
+  const { folder, expected, ids, lengths } = reference(name);
+  const { model } = await loadCheckpoint(folder, { dtype: 'bfloat16' });
+  const hidden = model.hidden({ ids: ids(), lengths: lengths(), pixels: expected.tensor('pixel_values') });
+  expect(hidden.dtype).toBe('bfloat16');
+  const logits = model.logits(hidden);
+  expect(logits.dtype).toBe('float32');
+  const wanted = expected.tensor('logits');
+  expect(logits.sub(wanted).norm().item() / wanted.norm().item()).toBeLessThan(0.02);
+});
