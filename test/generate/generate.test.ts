@@ -11,7 +11,7 @@ const chat = new ChatModel(model, processor);
 const [first, second, third] = await Promise.all([picture(1), picture(2), picture(3)]);
 
 /** Requests of mixed lengths with no image, one, or several, some images shared. */
-const requests: GenerateOptions[] = [
+const questions: GenerateOptions[] = [
   { messages: ask('what is this ?'), images: [first] },
   { messages: ask('what is the colour of the shape ?') },
   { messages: ask('a'), images: [second, third] },
@@ -37,7 +37,8 @@ const requests: GenerateOptions[] = [
   { messages: ask('what is the shape ?'), images: [first, first] },
   { messages: ask('b c d e f g a b c d e f g a b c d e f g') },
   { messages: ask('is the square green ?'), images: [third] },
-].map((request, i) => ({ maxNewTokens: 3 + ((i * 5) % 17), ...request }));
+];
+const requests = questions.map((request, i) => ({ ...request, maxNewTokens: 3 + ((i * 5) % 17) }));
 
 async function drain(stream: AsyncGenerator<string, unknown>): Promise<{ pieces: string[]; value: unknown }> {
   const pieces: string[] = [];

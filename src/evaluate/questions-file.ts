@@ -1,0 +1,46 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { z } from 'zod';
+import { DataError } from '../errors.ts';
+
+/** The first of `places` in the folder that exists, else undefined. */
+export const firstExisting = (folder: string, places: readonly string[]): string | undefined =>
+  places.map((place) => join(folder, place)).find(existsSync);
+
+/**
+ * The rows of a JSON array, or of a JSONL file, each checked by the schema. Throws DataError naming the file, the first wrong row and all
+ * that is wrong with it.
+ */
+export async function readRows<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>[]> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new DataError(`${file}: cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  return parsed(text, file).map(({ value, place }) => {
+    const row = schema.safeParse(value);
+    if (row.success) return row.data;
+    const problems = row.error.issues.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
+    throw new DataError(`${place}: ${problems.join('; ')}`);
+  });
+}
+
+function parsed(text: string, file: string): { value: unknown; place: string }[] {
+  const json = (source: string, place: string): unknown => {
+    try {
+      return JSON.parse(source);
+    } catch (cause) {
+      throw new DataError(`${place}: not JSON: ${(cause as Error).message}`, { cause });
+    }
+  };
+  if (text.trimStart().startsWith('[') && !file.endsWith('.jsonl')) {
+    const rows = json(text, file);
+    if (Array.isArray(rows)) return rows.map((value: unknown, i) => ({ value, place: `${file}#${i}` }));
+  }
+  return text.split('\n').flatMap((line, i) => {
+    const place = `${file}:${i + 1}`;
+    return line.trim() === '' ? [] : [{ value: json(line, place), place }];
+  });
+}
