@@ -1,8 +1,9 @@
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { requireSpace } from './cache.mjs';
 import { findCommand, stream } from './commands.mjs';
 import { SetupFailure } from './failure.mjs';
+import { withLock } from './lock.mjs';
 import { readJson } from './stamp.mjs';
 
 /** @typedef {import('./commands.mjs').Env} Env */
@@ -25,21 +26,27 @@ export function packagesAreInstalled(root) {
 export async function installPackages({ root, env, say }) {
   // A package that npm installed as a dependency has no lock file, and its packages lie where npm put them.
   if (!existsSync(join(root, 'package-lock.json')) || packagesAreInstalled(root)) return;
-  requireSpace(root, 6e8, 'installing npm packages');
-  say('installing npm packages');
   const npm = findCommand('npm', env);
-  const script = env['npm_execpath'];
-  if (npm === undefined && !script?.endsWith('.js')) {
-    throw new SetupFailure('no npm found: npm is not on PATH', 'install Node with its npm (https://nodejs.org)');
-  }
+  if (npm === undefined) throw new SetupFailure('no npm found: npm is not on PATH', 'install Node with its npm (https://nodejs.org)');
+  requireSpace(root, 6e8, 'installing npm packages');
+  mkdirSync(join(root, 'build'), { recursive: true });
+  await withLock(join(root, 'build/packages.lock'), () => installOnce(npm, { root, env, say }), {
+    waiting: () => say('another process is installing npm packages; waiting for it'),
+  });
+}
+
+/** @param {string} npm @param {{ root: string, env: Env, say: (line: string) => void }} options */
+async function installOnce(npm, { root, env, say }) {
+  if (packagesAreInstalled(root)) return;
+  say('installing npm packages');
+  // npm's own pauses between tries add up to minutes where there is no network.
+  const retries = ['--fetch-retries=3', '--fetch-retry-mintimeout=1000', '--fetch-retry-maxtimeout=4000'];
+  const args = ['--include=dev', '--no-audit', '--no-fund', '--loglevel=error', ...retries];
   /** @param {string[]} verb */
-  const run = (verb) => {
-    const args = [...verb, '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
-    return npm === undefined
-      ? stream(process.execPath, [script ?? '', ...args], { env, cwd: root, quiet: true })
-      : stream(npm, args, { env, cwd: root, quiet: true });
-  };
+  const run = (verb) => stream(npm, [...verb, ...args], { env, cwd: root, quiet: true });
   let { status, output } = await run(['ci']);
+  // An npm whose parent was killed may still be writing.
+  if (status !== 0 && /npm error code (?:ENOTEMPTY|EEXIST|ENOENT)/.test(output)) ({ status, output } = await run(['ci']));
   // A lock file written where the registry lacks other platforms' packages does not list them, and `npm ci` refuses it.
   if (status !== 0 && /npm error code EUSAGE/.test(output)) ({ status, output } = await run(['install', '--no-save']));
   if (status === 0) return;

@@ -75,10 +75,8 @@ test('a lock file without the packages of other platforms is installed all the s
   const { on, run } = freshClone();
   on.command('npm', `[ "$1" = ci ] && echo "npm error code EUSAGE" && exit 1\n${installsPackages}`);
   await run();
-  expect(on.calls().filter((call) => call.startsWith('npm '))).toEqual([
-    'npm ci --include=dev --no-audit --no-fund --loglevel=error',
-    'npm install --no-save --include=dev --no-audit --no-fund --loglevel=error',
-  ]);
+  const verbs = on.calls().filter((call) => call.startsWith('npm '));
+  expect(verbs.map((call) => call.split(' --include')[0])).toEqual(['npm ci', 'npm install --no-save']);
 });
 
 test.each([
