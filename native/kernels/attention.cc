@@ -123,6 +123,7 @@ at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k, const at::
   TORCH_CHECK(G > 0 && H % G == 0, "decode_attention: ", H, " query heads cannot share ", G, " key/value heads");
   TORCH_CHECK(length >= 1 && length <= k.size(1), "decode_attention: length ", length, " is not between 1 and the capacity ", k.size(1));
   TORCH_CHECK(k.dtype() == q.dtype() && v.dtype() == q.dtype(), "decode_attention: q is ", q.dtype(), ", k ", k.dtype(), ", v ", v.dtype());
+  check_devices("decode_attention", q, k, v);
   if (!fits_kernel(q) || k.stride(2) != 1 || v.stride(2) != 1 || needs_grad(q, k, v) || q.numel() == 0) {
     const at::Tensor keys = k.narrow(1, 0, length).unsqueeze(0), values = v.narrow(1, 0, length).unsqueeze(0);
     const at::Tensor out = at::scaled_dot_product_attention(q.view({1, H, 1, D}), keys, values, {}, 0.0, false, scale, H != G);

@@ -13,6 +13,14 @@ inline bool fits_kernel(const at::Tensor& x) {
 }
 
 template <class... Tensors>
+void check_devices(const char* name, const at::Tensor& first, const Tensors&... others) {
+  const auto check = [&](const at::Tensor& other) {
+    TORCH_CHECK(!other.defined() || other.device() == first.device(), name, ": tensors on ", first.device(), " and ", other.device());
+  };
+  (check(others), ...);
+}
+
+template <class... Tensors>
 bool needs_grad(const Tensors&... tensors) {
   return at::GradMode::is_enabled() && (tensors.requires_grad() || ...);
 }

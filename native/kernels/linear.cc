@@ -62,15 +62,16 @@ struct BFloat16Dot {
 };
 #endif
 
-// Rows begin..end of the weight [N, K] against R rows of x, which are zero-padded to `padded` elements: out[r][n] = x[r] . weight[n] + bias[n].
+// Rows begin..end of the weight [N, K] against R rows of x, each padded with zeros to `padded` elements: out[r][n] = x[r] . weight[n] + bias[n].
+// Of the R rows the first `given` are wanted; the others are padding too.
 template <class Format, int R>
 struct LinearRows {
   using Weight = typename Format::Weight;
   using Input = typename Format::Input;
   static constexpr int chains = R == 1 ? 4 : R < 4 ? 2 : 1;  // independent sums, which hide the latency of the multiply-add
 
-  static ALWAYS_INLINE void run(const Input* x, int64_t padded, const Weight* weights, const Weight* bias, Weight* out, int64_t begin,
-                                int64_t end, int64_t N, int64_t K) {
+  static ALWAYS_INLINE void run(const Input* x, int64_t given, int64_t padded, const Weight* weights, const Weight* bias, Weight* out,
+                                int64_t begin, int64_t end, int64_t N, int64_t K) {
     constexpr int64_t step = Format::step;
     for (int64_t n = begin; n < end; ++n) {
       const Weight* weight = weights + n * K;
@@ -93,66 +94,68 @@ struct LinearRows {
         for (int r = 0; r < R; ++r) sums[0][r] += sums[c][r];
       }
       const Floats totals = sums_of<R>(sums[0]) + (bias ? static_cast<float>(bias[n]) : 0.0f);
-      for (int r = 0; r < R; ++r) out[r * N + n] = static_cast<Weight>(totals[r]);
+      for (int r = 0; r < R && r < given; ++r) out[r * N + n] = static_cast<Weight>(totals[r]);
     }
   }
 };
 
-template <class Format>
+template <class Format, int R>
 at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   using Weight = typename Format::Weight;
   using Input = typename Format::Input;
-  const int64_t R = x.size(0), N = weight.size(0), K = weight.size(1);
+  const int64_t given = x.size(0), N = weight.size(0), K = weight.size(1);
   const int64_t padded = (K + Format::step - 1) / Format::step * Format::step;
   const at::Tensor copy = at::zeros({R, padded}, x.options().dtype(c10::CppTypeToScalarType<Input>()));  // aligned to cache lines
   Input* rows = copy.mutable_data_ptr<Input>();
-  for (int64_t r = 0; r < R; ++r) Format::prepare(x.const_data_ptr<Weight>() + r * K, rows + r * padded, K);
-  at::Tensor out = at::empty({R, N}, x.options());
+  for (int64_t r = 0; r < given; ++r) Format::prepare(x.const_data_ptr<Weight>() + r * K, rows + r * padded, K);
+  at::Tensor out = at::empty({given, N}, x.options());
   const Weight* weights = weight.const_data_ptr<Weight>();
   const Weight* biases = bias.defined() ? bias.const_data_ptr<Weight>() : nullptr;
   Weight* to = out.mutable_data_ptr<Weight>();
-  const auto with_rows = [&]<int Count>(std::integral_constant<int, Count>) {
-    at::parallel_for(0, N, grain(K), [&](int64_t begin, int64_t end) {
-      Format::template run<LinearRows<Format, Count>>(static_cast<const Input*>(rows), padded, weights, biases, to, begin, end, N, K);
-    });
-  };
-  switch (R) {
-    case 1: with_rows(std::integral_constant<int, 1>()); break;
-    case 2: with_rows(std::integral_constant<int, 2>()); break;
-    case 3: with_rows(std::integral_constant<int, 3>()); break;
-    case 4: with_rows(std::integral_constant<int, 4>()); break;
-    case 5: with_rows(std::integral_constant<int, 5>()); break;
-    case 6: with_rows(std::integral_constant<int, 6>()); break;
-    case 7: with_rows(std::integral_constant<int, 7>()); break;
-    default: with_rows(std::integral_constant<int, 8>()); break;
-  }
+  at::parallel_for(0, N, grain(K), [&](int64_t begin, int64_t end) {
+    Format::template run<LinearRows<Format, R>>(static_cast<const Input*>(rows), given, padded, weights, biases, to, begin, end, N, K);
+  });
   return out;
+}
+
+template <class Format>
+at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (x.size(0) == 1) return run<Format, 1>(x, weight, bias);
+  if (x.size(0) == 2) return run<Format, 2>(x, weight, bias);
+  if (x.size(0) <= 4) return run<Format, 4>(x, weight, bias);
+  return run<Format, 8>(x, weight, bias);
 }
 
 constexpr int64_t kMostRows = 8;  // from there on a matrix product is as fast
 
-at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
-  TORCH_CHECK(weight.dim() == 2, "linear_rows: expected weight [N, K], got ", sizes(weight));
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  TORCH_CHECK(weight.dim() == 2, "linear: expected weight [N, K], got ", sizes(weight));
   const int64_t N = weight.size(0), K = weight.size(1);
-  TORCH_CHECK(x.dim() == 2 && x.size(1) == K, "linear_rows: expected x [R, K=", K, "], got ", sizes(x));
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) == K, "linear: expected x [..., K=", K, "], got ", sizes(x));
   const at::Tensor offset = bias.value_or(at::Tensor());
-  TORCH_CHECK(!offset.defined() || (offset.dim() == 1 && offset.size(0) == N), "linear_rows: expected bias [N=", N, "], got ", sizes(offset));
-  const bool same = weight.device() == x.device() && weight.dtype() == x.dtype() && (!offset.defined() || offset.dtype() == x.dtype());
-  const bool few = x.size(0) >= 1 && x.size(0) <= kMostRows && N > 0 && K > 0;
-  if (!fits_kernel(x) || !same || !few || !weight.is_contiguous() || needs_grad(x, weight) || (offset.defined() && needs_grad(offset))) {
+  TORCH_CHECK(!offset.defined() || (offset.dim() == 1 && offset.size(0) == N), "linear: expected bias [N=", N, "], got ", sizes(offset));
+  check_devices("linear", x, weight, offset);
+  const bool same = weight.dtype() == x.dtype() && (!offset.defined() || offset.dtype() == x.dtype());
+  const bool few = x.numel() > 0 && N > 0 && x.numel() <= kMostRows * K;
+  if (!few || !same || !fits_kernel(x) || !weight.is_contiguous() || needs_grad(x, weight) || (offset.defined() && needs_grad(offset))) {
     return at::linear(x, weight, bias);
   }
-  const at::Tensor rows = x.contiguous(), offsets = offset.defined() ? offset.contiguous() : offset;
-  if (x.scalar_type() == at::kFloat) return run<Float32>(rows, weight, offsets);
+  const at::Tensor rows = x.contiguous().view({-1, K}), offsets = offset.defined() ? offset.contiguous() : offset;
+  const auto shaped = [&](const at::Tensor& out) {
+    auto shape = x.sizes().vec();
+    shape.back() = N;
+    return x.dim() == 2 ? out : out.view(shape);
+  };
+  if (x.scalar_type() == at::kFloat) return shaped(run<Float32>(rows, weight, offsets));
 #if defined(__x86_64__)
   static const bool dots = isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
-  if (dots) return run<BFloat16Dot>(rows, weight, offsets);
+  if (dots) return shaped(run<BFloat16Dot>(rows, weight, offsets));
 #endif
-  return run<BFloat16Split>(rows, weight, offsets);
+  return shaped(run<BFloat16Split>(rows, weight, offsets));
 }
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(tinyllava, m) { m.def("linear_rows(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor", linear_rows); }
+TORCH_LIBRARY_FRAGMENT(tinyllava, m) { m.def("linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor", linear); }
 
 }  // namespace tinyllava

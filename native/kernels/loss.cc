@@ -143,6 +143,7 @@ at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weig
   TORCH_CHECK(weight.dtype() == hidden.dtype(), "linear_cross_entropy: hidden is ", hidden.dtype(), " but weight ", weight.dtype());
   const at::Tensor offset = bias.value_or(at::Tensor());
   TORCH_CHECK(!offset.defined() || (offset.dim() == 1 && offset.size(0) == V), "linear_cross_entropy: expected bias [V=", V, "], got ", sizes(offset));
+  check_devices("linear_cross_entropy", hidden, weight, offset, labels);
   const at::Tensor index = labels.contiguous();
   if (index.device().is_cpu()) {
     for (int64_t i = 0; i < K; ++i) {

@@ -125,7 +125,8 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   TORCH_CHECK(weight.dim() == 1, "rms_norm: expected weight [C], got ", sizes(weight));
   TORCH_CHECK(x.dim() >= 1 && x.size(-1) == weight.size(0), "rms_norm: expected x [..., C=", weight.size(0), "], got ", sizes(x));
-  if (!fits_kernel(x) || weight.dtype() != x.dtype() || weight.device() != x.device() || x.numel() == 0) {
+  check_devices("rms_norm", x, weight);
+  if (!fits_kernel(x) || weight.dtype() != x.dtype() || x.numel() == 0) {
     const at::Tensor floats = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
     return weight * (floats * at::rsqrt(floats.square().mean(-1, true) + eps)).to(x.scalar_type());
   }

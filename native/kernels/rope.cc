@@ -75,7 +75,8 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
   TORCH_CHECK(cos.dim() == 2 && cos.size(0) == N && (cos.size(1) == D ? D % 2 == 0 : 2 * cos.size(1) <= D), "rope: expected cos [N=", N,
               ", at most D/2=", D / 2, "] or [N=", N, ", D=", D, "], got ", sizes(cos));
   TORCH_CHECK(sin.sizes() == cos.sizes(), "rope: cos is ", sizes(cos), " but sin ", sizes(sin));
-  const bool floats = cos.scalar_type() == at::kFloat && sin.scalar_type() == at::kFloat && cos.device() == x.device();
+  check_devices("rope", x, cos, sin);
+  const bool floats = cos.scalar_type() == at::kFloat && sin.scalar_type() == at::kFloat;
   if (!fits_kernel(x) || !floats || needs_grad(cos, sin)) {
     const int64_t half = cos.size(1) == D ? D / 2 : cos.size(1), last = cos.size(1) - half;
     const at::Tensor a = x.narrow(2, 0, half), b = x.narrow(2, half, half), rest = x.narrow(2, 2 * half, D - 2 * half);

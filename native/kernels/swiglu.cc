@@ -76,7 +76,8 @@ struct Swiglu : torch::autograd::Function<Swiglu> {
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   TORCH_CHECK(gate.sizes() == up.sizes(), "swiglu: gate is ", sizes(gate), " but up ", sizes(up));
-  if (!fits_kernel(gate) || up.dtype() != gate.dtype() || up.device() != gate.device()) return at::silu(gate) * up;
+  check_devices("swiglu", gate, up);
+  if (!fits_kernel(gate) || up.dtype() != gate.dtype()) return at::silu(gate) * up;
   const at::Tensor g = gate.contiguous(), u = up.contiguous();
   return needs_grad(gate, up) ? Swiglu::apply(g, u) : forward(g, u);
 }

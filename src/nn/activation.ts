@@ -1,4 +1,4 @@
-import { gelu, quickGelu, relu, silu } from '../tensor/functional.ts';
+import { gelu, quickGelu, relu, silu, swiglu } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** Elementwise functions under the names that Hugging Face configurations use. */
@@ -15,3 +15,8 @@ export type ActivationName = keyof typeof activations;
 
 /** Every name that `activations` has, as the tuple that a schema wants. */
 export const activationNames = Object.keys(activations) as [ActivationName, ...ActivationName[]];
+
+/** activation(gate) · up, the gated unit of an MLP. Shazeer 2020, arXiv:2002.05202. */
+export function gates(name: ActivationName): (gate: Tensor, up: Tensor) => Tensor {
+  return name === 'silu' ? swiglu : (gate, up) => activations[name](gate).mul(up);
+}

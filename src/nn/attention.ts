@@ -1,5 +1,5 @@
 import { arange, cat } from '../tensor/create.ts';
-import { scaledDotProductAttention } from '../tensor/functional.ts';
+import { decodeAttention, scaledDotProductAttention } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CachedLayer, KvCache } from './kv-cache.ts';
 
@@ -38,25 +38,33 @@ function runs(lengths: readonly number[]): { count: number; length: number }[] {
  * `q` [N, H, D], `k` and `v` [N, G, D] to [N, H · D]. `layer` is the index under which caches keep this layer's keys and values.
  */
 export function packedAttention(q: Tensor, k: Tensor, v: Tensor, { lengths, caches }: Sequences, { layer }: { layer: number }): Tensor {
-  const parts: Tensor[] = [];
-  let row = 0;
-  if (caches) {
-    for (const [index, cache] of caches.entries()) {
-      const length = lengths[index] ?? 0;
-      if (length === 0) continue;
-      const [qs, ks, vs] = [q, k, v].map((x) => rows(x, row, length)) as [Tensor, Tensor, Tensor];
-      parts.push(cachedAttention(qs, ks, vs, cache, layer));
-      row += length;
-    }
-  } else {
-    for (const { count, length } of runs(lengths)) {
-      const [qs, ks, vs] = [q, k, v].map((x) => batched(rows(x, row, count * length), count)) as [Tensor, Tensor, Tensor];
-      parts.push(batchAttention(qs, ks, vs, { causal: true }).flatten(0, 1));
-      row += count * length;
-    }
-  }
+  if (caches) return join(cachedParts([q, k, v], lengths, caches, layer));
+  const groups = runs(lengths);
+  const sizes = groups.map(({ count, length }) => count * length);
+  // Not narrow, whose backward pass fills a gradient of all rows for every part.
+  const [qs, ks, vs] = [q, k, v].map((x) => (sizes.length === 1 ? [x] : x.split(sizes))) as [Tensor[], Tensor[], Tensor[]];
+  const parts = groups.map(({ count }, i) => {
+    const [qi, ki, vi] = [qs[i], ks[i], vs[i]].map((x) => batched(x as Tensor, count)) as [Tensor, Tensor, Tensor];
+    return batchAttention(qi, ki, vi, { causal: true }).flatten(0, 1);
+  });
+  return join(parts);
+}
+
+function join(parts: readonly Tensor[]): Tensor {
   const [first] = parts;
   return first && parts.length === 1 ? first : cat(parts, 0);
+}
+
+/** Each sequence's rows over its own cache. */
+function cachedParts(qkv: readonly Tensor[], lengths: readonly number[], caches: readonly KvCache[], layer: number): Tensor[] {
+  let row = 0;
+  return caches.flatMap((cache, index) => {
+    const length = lengths[index] ?? 0;
+    if (length === 0) return [];
+    const [q, k, v] = qkv.map((x) => rows(x, row, length)) as [Tensor, Tensor, Tensor];
+    row += length;
+    return [cachedAttention(q, k, v, cache, layer)];
+  });
 }
 
 /** Attention of equally long sequences. Dims as above, B sequences of T. `q` [B, T, H, D], `k` and `v` [B, T, G, D] to [B, T, H · D]. */
@@ -72,20 +80,11 @@ function cachedAttention(q: Tensor, k: Tensor, v: Tensor, cache: KvCache, layer:
   const [count, heads] = [q.size(0), q.size(1)];
   const seen = cache.length;
   const cached = cache.append(layer, k, v);
-  if (count === 1) return decodeAttention(q.squeeze(0), cached).flatten().unsqueeze(0);
+  if (count === 1) return decodeAttention(q.squeeze(0), cached.keys, cached.values, cached.length).view(1, -1);
   const [keys, values] = filled(cached);
   const options = seen === 0 ? { causal: true } : { mask: continuationMask(count, seen, q) };
   const y = scaledDotProductAttention(q.unsqueeze(0).transpose(1, 2), keys, values, { ...options, gqa: heads !== k.size(1) });
   return y.transpose(1, 2).flatten(2, 3).squeeze(0);
-}
-
-/** One row over all that is cached. `q` [H, D], same shape out. */
-function decodeAttention(q: Tensor, cached: CachedLayer): Tensor {
-  const [keys, values] = filled(cached); // [1, G, S, D]
-  const groups = keys.size(1);
-  // The query heads of one group stand as rows over its one key/value head: nothing is repeated.
-  const grouped = q.view(1, groups, q.size(0) / groups, q.size(1));
-  return scaledDotProductAttention(grouped, keys, values).reshape(q.size(0), q.size(1));
 }
 
 /** Keys and values so far, [1, G, S, D]. */

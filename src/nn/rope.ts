@@ -1,5 +1,6 @@
-import { cat, full, tensor } from '../tensor/create.ts';
+import { full, tensor } from '../tensor/create.ts';
 import type { Device } from '../tensor/device.ts';
+import { rope } from '../tensor/functional.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -67,10 +68,4 @@ function scaled(frequency: number, scaling: RopeScaling): number {
 }
 
 /** Rotates `x` [N, H, D] by the angles of its N positions. */
-export function rotate(x: Tensor, angles: RotaryAngles): Tensor {
-  const half = x.size(2) / 2;
-  const first = x.narrow(2, 0, half);
-  const second = x.narrow(2, half, half);
-  const [cos, sin] = [angles.cos.cast(x.dtype).unsqueeze(1), angles.sin.cast(x.dtype).unsqueeze(1)];
-  return cat([first.mul(cos).sub(second.mul(sin)), second.mul(cos).add(first.mul(sin))], 2);
-}
+export const rotate = (x: Tensor, { cos, sin }: RotaryAngles): Tensor => rope(x, cos, sin);

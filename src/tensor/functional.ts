@@ -2,7 +2,7 @@ import { type DType, dtypeCode } from './dtype.ts';
 import * as ops from './ops.generated.ts';
 import { Tensor } from './tensor.ts';
 
-/** x · wᵀ + b. `x` [..., I], `weight` [O, I], `bias` [O]. */
+/** x · wᵀ + b, on few rows at the speed of memory. `x` [..., I], `weight` [O, I], `bias` [O]. */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   return new Tensor(ops.linear(x.handle, weight.handle, bias?.handle ?? null));
 }
@@ -17,10 +17,18 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | undefined, e
   return new Tensor(ops.layerNorm(x.handle, weight.shape, weight.handle, bias?.handle ?? null, eps));
 }
 
-/** Root-mean-square normalisation over the last dimension. Zhang and Sennrich 2019, arXiv:1910.07467. */
+/** Root-mean-square normalisation over the last dimension, in float32 before the weight. Zhang and Sennrich 2019, arXiv:1910.07467. */
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
-  return new Tensor(ops.rmsNorm(x.handle, weight.shape, weight.handle, eps));
+  return new Tensor(ops.rmsNorm(x.handle, weight.handle, eps));
 }
+
+/** Rotates element i of `x` [N, H, D] with element i + D / 2 by angles whose cosines and sines are [N, D / 2] in float32. */
+export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
+  return new Tensor(ops.rope(x.handle, cos.handle, sin.handle));
+}
+
+/** silu(gate) · up, keeping only its inputs for the gradients. Shazeer 2020, arXiv:2002.05202. */
+export const swiglu = (gate: Tensor, up: Tensor): Tensor => new Tensor(ops.swiglu(gate.handle, up.handle));
 
 /** `x` [B, I, H, W], `weight` [O, I / groups, kH, kW]. */
 export function conv2d(
@@ -64,6 +72,11 @@ export function scaledDotProductAttention(
   { causal = false, mask, scale, gqa = false }: AttentionOptions = {},
 ): Tensor {
   return new Tensor(ops.scaledDotProductAttention(q.handle, k.handle, v.handle, mask?.handle ?? null, 0, causal, scale ?? null, gqa));
+}
+
+/** One query row over the first `length` rows of a cache, without gradients. `q` [H, D], `keys` and `values` [G, capacity, D] to [H, D]. */
+export function decodeAttention(q: Tensor, keys: Tensor, values: Tensor, length: number): Tensor {
+  return new Tensor(ops.decodeAttention(q.handle, keys.handle, values.handle, length, 1 / Math.sqrt(q.size(1))));
 }
 
 /** Cross-entropy of `logits` [N, V] against int64 `labels` [N], -100 = ignored. The mean is NaN when nothing is labelled. */

@@ -214,9 +214,6 @@ export const leTensor = operator<(self: Handle, other: Handle) => Handle>('aten:
 /** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
 export const linalgVectorNorm = operator<(self: Handle, ord?: Scalar, dim?: readonly number[] | number | null, keepdim?: boolean, dtype?: number | null) => Handle>('aten::linalg_vector_norm', '');
 
-/** `aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor` */
-export const linear = operator<(input: Handle, weight: Handle, bias?: Handle | null) => Handle>('aten::linear', '');
-
 /** `aten::log(Tensor self) -> Tensor` */
 export const log = operator<(self: Handle) => Handle>('aten::log', '');
 
@@ -360,9 +357,6 @@ export const repeatInterleaveSelfInt = operator<(self: Handle, repeats: number, 
 
 /** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
 export const reshape = operator<(self: Handle, shape: readonly number[]) => Handle>('aten::reshape', '');
-
-/** `aten::rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor` */
-export const rmsNorm = operator<(input: Handle, normalizedShape: readonly number[], weight?: Handle | null, eps?: number | null) => Handle>('aten::rms_norm', '');
 
 /** `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
 export const roll = operator<(self: Handle, shifts: readonly number[] | number, dims?: readonly number[] | number) => Handle>('aten::roll', '');
@@ -547,5 +541,20 @@ export const upsampleBicubic2d = operator<(self: Handle, outputSize: readonly nu
 /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBilinear2d = operator<(self: Handle, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null) => Handle>('aten::upsample_bilinear2d', '');
 
+/** `tinyllava::decode_attention(Tensor q, Tensor k, Tensor v, int length, float scale) -> Tensor` */
+export const decodeAttention = operator<(q: Handle, k: Handle, v: Handle, length: number, scale: number) => Handle>('tinyllava::decode_attention', '');
+
+/** `tinyllava::linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor` */
+export const linear = operator<(x: Handle, weight: Handle, bias?: Handle | null) => Handle>('tinyllava::linear', '');
+
 /** `tinyllava::linear_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, int chunk) -> Tensor` */
 export const linearCrossEntropy = operator<(hidden: Handle, weight: Handle, bias: Handle | null, labels: Handle, chunk: number) => Handle>('tinyllava::linear_cross_entropy', '');
+
+/** `tinyllava::rms_norm(Tensor x, Tensor weight, float eps) -> Tensor` */
+export const rmsNorm = operator<(x: Handle, weight: Handle, eps: number) => Handle>('tinyllava::rms_norm', '');
+
+/** `tinyllava::rope(Tensor x, Tensor cos, Tensor sin) -> Tensor` */
+export const rope = operator<(x: Handle, cos: Handle, sin: Handle) => Handle>('tinyllava::rope', '');
+
+/** `tinyllava::swiglu(Tensor gate, Tensor up) -> Tensor` */
+export const swiglu = operator<(gate: Handle, up: Handle) => Handle>('tinyllava::swiglu', '');

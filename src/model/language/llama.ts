@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { activationNames, activations } from '../../nn/activation.ts';
+import { activationNames, gates } from '../../nn/activation.ts';
 import { packedAttention, positions, type Sequences } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { normal } from '../../nn/init.ts';
@@ -107,7 +107,7 @@ class LlamaMlp extends Module {
   readonly gateProj: Linear;
   readonly upProj: Linear;
   readonly downProj: Linear;
-  readonly #activation: (x: Tensor) => Tensor;
+  readonly #gate: (gate: Tensor, up: Tensor) => Tensor;
 
   constructor({ hiddenSize, intermediateSize, mlpBias: bias, hiddenAct, initializerRange }: LlamaConfig) {
     super();
@@ -115,11 +115,11 @@ class LlamaMlp extends Module {
     this.gateProj = new Linear(hiddenSize, intermediateSize, { bias, init });
     this.upProj = new Linear(hiddenSize, intermediateSize, { bias, init });
     this.downProj = new Linear(intermediateSize, hiddenSize, { bias, init });
-    this.#activation = activations[hiddenAct];
+    this.#gate = gates(hiddenAct);
   }
 
   forward(x: Tensor): Tensor {
-    return this.downProj.forward(this.#activation(this.gateProj.forward(x)).mul(this.upProj.forward(x)));
+    return this.downProj.forward(this.#gate(this.gateProj.forward(x), this.upProj.forward(x)));
   }
 }
 
