@@ -33,7 +33,7 @@ export async function decodeImage(source: ImageSource): Promise<RgbImage> {
     const { data, info } = await image.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
     return { data, width: info.width, height: info.height };
   } catch (cause) {
-    const reason = (cause as Error).message.split('\n')[0]?.trim();
+    const reason = (cause as Error).message.replace(/\s+/g, ' ').replace(/[\s:]+$/, '');
     throw new DataError(`${name} cannot be decoded as an image: ${reason}`, {
       hint: 'fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or remove the rows that use it',
       cause,

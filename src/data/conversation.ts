@@ -1,0 +1,111 @@
+import { z } from 'zod';
+import { DataError } from '../errors.ts';
+import type { ContentPart, ImageSource, Message } from '../processor/message.ts';
+
+const Turn = z.object({ from: z.enum(['human', 'gpt', 'system']), value: z.string() });
+
+/** One row of LLaVA's JSON: turns of a conversation in which `<image>` marks each image. Other keys may be there and are ignored. */
+export const Conversation = z.object({
+  id: z.union([z.string(), z.number()]).optional(),
+  image: z.union([z.string().min(1), z.array(z.string().min(1))]).nullish(),
+  conversations: z.array(Turn).min(1),
+});
+export type Conversation = z.output<typeof Conversation>;
+
+const roles = { human: 'user', gpt: 'assistant', system: 'system' } as const;
+const tag = '<image>';
+
+/** A row as messages, and which of its turns took no part. */
+export interface ParsedConversation {
+  readonly id: string | undefined;
+  readonly messages: readonly Message[];
+  /** Answers before the first question, which LLaVA skips as well. */
+  readonly skippedAnswers: number;
+  /** 1 when the row ends with a question that nobody answers. */
+  readonly droppedQuestions: number;
+}
+
+/** Checks one row and turns it into messages; `resolve` gives an image's place. `name` (file#index) begins every message. Throws DataError. */
+export function parseConversation(row: unknown, name: string, resolve: (image: string) => ImageSource): ParsedConversation {
+  const parsed = Conversation.safeParse(row);
+  if (!parsed.success) throw new DataError(`${name}: ${described(parsed.error)}`, { hint: hintFor(row), cause: parsed.error });
+  const { id, image, conversations } = parsed.data;
+  const images = image == null ? [] : typeof image === 'string' ? [image] : image;
+  const first = conversations.findIndex(({ from }) => from !== 'gpt');
+  const skippedAnswers = first === -1 ? conversations.length : first;
+  const answered = conversations.findLastIndex(({ from }) => from === 'gpt') + 1;
+  const turns = conversations.slice(skippedAnswers, answered);
+  checkOrder(turns, skippedAnswers, name);
+  const tags = conversations.reduce((count, { value }) => count + value.split(tag).length - 1, 0);
+  if (tags !== images.length) {
+    throw new DataError(`${name}: ${plural(tags, `${tag} tag`)} but ${plural(images.length, 'image')}`, {
+      hint: tags > images.length ? 'add the missing image, or remove a tag' : 'add a tag where the image belongs, or remove the image',
+    });
+  }
+  const left = images.map(resolve);
+  const messages = turns.map(({ from, value }) => ({ role: roles[from], content: contentOf(value, left) }));
+  if (left.length > 0)
+    throw new DataError(`${name}: an image belongs to a turn that takes no part`, {
+      hint: 'begin with a human turn and end with an answer of gpt',
+    });
+  return {
+    id: id === undefined ? undefined : String(id),
+    messages,
+    skippedAnswers,
+    droppedQuestions: conversations.length - Math.max(answered, skippedAnswers),
+  };
+}
+
+/** Roles have to alternate, a system turn only comes first, and there has to be an answer. */
+function checkOrder(turns: Conversation['conversations'], skipped: number, name: string): void {
+  if (turns.length === 0)
+    throw new DataError(`${name}: no question is answered`, { hint: 'a row needs a turn of "human" followed by one of "gpt"' });
+  for (const [i, { from }] of turns.entries()) {
+    const before = turns[i - 1]?.from;
+    const fits = from === 'system' ? i === 0 : from === 'human' ? before !== 'human' : before === 'human';
+    if (fits) continue;
+    const place = `${name}: turn ${i + skipped + 1} is of ${JSON.stringify(from)}`;
+    throw new DataError(before === undefined ? place : `${place} after one of ${JSON.stringify(before)}`, {
+      hint: 'turns of "human" and "gpt" alternate; "system" may come first; join or remove turns',
+    });
+  }
+}
+
+/**
+ * The text of a turn as parts. As in LLaVA, a single image moves in front of its text; several stay where they are. Line breaks around images that
+ * come first are left to the chat template. Takes its images from `left`.
+ */
+function contentOf(value: string, left: ImageSource[]): string | ContentPart[] {
+  const pieces = value.split(tag);
+  if (pieces.length === 1) return value;
+  const image = (): ContentPart => ({ type: 'image', image: left.shift() ?? '' });
+  if (pieces.length === 2) {
+    const text = pieces.join('').trim();
+    return text === '' ? [image()] : [image(), { type: 'text', text }];
+  }
+  const parts: ContentPart[] = [];
+  let leading = true;
+  for (const [i, piece] of pieces.entries()) {
+    if (i > 0) parts.push(image());
+    if (leading && piece.trim() === '') continue;
+    parts.push({ type: 'text', text: leading && i > 0 ? piece.trimStart() : piece });
+    leading = false;
+  }
+  return parts;
+}
+
+function described(error: z.ZodError): string {
+  const [issue] = error.issues;
+  const path = issue?.path.map((key, i) => (typeof key === 'number' ? `[${key}]` : i === 0 ? String(key) : `.${String(key)}`)).join('');
+  return path ? `${path}: ${issue?.message}` : (issue?.message ?? 'not a conversation');
+}
+
+function hintFor(row: unknown): string {
+  if (typeof row === 'object' && row !== null && 'messages' in row)
+    return 'this looks like chat messages; LLaVA rows have "conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]';
+  return 'a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}';
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,133 @@
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { DataError, TinyLlavaError } from '../errors.ts';
+import type { ImageProcessor } from '../processor/image.ts';
+import type { ImageConfig } from '../processor/image-config.ts';
+import type { ImageSource } from '../processor/message.ts';
+import type { ImageJob, ImageResult } from './image-worker.ts';
+
+/** How a pool works. */
+export interface ImagePoolOptions {
+  /** Threads that decode and resize; 0 does it in the calling thread, which a training step blocks. */
+  readonly workers?: number;
+  /** Processed images to keep for when they come again, in bytes: the longest unused go first. */
+  readonly cacheBytes?: number;
+}
+
+interface Waiting {
+  readonly worker: Worker;
+  resolve(bytes: Uint8Array): void;
+  reject(error: Error): void;
+}
+
+/** Loads images as bytes of [3, H, W], off the calling thread, each once at a time. */
+export class ImagePool implements AsyncDisposable {
+  readonly #processor: ImageProcessor;
+  readonly #workerCount: number;
+  readonly #cacheBytes: number;
+  readonly #workers: Worker[] = [];
+  readonly #waiting = new Map<number, Waiting>();
+  /** Paths in the order of their last use. */
+  readonly #cache = new Map<string, Promise<Uint8Array>>();
+  #jobs = 0;
+  #closed = false;
+
+  constructor(processor: ImageProcessor, { workers = 1, cacheBytes = 0 }: ImagePoolOptions = {}) {
+    this.#processor = processor;
+    this.#workerCount = workers;
+    this.#cacheBytes = cacheBytes;
+  }
+
+  /** The bytes of an image, resized and cropped; not to be written to. Throws DataError naming the file. */
+  load(source: ImageSource): Promise<Uint8Array> {
+    if (typeof source !== 'string' || source.startsWith('data:')) return this.#load(source);
+    // images on their way are shared even without a cache
+    const known = this.#cache.get(source);
+    const bytes = known ?? this.#load(source);
+    this.#cache.delete(source);
+    this.#cache.set(source, bytes);
+    if (!known) {
+      bytes.then(
+        () => this.#trim(source),
+        () => this.#cache.delete(source),
+      );
+    }
+    return bytes;
+  }
+
+  /** Ends the threads; what is still on its way fails. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cache.clear();
+    for (const { reject } of this.#waiting.values()) reject(new TinyLlavaError('the image pool was closed'));
+    this.#waiting.clear();
+    await Promise.all(this.#workers.splice(0).map((worker) => worker.terminate()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #trim(loaded: string): void {
+    if (this.#cacheBytes === 0) {
+      this.#cache.delete(loaded);
+      return;
+    }
+    const limit = Math.floor(this.#cacheBytes / (3 * this.#processor.height * this.#processor.width));
+    for (const path of this.#cache.keys()) {
+      if (this.#cache.size <= limit) return;
+      this.#cache.delete(path);
+    }
+  }
+
+  #load(source: ImageSource): Promise<Uint8Array> {
+    if (this.#closed) return Promise.reject(new TinyLlavaError('the image pool was closed'));
+    if (this.#workerCount === 0) return this.#processor.loadBytes(source);
+    const id = this.#jobs++;
+    const worker = this.#workers[id % this.#workerCount] ?? this.#start();
+    return new Promise((resolve, reject) => {
+      if (this.#waiting.size === 0) for (const idle of this.#workers) idle.ref();
+      this.#waiting.set(id, { worker, resolve, reject });
+      worker.postMessage({ id, source } satisfies ImageJob);
+    });
+  }
+
+  #start(): Worker {
+    const worker = startWorker(this.#processor.config);
+    worker.on('message', (result: ImageResult) => {
+      const job = this.#waiting.get(result.id);
+      this.#waiting.delete(result.id);
+      if (this.#waiting.size === 0) for (const idle of this.#workers) idle.unref(); // idle threads do not keep the process alive
+      if ('bytes' in result) job?.resolve(result.bytes);
+      else job?.reject(new DataError(result.error.message, result.error.hint === undefined ? {} : { hint: result.error.hint }));
+    });
+    worker.on('error', (cause) =>
+      this.#lose(worker, new TinyLlavaError(`the thread that loads images failed: ${(cause as Error).message}`, { cause })),
+    );
+    worker.on('exit', () =>
+      this.#lose(worker, new TinyLlavaError('the thread that loads images ended', { hint: 'it may have run out of memory' })),
+    );
+    this.#workers.push(worker);
+    return worker;
+  }
+
+  #lose(worker: Worker, error: TinyLlavaError): void {
+    const at = this.#workers.indexOf(worker);
+    if (at >= 0) this.#workers.splice(at, 1);
+    for (const [id, job] of this.#waiting) {
+      if (job.worker !== worker) continue;
+      this.#waiting.delete(id);
+      job.reject(error);
+    }
+  }
+}
+
+/** The package ships JavaScript; its sources run through tsx, which threads do not inherit. */
+function startWorker(workerData: ImageConfig): Worker {
+  const here = import.meta.url;
+  if (!here.endsWith('.ts')) return new Worker(new URL('./image-worker.js', here), { workerData });
+  const tsx = pathToFileURL(createRequire(here).resolve('tsx/esm/api').replace(/cjs$/, 'mjs')).href;
+  const file = new URL('./image-worker.ts', here).href;
+  return new Worker(`import('${tsx}').then(({ tsImport }) => tsImport('${file}', '${file}'))`, { eval: true, workerData });
+}

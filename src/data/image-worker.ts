@@ -1,0 +1,49 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { ImageProcessor } from '../processor/image.ts';
+import type { ImageConfig } from '../processor/image-config.ts';
+import type { ImageSource } from '../processor/message.ts';
+
+/** What the pool asks for. */
+export interface ImageJob {
+  readonly id: number;
+  readonly source: ImageSource;
+}
+
+/** What comes back: bytes of [3, H, W], or why there are none. */
+export type ImageResult =
+  | { readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  | { readonly id: number; readonly error: { readonly message: string; readonly hint: string | undefined } };
+
+// Decoding happens on other threads still, so that a few at a time keep this one busy; more would only fill the memory with large images.
+const atOnce = 4;
+
+const processor = new ImageProcessor(workerData as ImageConfig);
+const waiting: ImageJob[] = [];
+let running = 0;
+
+async function run({ id, source }: ImageJob): Promise<void> {
+  try {
+    const bytes = Uint8Array.from(await processor.loadBytes(source));
+    parentPort?.postMessage({ id, bytes } satisfies ImageResult, [bytes.buffer]);
+  } catch (cause) {
+    const { message, hint } = cause as Error & { hint?: string };
+    parentPort?.postMessage({ id, error: { message, hint } } satisfies ImageResult);
+  }
+}
+
+function next(): void {
+  while (running < atOnce) {
+    const job = waiting.shift();
+    if (!job) return;
+    running++;
+    void run(job).finally(() => {
+      running--;
+      next();
+    });
+  }
+}
+
+parentPort?.on('message', (job: ImageJob) => {
+  waiting.push(job);
+  next();
+});

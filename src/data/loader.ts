@@ -1,0 +1,141 @@
+import { DataError } from '../errors.ts';
+import { type Log, silent } from '../log.ts';
+import type { Processor } from '../processor/processor.ts';
+import { outliving } from '../tensor/scope.ts';
+import { type Batch, type MicroBatchLimits, microBatches, pack, type ReadyExample, supervisedTokens } from './batch.ts';
+import type { RowSource } from './dataset.ts';
+import { ImagePool, type ImagePoolOptions } from './image-pool.ts';
+import type { Sampler, SamplerState } from './sampler.ts';
+
+/** What a loader reads and how. */
+export interface LoaderOptions extends ImagePoolOptions {
+  readonly rows: RowSource;
+  readonly processor: Processor;
+  readonly sampler: Sampler;
+  readonly microBatch: MicroBatchLimits;
+  /** The most tokens of a conversation; longer ones are cut. */
+  readonly maxLength?: number;
+  /** Steps to have ready while one is used. */
+  readonly prefetch?: number;
+  /** What happens to rows that cannot be used: an unreadable image, a wrong role, nothing to learn. Skipped rows are logged as `skipped-row`. */
+  readonly unusable?: 'stop' | 'skip';
+  readonly log?: Log;
+}
+
+/** The conversations of one optimizer step. */
+export class StepData {
+  /** Where the sampler stands after this step: what to save with a checkpoint for going on exactly here. */
+  readonly state: SamplerState;
+  readonly examples: number;
+  readonly tokens: number;
+  /** Over all micro-batches: what the summed loss is divided by. */
+  readonly supervisedTokens: number;
+  readonly #groups: readonly ReadyExample[][];
+  readonly #processor: Processor;
+
+  constructor(
+    examples: readonly ReadyExample[],
+    { state, processor, microBatch }: { state: SamplerState; processor: Processor; microBatch: MicroBatchLimits },
+  ) {
+    this.state = state;
+    this.examples = examples.length;
+    this.tokens = examples.reduce((sum, { ids }) => sum + ids.length, 0);
+    this.supervisedTokens = examples.reduce((sum, { labels }) => sum + supervisedTokens(labels), 0);
+    this.#groups = microBatches(examples, microBatch);
+    this.#processor = processor;
+  }
+
+  /** The micro-batches in order. Their pixels are made when one is taken and freed when the next is. */
+  *batches(): Generator<Batch, void, undefined> {
+    for (const group of this.#groups) {
+      const images = group.flatMap((example) => example.images);
+      const pixels = images.length > 0 ? outliving(() => this.#processor.image.stack(images)) : undefined;
+      try {
+        yield { ...pack(group), ...(pixels && { pixels }) };
+      } finally {
+        pixels?.free();
+      }
+    }
+  }
+}
+
+/** Reads rows ahead of their use: tokens in this thread, images in others. Steps come in the sampler's order whatever finishes first. */
+export class Loader implements AsyncDisposable {
+  readonly #options: LoaderOptions;
+  readonly #pool: ImagePool;
+  readonly #ahead: Promise<StepData>[] = [];
+  #closed = false;
+
+  constructor(options: LoaderOptions) {
+    this.#options = options;
+    this.#pool = new ImagePool(options.processor.image, options);
+  }
+
+  /** The next step. Throws DataError naming the row that cannot be used, in the step that it belongs to. */
+  async next(): Promise<StepData> {
+    for (;;) {
+      this.#fill();
+      const step = await this.#ahead.shift();
+      if (!step) throw new DataError('the loader was closed');
+      this.#fill();
+      if (step.examples > 0) return step;
+    }
+  }
+
+  /** Ends all reading. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#pool.close();
+    await Promise.allSettled(this.#ahead.splice(0));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #fill(): void {
+    const { sampler, prefetch = 2 } = this.#options;
+    while (!this.#closed && this.#ahead.length <= prefetch) {
+      const step = this.#prepare(sampler.next(), sampler.state);
+      step.catch(() => {}); // it is reported by the `next` that takes it
+      this.#ahead.push(step);
+    }
+  }
+
+  async #prepare(rows: Uint32Array, state: SamplerState): Promise<StepData> {
+    const { processor, microBatch } = this.#options;
+    const examples = await Promise.all(Array.from(rows, (row) => this.#example(row)));
+    return new StepData(
+      examples.filter((example) => example !== undefined),
+      { state, processor, microBatch },
+    );
+  }
+
+  async #example(index: number): Promise<ReadyExample | undefined> {
+    const { unusable = 'stop', log = silent } = this.#options;
+    try {
+      return await this.#read(index);
+    } catch (error) {
+      if (!(error instanceof DataError) || unusable === 'stop') throw error;
+      log({ event: 'skipped-row', row: index, reason: error.message });
+      return undefined;
+    }
+  }
+
+  async #read(index: number): Promise<ReadyExample> {
+    const { rows, processor, maxLength = Number.POSITIVE_INFINITY } = this.#options;
+    const { name, messages } = rows.row(index);
+    try {
+      const { ids, labels, images } = processor.truncate(processor.encode(messages, { train: true }), maxLength);
+      if (supervisedTokens(labels) === 0) {
+        throw new DataError(`nothing is learned from its ${ids.length} tokens`, {
+          hint: 'raise maxLength if it is cut before the answer, or remove the row',
+        });
+      }
+      return { name, ids, labels, images: await Promise.all(images.map((image) => this.#pool.load(image))) };
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      throw new DataError(`${name}: ${error.message}`, { ...(error.hint !== undefined && { hint: error.hint }), cause: error });
+    }
+  }
+}

@@ -1,0 +1,58 @@
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { JsonRows } from '../../src/data/json-rows.ts';
+import { folderWith } from './files.ts';
+
+const rows = [{ a: 1 }, { text: 'braces } ] and "quotes\\" and \\', deep: [[{ b: '{' }]] }, { unicode: 'é 東京 🎉\u2028' }, {}];
+
+async function read(content: string): Promise<unknown> {
+  const folder = await folderWith({ 'a.json': content });
+  try {
+    await using file = await JsonRows.open(join(folder, 'a.json'));
+    return Array.from({ length: file.length }, (_, i) => file.row(i));
+  } catch (error) {
+    return (error as Error).message.replaceAll(folder, '…');
+  }
+}
+
+test.each([
+  ['compact', JSON.stringify(rows)],
+  ['indented', JSON.stringify(rows, null, 4)],
+  ['with Windows line ends', JSON.stringify(rows, null, 1).replaceAll('\n', '\r\n')],
+  ['with a byte order mark', `\uFEFF${JSON.stringify(rows)}`],
+  ['one object a line', rows.map((row) => JSON.stringify(row)).join('\n')],
+  ['one object a line, with empty lines', `\n${rows.map((row) => JSON.stringify(row)).join('\n\n')}\n\n`],
+])('every row of a file that is %s is read', async (_, content) => expect(await read(content)).toEqual(rows));
+
+test('rows longer than what is read at a time are whole', async () => {
+  const long = Array.from({ length: 5 }, (_, i) => ({ i, text: `${'x'.repeat(700_000)}é"\\${i}` }));
+  expect(await read(JSON.stringify(long))).toEqual(long);
+});
+
+test('an empty array has no rows', async () => expect(await read(' [ ] ')).toEqual([]));
+
+test.each([
+  ['an empty file', '', '…/a.json, byte 0: the file is empty'],
+  ['a file cut off in a row', '[{"a": 1}, {"b": [1, 2', '…/a.json ends in the middle of row 1'],
+  ['a file cut off in a text', '[{"a": "x', '…/a.json ends in the middle of row 0'],
+  ['an array that is not closed', '[{"a": 1},\n', '…/a.json ends in the middle of row 1'],
+  ['rows without a comma', '[{"a": 1} {"b": 1}]', '…/a.json, byte 10: a comma should follow row 0, found "{"'],
+  ['two objects on a line', '{"a": 1} {"b": 1}', '…/a.json, byte 9: a line break should follow row 0, found "{"'],
+  ['rows that are no objects', '[1, 2]', '…/a.json, byte 1: row 0 should begin with "{", found "1"'],
+  ['a web page', '<html></html>', '…/a.json, byte 0: row 0 should begin with "{", found "<"'],
+  ['something after the array', '[{"a": 1}] []', '…/a.json, byte 11: something follows the array'],
+  ['a row that is not JSON', '[{"a": 1}, {b: 2}]', /^…\/a\.json#1 is not valid JSON: /],
+])('%s is refused with its place', async (_, content, message) =>
+  expect(await read(content)).toEqual(typeof message === 'string' ? message : expect.stringMatching(message)),
+);
+
+test('a row that is not there is refused', async () => {
+  const folder = await folderWith({ 'a.json': rows });
+  await using file = await JsonRows.open(join(folder, 'a.json'));
+  expect(() => file.row(4)).toThrow('a.json has 4 rows, there is no row 4');
+  expect(() => file.row(-1)).toThrow('there is no row -1');
+});
+
+test('a missing file is named', async () => {
+  await expect(JsonRows.open('/nowhere/a.json')).rejects.toThrow('/nowhere/a.json does not exist');
+});
