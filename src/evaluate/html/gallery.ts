@@ -3,7 +3,7 @@ import { count } from './format.ts';
 import { html, type Markup } from './markup.ts';
 
 const picture = ({ images }: ReportData, name: string, side: number): Markup =>
-  html`<img src="${images[name] ?? ''}" alt="test image ${name}" width="${side}" height="${side}" loading="lazy">`;
+  html`<img src="${images[name] ?? ''}" alt="test image ${name.slice(name.lastIndexOf('/') + 1)}" width="${side}" height="${side}" loading="lazy">`;
 
 const verdict = (correct: boolean): Markup =>
   html`<span class="${correct ? 'right' : 'wrong'}"><span aria-hidden="true">${correct ? '✓' : '✗'}</span><span class="unseen">${correct ? 'right' : 'wrong'}</span></span>`;

@@ -86,8 +86,8 @@ fieldset { border: 0; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap
 [role=status] { color: var(--muted); font-size: .92rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)); gap: 1.8rem 2.2rem; }
 .card { display: grid; grid-template-columns: auto 1fr; gap: 1rem; align-items: start; break-inside: avoid; }
-.card li[data-result="wrong"] { background: color-mix(in srgb, var(--tone-bad) 9%, transparent); box-shadow: 0 0 0 .25rem color-mix(in srgb, var(--tone-bad) 9%, transparent); border-radius: 1px; }
-.card ul { font-size: .9rem; line-height: 1.45; } .card li { padding: .1rem 0; } [hidden] { display: none !important; }
+.card li[data-result="wrong"] { background: color-mix(in srgb, var(--tone-bad) 9%, transparent); border-radius: 4px; }
+.card ul { font-size: .9rem; line-height: 1.45; } .card li { padding: .1rem .35rem; margin-left: -.35rem; } [hidden] { display: none !important; }
 button { font: inherit; color: inherit; background: var(--soft); border: 1px solid var(--rule); border-radius: 6px; padding: .5rem 1.1rem; cursor: pointer; } button:hover { border-color: var(--muted); }
 #more { margin-top: 1.6rem; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 0 3rem; }
@@ -109,7 +109,9 @@ summary { cursor: pointer; margin-bottom: .7rem; }
   .flow { flex-direction: column; gap: 1.5rem; } .flow li { margin: 0; } .flow li:not(:last-child)::after { content: "↓"; right: 50%; top: auto; bottom: -1.6rem; transform: none; }
   .card img { width: 64px; height: 64px; }
 }
+@page { margin: 15mm; }
 @media print {
+  .asked { grid-template-columns: repeat(5, 1fr); } .gallery { grid-template-columns: 1fr 1fr; }
   :root { --paper: #fff; --soft: #f4f4f4; --ink: #000; --muted: #444; --rule: #ccc; }
   body { max-width: none; padding: 0; font-size: 10pt; } header { padding: 0; }
   .filters, #more, [role=status] { display: none; } section { margin-top: 2rem; } h2, h3 { break-after: avoid; } figure, tr, .asked li { break-inside: avoid; }
