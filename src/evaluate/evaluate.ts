@@ -35,6 +35,8 @@ export interface TaskResult {
   readonly samples: number;
   /** Samples that could not be asked, say for an unreadable image; they score 0. */
   readonly failures: number;
+  /** Why the first of them failed. */
+  readonly firstFailure?: string;
   readonly seconds: number;
   readonly maxNewTokens: number;
   /** SHA-256 of the files with questions and answers. */
@@ -121,11 +123,13 @@ async function run(
   } finally {
     await file?.close();
   }
+  const errors = scored.flatMap(({ error }) => error ?? []);
   return {
     metrics: task.aggregate(scored),
     baselines: baselines(task, samples, benchmark.train),
     samples: samples.length,
-    failures: scored.filter(({ error }) => error !== undefined).length,
+    failures: errors.length,
+    ...(errors[0] !== undefined && { firstFailure: errors[0] }),
     seconds: (performance.now() - start) / 1000,
     maxNewTokens: task.maxNewTokens,
     dataSha256: await sha256(benchmark.files),

@@ -5,7 +5,7 @@ const percent = (share: number): string => (100 * share).toFixed(1);
 
 /** Results as Markdown: a table for each task, in percent. */
 export function markdown({ tasks }: Results): string {
-  const sections = Object.entries(tasks).map(([name, { metrics, baselines, samples, failures, seconds }]) => {
+  const sections = Object.entries(tasks).map(([name, { metrics, baselines, samples, failures, firstFailure, seconds }]) => {
     const others = Object.keys(baselines);
     const beside = (metric: Metric, baseline: string): string => {
       const same = baselines[baseline]?.find((other) => other.name === metric.name);
@@ -18,8 +18,8 @@ export function markdown({ tasks }: Results): string {
       `${percent(metric.interval.low)} - ${percent(metric.interval.high)}`,
       ...others.map((baseline) => beside(metric, baseline)),
     ]);
-    const failed = failures === 0 ? '' : `; ${failures} could not be asked and count as wrong`;
-    const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second)${failed}.`;
+    const failed = failures === 0 ? '' : ` ${failures} could not be asked and count as wrong, the first because ${firstFailure}.`;
+    const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).${failed}`;
     return [`## ${name}`, '', table([['questions', 'count', 'score', '95 % interval', ...others], ...rows]), '', notes, ''].join('\n');
   });
   return sections.join('\n');

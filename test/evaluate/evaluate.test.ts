@@ -60,7 +60,7 @@ describe('an evaluation', () => {
   test('counts an unreadable image as a failure of its questions alone', async () => {
     const out = join(root, 'failures');
     const { tasks } = await evaluate(chat, { tasks: ['easy-vqa'], data, out, batchSize: 4 });
-    expect(tasks['easy-vqa']).toMatchObject({ samples: 18, failures: 6 });
+    expect(tasks['easy-vqa']).toMatchObject({ samples: 18, failures: 6, firstFailure: expect.stringContaining('2.png') });
     const samples = await readSamples(join(out, 'samples_easy-vqa.jsonl'));
     const failed = samples.filter(({ error }) => error !== undefined);
     expect(failed.map(({ sample }) => sample.id)).toEqual(['12', '13', '14', '15', '16', '17']);
@@ -145,6 +145,7 @@ test('results become a Markdown table with intervals and baselines', () => {
         baselines: { majority: [metric('all', 1, 8), metric('shape', 1, 4)] },
         samples: 8,
         failures: 1,
+        firstFailure: 'a.png does not exist',
         seconds: 0.5,
         maxNewTokens: 8,
         dataSha256: '',
@@ -159,7 +160,7 @@ test('results become a Markdown table with intervals and baselines', () => {
     | all       |     8 |  62.5 |   50.0 - 62.5 |     12.5 |
     | shape     |     4 |  50.0 |   50.0 - 62.5 |     25.0 |
 
-    8 questions in 0.5 s (16.0 a second); 1 could not be asked and count as wrong.
+    8 questions in 0.5 s (16.0 a second). 1 could not be asked and count as wrong, the first because a.png does not exist.
     "
   `);
 });

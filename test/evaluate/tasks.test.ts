@@ -172,9 +172,15 @@ describe('the task for questions of the user', () => {
 
   test('names the line of a row without an answer, of a misspelt field, and of half a row', async () => {
     const whole = '{"question_id": 1, "text": "a", "answer": "b"}';
-    expect(await complaint(`${whole}\n\n{"question_id": 2, "text": "a"}`)).toMatchInlineSnapshot(`"DataError: DATA/questions.jsonl:3: answer: expected a text or a list of texts"`);
-    expect(await complaint('{"question_id": 1, "text": "a", "anwser": "b"}')).toMatchInlineSnapshot(`"DataError: DATA/questions.jsonl:1: answer: expected a text or a list of texts; Unrecognized key: "anwser""`);
-    expect(await complaint(`${whole}\n{"question_id": 2, "te`)).toMatchInlineSnapshot(`"DataError: DATA/questions.jsonl:2: not JSON: Unterminated string in JSON at position 22"`);
+    expect(await complaint(`${whole}\n\n{"question_id": 2, "text": "a"}`)).toMatchInlineSnapshot(
+      `"DataError: DATA/questions.jsonl:3: answer: expected a text or a list of texts"`,
+    );
+    expect(await complaint('{"question_id": 1, "text": "a", "anwser": "b"}')).toMatchInlineSnapshot(
+      `"DataError: DATA/questions.jsonl:1: answer: expected a text or a list of texts; Unrecognized key: "anwser""`,
+    );
+    expect(await complaint(`${whole}\n{"question_id": 2, "te`)).toMatchInlineSnapshot(
+      `"DataError: DATA/questions.jsonl:2: not JSON: Unterminated string in JSON at position 22"`,
+    );
   });
 });
 

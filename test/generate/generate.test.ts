@@ -201,7 +201,9 @@ describe('a request that cannot be answered', () => {
 
   test('is refused when the prompt is too long, and shortened answers fill the context', async () => {
     const small = new ChatModel(...(Object.values(tinyModel({ contextTokens: 11 })) as ConstructorParameters<typeof ChatModel>));
-    await expect(small.generate({ messages: ask('a b c d e f g'), images: [first] })).rejects.toMatchInlineSnapshot(`[DataError: the prompt has 11 tokens, and the model reads 11 with its answer]`);
+    await expect(small.generate({ messages: ask('a b c d e f g'), images: [first] })).rejects.toMatchInlineSnapshot(
+      `[DataError: the prompt has 11 tokens, and the model reads 11 with its answer]`,
+    );
     const answer = await small.generate({ messages: ask('a b c d e'), images: [first], maxNewTokens: 50, temperature: 1, seed: 1 });
     expect(answer.usage.promptTokens + answer.usage.completionTokens).toBe(11);
   });

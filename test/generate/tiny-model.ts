@@ -14,20 +14,25 @@ import { Generator } from '../../src/tensor/random.ts';
 
 const words = 'what is the colour of this shape red blue green circle square yes no a b c d e f g ? . ,'.split(' ');
 
+const tower = { hiddenSize: 16, intermediateSize: 24, numHiddenLayers: 1, numAttentionHeads: 2, imageSize: 16 };
+const towers = { 'conv-vit': { ...tower, stemChannels: [4, 8, 8] }, siglip: { ...tower, patchSize: 8 } };
+
+/** What to make; transformers has no conv-vit. */
+interface TinyModelOptions {
+  readonly seed?: number;
+  readonly contextTokens?: number;
+  readonly vision?: keyof typeof towers;
+}
+
 /** A random model of some thousand parameters with images of 16 x 16 that take 4 tokens each, and what prepares its inputs. */
-export function tinyModel({ seed = 1, contextTokens = 256 } = {}): { model: TinyLlava; processor: Processor } {
+export function tinyModel({ seed = 1, contextTokens = 256, vision = 'conv-vit' }: TinyModelOptions = {}): {
+  model: TinyLlava;
+  processor: Processor;
+} {
   const tokenizer = wordLevelTokenizer(words);
   const image = new ImageProcessor({ size: { height: 16, width: 16 }, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] });
   const model = createTinyLlava({
-    vision: {
-      type: 'conv-vit',
-      imageSize: 16,
-      stemChannels: [4, 8, 8],
-      hiddenSize: 16,
-      intermediateSize: 24,
-      numHiddenLayers: 1,
-      numAttentionHeads: 2,
-    },
+    vision: { type: vision, ...towers[vision] },
     connector: { type: 'mlp' },
     language: {
       type: 'llama',
@@ -70,9 +75,7 @@ export async function picture(hue: number, side = 20): Promise<Uint8Array> {
 export const ask = (text: string): Message[] => [{ role: 'user', content: text }];
 
 /** Saves a tiny model as a checkpoint folder, which `remove` takes away. */
-export async function tinyCheckpoint(
-  options: { seed?: number; contextTokens?: number } = {},
-): Promise<{ folder: string; remove: () => void }> {
+export async function tinyCheckpoint(options: TinyModelOptions = {}): Promise<{ folder: string; remove: () => void }> {
   const { model, processor } = tinyModel(options);
   const root = mkdtempSync(join(tmpdir(), 'tinyllava-'));
   const folder = join(root, 'model');

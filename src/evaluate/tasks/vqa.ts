@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
 import { firstExisting, readRows } from '../questions-file.ts';
@@ -37,7 +37,7 @@ export const vqa: Task = {
       });
     }
     const home = dirname(file);
-    const place = (image: string): string => (existsSync(join(home, image)) ? join(home, image) : join(home, 'images', image));
+    const place = (image: string): string => (existsSync(resolve(home, image)) ? resolve(home, image) : resolve(home, 'images', image));
     const rows = await readRows(file, Row);
     const samples = rows.map(
       ({ question_id, image = [], text, answer, category }): Sample => ({

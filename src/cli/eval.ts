@@ -1,0 +1,68 @@
+import { Command } from 'commander';
+import type { Log } from '../log.ts';
+import { interruptible } from './interrupt.ts';
+import { type ModelFlags, openModel, wholeNumber, withModelOptions } from './options.ts';
+import { print, printJson } from './print.ts';
+import { StatusLine } from './quickstart/status-line.ts';
+
+interface EvalFlags extends ModelFlags {
+  readonly tasks?: string;
+  readonly data?: string;
+  readonly batchSize: number;
+  readonly limit?: number;
+  readonly out?: string;
+  readonly list?: true;
+}
+
+/** Shows how far an evaluation is. */
+export function evaluationProgress(line: StatusLine, now: () => number = () => performance.now()): Log {
+  let startMs = now();
+  return ({ event, task, done, samples, meanScore }) => {
+    if (event === 'evaluating') startMs = now();
+    if (event === 'evaluated') line.finish([String(task), 'done', `${((now() - startMs) / 1000).toFixed(1)} s`]);
+    if (event !== 'answered') return;
+    const seconds = (now() - startMs) / 1000;
+    const left = (seconds / Number(done)) * (Number(samples) - Number(done));
+    const score = `score ${(100 * Number(meanScore)).toFixed(1)} %`;
+    line.update([
+      String(task),
+      `${done} of ${samples}`,
+      score,
+      `${Math.ceil(left)} s left`,
+      `${(Number(done) / seconds).toFixed(1)} questions/s`,
+    ]);
+  };
+}
+
+async function list(json: true | undefined): Promise<void> {
+  const { tasks } = await import('../evaluate/tasks/index.ts');
+  const rows = Object.values(tasks).map(({ name, about }) => ({ name, about }));
+  if (json) printJson(rows);
+  else for (const { name, about } of rows) print(`${name.padEnd(12)}${about}`);
+}
+
+/** The verb `eval`. */
+export function evalCommand(): Command {
+  const command: Command = new Command('eval')
+    .description('run benchmarks, write results and every sample')
+    .argument('[model]', 'checkpoint folder')
+    .option('--tasks <names>', 'tasks with commas between them')
+    .option('--data <folder>', "folder that holds the tasks' files")
+    .option('--batch-size <count>', 'answers that grow together', wholeNumber(1), 16)
+    .option('--limit <count>', 'the first so many samples of each task', wholeNumber(1))
+    .option('--out <folder>', 'where results.json and samples_<task>.jsonl go')
+    .option('--list', 'say what tasks there are and what files they want');
+  return withModelOptions(command).action(async (path: string | undefined, flags: EvalFlags) => {
+    if (flags.list) return list(flags.json);
+    const { tasks, data, batchSize, limit, out } = flags;
+    if (path === undefined) command.error("error: missing required argument 'model'");
+    if (tasks === undefined) command.error("error: required option '--tasks <names>' not specified");
+    if (data === undefined) command.error("error: required option '--data <folder>' not specified");
+    const [{ evaluate }, { markdown }] = await Promise.all([import('../evaluate/evaluate.ts'), import('../evaluate/report.ts')]);
+    const model = await openModel(path, flags);
+    const log = evaluationProgress(new StatusLine(process.stderr));
+    const results = await interruptible((signal) => evaluate(model, { tasks: tasks.split(','), data, batchSize, limit, out, log, signal }));
+    if (flags.json) printJson(results);
+    else print(markdown(results).trimEnd());
+  });
+}

@@ -1,0 +1,120 @@
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { ConfigError } from '../errors.ts';
+import type { Module } from '../nn/module.ts';
+import { print, printJson } from './print.ts';
+
+/** What is found, as JSON and as lines to read. */
+export interface Finding {
+  readonly json: unknown;
+  readonly lines: readonly string[];
+}
+
+/** Columns of text, numbers to the right. */
+export function columns(rows: readonly (readonly (string | number)[])[]): string[] {
+  const cells = rows.map((row) => row.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell)));
+  const widths = cells.reduce<number[]>((most, row) => row.map((cell, i) => Math.max(most[i] ?? 0, cell.length)), []);
+  return cells.map((row, r) =>
+    row
+      .map((cell, i) => (typeof rows[r]?.[i] === 'number' ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+async function checkpoint(folder: string): Promise<Finding> {
+  const [{ readConfig }, { createTinyLlava }, { openWeights }, { Processor }] = await Promise.all([
+    import('../model/checkpoint.ts'),
+    import('../model/tinyllava.ts'),
+    import('../tensor/safetensors.ts'),
+    import('../processor/processor.ts'),
+  ]);
+  const config = await readConfig(folder);
+  const model = createTinyLlava(config);
+  const part = (name: string, type: string | undefined, module: Module | undefined) =>
+    type !== undefined && module ? [{ part: name, type, parameters: module.parameterCount() }] : [];
+  const parts = [
+    ...part('vision tower', config.vision?.type, model.visionTower),
+    ...part('connector', config.connector?.type, model.connector),
+    ...part('language model', config.language.type, model.languageModel),
+  ];
+  const weights = openWeights(folder);
+  const dtypes = [...new Set(weights.names.map((name) => weights.dtype(name)))];
+  const processor = existsSync(join(folder, 'tokenizer.json'))
+    ? await Processor.open(folder, { imageTokens: model.imageTokens })
+    : undefined;
+  const facts = {
+    parameters: model.parameterCount(),
+    dtype: dtypes.join(', '),
+    imageTokens: model.imageTokens,
+    contextTokens: config.language['maxPositionEmbeddings'],
+    vocabulary: model.languageModel.vocabSize,
+    endsAnswersWith: processor?.stopIds.map((id) => processor.tokenizer.tokenOf(id)).join(' '),
+    template: processor?.template.source,
+  };
+  const { template, ...short } = facts;
+  const known = Object.entries(short).filter(([name, value]) => name !== 'parameters' && value !== undefined);
+  const lines = [
+    `${folder}: checkpoint`,
+    ...columns([...parts.map(({ part, type, parameters }) => [part, type, parameters]), ['all', '', facts.parameters]]),
+    '',
+    ...columns(known.map(([name, value]) => [name, String(value)])),
+    ...(template === undefined
+      ? []
+      : [
+          '',
+          'template',
+          ...template
+            .trimEnd()
+            .split('\n')
+            .map((line) => `  ${line}`),
+        ]),
+  ];
+  return { json: { kind: 'checkpoint', path: folder, parts, ...facts }, lines };
+}
+
+async function safetensors(path: string): Promise<Finding> {
+  const { openSafetensors } = await import('../tensor/safetensors.ts');
+  const file = openSafetensors(path);
+  const tensors = file.names.map((name) => ({ name, dtype: file.dtype(name), shape: file.shape(name) }));
+  const values = tensors.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  const lines = [
+    `${path}: ${tensors.length} tensors of ${values.toLocaleString('en-US')} values`,
+    ...columns(tensors.map(({ name, dtype, shape }) => [name, dtype, `[${shape.join(', ')}]`])),
+  ];
+  return { json: { kind: 'safetensors', path, metadata: file.metadata, tensors }, lines };
+}
+
+async function recipe(path: string): Promise<Finding> {
+  const { readRecipe, writeRecipe } = await import('../train/recipe-file.ts');
+  const found = await readRecipe(path);
+  return {
+    json: { kind: 'recipe', path, recipe: found },
+    lines: [`${path}: recipe, every default filled in`, writeRecipe(found).trimEnd()],
+  };
+}
+
+async function find(path: string): Promise<Finding> {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found) throw new ConfigError(`${path}: no such file or folder`);
+  if (found.isDirectory()) return checkpoint(path);
+  if (path.endsWith('.safetensors')) return safetensors(path);
+  if (/\.ya?ml$/.test(path)) return recipe(path);
+  throw new ConfigError(`${path}: cannot tell what this is`, {
+    hint: 'inspect takes a checkpoint folder, a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)',
+  });
+}
+
+/** The verb `inspect`. */
+export function inspectCommand(): Command {
+  return new Command('inspect')
+    .description('what a checkpoint, recipe, data or safetensors file holds')
+    .argument('<path>', 'file or checkpoint folder')
+    .option('--json', 'print one JSON document')
+    .action(async (path: string, { json: asJson }: { json?: true }) => {
+      const { json, lines } = await find(path);
+      if (asJson) printJson(json);
+      else print(lines.join('\n'));
+    });
+}

@@ -1,0 +1,81 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { ChatModel } from '../generate/generate.ts';
+import type { SamplingOptions } from '../generate/sample.ts';
+import type { Device } from '../tensor/device.ts';
+import type { DType } from '../tensor/dtype.ts';
+
+/** Where and how a model runs. */
+export interface ModelFlags {
+  readonly device?: Device;
+  readonly dtype?: DType;
+  readonly threads?: number;
+  readonly json?: true;
+}
+
+/** How long an answer is and how its tokens are chosen. */
+export interface AnswerFlags extends SamplingOptions {
+  readonly maxNewTokens?: number;
+  readonly stop?: string[];
+}
+
+/** Reads a whole number that is at least `least`. */
+export function wholeNumber(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least)
+      throw new InvalidArgumentError(`expected a whole number from ${least}`);
+    return value;
+  };
+}
+
+/** Reads a number; what it may be is checked where it is used. */
+export function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('expected a number');
+  return value;
+}
+
+/** Collects the values of an option that may be given again and again. */
+export const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
+
+function device(text: string): Device {
+  if (!/^(cpu|cuda|cuda:\d+)$/.test(text)) throw new InvalidArgumentError('expected cpu, cuda or cuda:N');
+  return text as Device;
+}
+
+/** Adds --device, --dtype, --threads and --json. */
+export function withModelOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--device <name>', 'cpu, cuda or cuda:N').argParser(device).default('cpu'))
+    .addOption(new Option('--dtype <name>', 'precision; as stored unless given').choices(['float32', 'bfloat16', 'float16']))
+    .option('--threads <count>', 'threads of the CPU', wholeNumber(1))
+    .option('--json', 'print one JSON document');
+}
+
+/** Adds how long answers are and how tokens are chosen. */
+export function withAnswerOptions(command: Command): Command {
+  return command
+    .option('--max-new-tokens <count>', 'most tokens of an answer', wholeNumber(1))
+    .option('--temperature <number>', '0 takes the likeliest token always', number, 0)
+    .option('--top-k <count>', 'draw from this many tokens', wholeNumber(1))
+    .option('--top-p <share>', 'draw from the likeliest tokens with this share', number)
+    .option('--min-p <share>', 'draw from tokens this likely beside the likeliest', number)
+    .option('--repetition-penalty <number>', 'above 1 repeats less', number)
+    .option('--seed <number>', 'draw the same again', wholeNumber(0))
+    .option('--stop <text>', 'end the answer here; may be given again', collect);
+}
+
+/** Opens a model as the flags say. Throws ConfigError where there is no such device. */
+export async function openModel(path: string, { device = 'cpu', dtype, threads }: ModelFlags): Promise<ChatModel> {
+  // Loaded when needed: help and doctor work without the addon.
+  const [{ loadModel }, { hasCuda, setThreads }, { ConfigError }] = await Promise.all([
+    import('../generate/generate.ts'),
+    import('../tensor/device.ts'),
+    import('../errors.ts'),
+  ]);
+  if (device.startsWith('cuda') && !hasCuda()) {
+    throw new ConfigError(`--device ${device}: no CUDA device is found`, { hint: 'use --device cpu, or see `tinyllava doctor`' });
+  }
+  if (threads !== undefined) setThreads(threads);
+  return loadModel(path, { device, ...(dtype && { dtype }) });
+}

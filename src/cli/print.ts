@@ -1,0 +1,41 @@
+import { TinyLlavaError } from '../errors.ts';
+
+/** Writes a result and a line break to standard output. */
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** Writes the one JSON document that `--json` asks for. */
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, undefined, 2));
+}
+
+/** Why a run ended: the user said so. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+}
+
+/** An error as the user reads it: what is wrong, then the fix; the stack only where TINYLLAVA_DEBUG is set. */
+export function describeError(error: unknown, env: NodeJS.ProcessEnv): string {
+  if (env['TINYLLAVA_DEBUG']) return error instanceof Error ? `${error.stack}${because(error)}` : String(error);
+  const [message, hint] = explain(error);
+  return `error: ${message}${hint === undefined ? '' : `\n  fix: ${hint}`}`;
+}
+
+function because({ cause }: Error): string {
+  return cause === undefined ? '' : `\ncaused by: ${cause instanceof Error ? `${cause.stack}${because(cause)}` : String(cause)}`;
+}
+
+function explain(error: unknown): [message: string, hint: string | undefined] {
+  if (error instanceof TinyLlavaError) return [error.message, error.hint];
+  if (error instanceof Interrupted) return [error.message, undefined];
+  const message = error instanceof Error ? error.message : String(error);
+  // What the operating system refuses names the file and the reason.
+  if (error instanceof Error && 'syscall' in error) return [message, undefined];
+  return [message, 'this is a mistake in tinyllava; set TINYLLAVA_DEBUG=1 to see where, and report it'];
+}
+
+/** Writes an error to standard error. */
+export function complain(error: unknown): void {
+  process.stderr.write(`${describeError(error, process.env)}\n`);
+}

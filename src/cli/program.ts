@@ -1,0 +1,48 @@
+import { Command, CommanderError } from 'commander';
+import { version } from '../version.ts';
+import { askCommand } from './ask.ts';
+import { chatCommand } from './chat.ts';
+import { doctorCommand } from './doctor.ts';
+import { evalCommand } from './eval.ts';
+import { inspectCommand } from './inspect.ts';
+import { logitsCommand } from './logits.ts';
+import { complain, Interrupted } from './print.ts';
+
+/** A usage error in the form of all others; commander says `error: …` and, on a line of its own, `(Did you mean …?)`. */
+export function usageError(text: string, verb: string): string {
+  const [first = '', ...rest] = text.trim().split('\n');
+  const guess = /\((.*)\)/s.exec(rest.join('\n'))?.[1];
+  const fix = guess ? guess.charAt(0).toLowerCase() + guess.slice(1) : `see \`${verb} --help\``;
+  return `${first}\n  fix: ${fix}\n`;
+}
+
+function program(): Command {
+  const root = new Command('tinyllava')
+    .description('Train, evaluate, compare and use small large multimodal models.')
+    .version(version, '--version', 'print the version')
+    .helpOption('--help', 'print help')
+    .helpCommand(false);
+  const verbs = [askCommand(), chatCommand(), evalCommand(), logitsCommand(), inspectCommand(), doctorCommand()];
+  for (const verb of verbs) root.addCommand(verb);
+  for (const command of [root, ...verbs]) {
+    const name = command === root ? 'tinyllava' : `tinyllava ${command.name()}`;
+    command
+      .helpOption('--help', 'print help')
+      .exitOverride()
+      .configureOutput({ outputError: (text, write) => write(usageError(text, name)) });
+  }
+  return root;
+}
+
+/** Runs the command line; gives the exit code: 0 success, 1 failure, 2 usage, 130 interrupted. */
+export async function run(argv: readonly string[]): Promise<number> {
+  process.exitCode = 0;
+  try {
+    await program().parseAsync([...argv], { from: 'user' });
+    return process.exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    complain(error);
+    return error instanceof Interrupted ? 130 : 1;
+  }
+}

@@ -1,0 +1,38 @@
+import { DataError } from '../errors.ts';
+import type { ImageSource } from '../processor/message.ts';
+import { noGrad } from '../tensor/autograd.ts';
+import { stack, tensor } from '../tensor/create.ts';
+import { Scope } from '../tensor/scope.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { ChatModel } from './generate.ts';
+
+/** What a model makes of a prompt. */
+export interface PromptLogits {
+  /** int64 [T]; an image is its placeholder repeated once for every embedding. */
+  readonly inputIds: Tensor;
+  /** float32 [T, V] */
+  readonly logits: Tensor;
+  /** float32 [N, C]: the embeddings of all images, one image behind the other; undefined without images. */
+  readonly imageFeatures: Tensor | undefined;
+}
+
+/** Scores of every next token of a text without a template, in which `<image>` marks each image. Throws DataError. */
+export async function promptLogits(
+  { model, processor }: ChatModel,
+  { prompt, images = [] }: { prompt: string; images?: readonly ImageSource[] },
+): Promise<PromptLogits> {
+  const { ids } = processor.encodeText(prompt, images);
+  if (ids.length === 0) throw new DataError('the prompt has no tokens', { hint: 'give some text with --prompt' });
+  const pixels = await Promise.all(images.map((image) => processor.image.load(image)));
+  return noGrad(() => {
+    using scope = new Scope();
+    const { device } = model.languageModel.headWeight;
+    const features = pixels.length === 0 ? undefined : model.encodeImages(stack(pixels).to({ device }));
+    const hidden = model.hidden({ ids, lengths: [ids.length], imageFeatures: features });
+    return {
+      inputIds: scope.keep(tensor(BigInt64Array.from(ids, BigInt))),
+      logits: scope.keep(model.logits(hidden).to({ device: 'cpu' })),
+      imageFeatures: features && scope.keep(features.flatten(0, 1).to({ dtype: 'float32', device: 'cpu' })),
+    };
+  });
+}

@@ -1,0 +1,394 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { evaluationProgress } from '../../src/cli/eval.ts';
+import { columns } from '../../src/cli/inspect.ts';
+import { StatusLine } from '../../src/cli/quickstart/status-line.ts';
+import { readSamples } from '../../src/evaluate/samples-file.ts';
+import { ChatModel } from '../../src/generate/generate.ts';
+import { openSafetensors } from '../../src/tensor/safetensors.ts';
+import { ask, onOneThread, picture, tinyCheckpoint, tinyModel } from '../generate/tiny-model.ts';
+import { start, tinyllava } from './run.ts';
+
+onOneThread();
+
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-cli-'));
+const { folder: model, remove } = await tinyCheckpoint();
+afterAll(() => {
+  rmSync(root, { recursive: true });
+  remove();
+});
+const images = [1, 2].map((hue) => join(root, `${hue}.png`));
+for (const [i, path] of images.entries()) writeFileSync(path, await picture(i + 1));
+const [first = '', second = ''] = images;
+const made = tinyModel();
+const chat = new ChatModel(made.model, made.processor);
+
+describe('ask', () => {
+  test('prints the answer and nothing else', async () => {
+    const { text } = await chat.generate({ messages: ask('what is this ?'), images: [first, second], maxNewTokens: 6 });
+    const expected = { code: 0, stdout: `${text}\n`, stderr: '' };
+    expect(await tinyllava('ask', model, '--image', first, '--image', second, 'what is this ?', '--max-new-tokens', '6')).toEqual(expected);
+    expect(await tinyllava('ask', model, '--max-new-tokens', '6', '--image', first, second, 'what', 'is', 'this', '?')).toEqual(expected);
+    expect(await tinyllava('ask', model, first, second, 'what is this ?', '--max-new-tokens', '6')).toEqual(expected);
+  });
+
+  test('gives one JSON document when asked to', async () => {
+    const { stdout } = await tinyllava('ask', model, 'what is this ?', '--max-new-tokens', '3', '--json');
+    const { text } = await chat.generate({ messages: ask('what is this ?'), maxNewTokens: 3 });
+    expect(JSON.parse(stdout)).toEqual({ text, finishReason: 'length', usage: { promptTokens: 4, completionTokens: 3 } });
+  });
+
+  test('draws the same answer for a seed', async () => {
+    const sampled = ['--temperature', '2', '--top-p', '0.9', '--seed', '5', '--max-new-tokens', '9'];
+    const { stdout } = await tinyllava('ask', model, 'a', ...sampled);
+    expect((await tinyllava('ask', model, 'a', ...sampled)).stdout).toBe(stdout);
+    expect((await tinyllava('ask', model, 'a', ...sampled, '--seed', '6')).stdout).not.toBe(stdout);
+  });
+
+  test('names what is wrong', async () => {
+    const missing = await tinyllava('ask', model, '--image', '/nowhere.png', 'what?');
+    expect(missing).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: /nowhere.png does not exist
+        fix: check the image folder and the path in the data file
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(await tinyllava('ask', model, 'what?', '--top-p', '2')).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: generation.topP: Too big: expected number to be <=1, got 2
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(await tinyllava('ask', model, 'what?', '--device', 'cuda:7')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('--device cuda:7'),
+    });
+  });
+});
+
+describe('chat', () => {
+  async function converse(...lines: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+    const { child, outcome } = start(['chat', model, '--max-new-tokens', '5']);
+    child.stdin?.end(lines.map((line) => `${line}\n`).join(''));
+    return outcome;
+  }
+
+  test('answers line by line from a pipe, with the conversation so far', async () => {
+    const { code, stdout, stderr } = await converse(
+      `/image ${first}`,
+      'what is this ?',
+      '',
+      'is this red ?',
+      '/clear',
+      'what is this ?',
+      '/exit',
+      'a',
+    );
+    const maxNewTokens = 5;
+    const one = await chat.generate({ messages: ask('what is this ?'), images: [first], maxNewTokens });
+    const history = [...ask('what is this ?'), { role: 'assistant', content: one.text } as const];
+    const two = await chat.generate({ messages: [...history, ...ask('is this red ?')], images: [first], maxNewTokens });
+    const three = await chat.generate({ messages: ask('what is this ?'), maxNewTokens });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toBe(`${[one, two, three].map(({ text }) => text).join('\n')}\n`);
+  });
+
+  test('goes on after a mistake', async () => {
+    const { code, stdout, stderr } = await converse('/imag x', '/image nowhere.png', `/image ${root}`, 'a', 'b');
+    const { text } = await chat.generate({ messages: ask('b'), maxNewTokens: 5 });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: `${text}\n` });
+    expect(stderr.replaceAll(root, 'ROOT')).toMatchInlineSnapshot(`
+      "error: /imag is no command
+        fix: use /image FILE, /clear, /exit or /help
+      error: nowhere.png: no such file
+      error: ROOT cannot be read: EISDIR: illegal operation on a directory, read
+        fix: check the image folder and the path in the data file
+      "
+    `);
+  });
+});
+
+describe('eval', () => {
+  const data = join(root, 'data');
+  mkdirSync(data);
+  const rows = Array.from({ length: 12 }, (_, i) => ({
+    question_id: i,
+    image: i % 2 ? first : second,
+    text: 'what is this ?',
+    answer: 'a',
+  }));
+  writeFileSync(join(data, 'questions.json'), JSON.stringify(rows));
+
+  test('prints a table, or the results as JSON, and writes every sample', async () => {
+    const out = join(root, 'out');
+    const { code, stdout } = await tinyllava('eval', model, '--tasks', 'vqa', '--data', data, '--limit', '7', '--out', out);
+    expect(code).toBe(0);
+    expect(stdout.replace(/in .* a second\)/, 'in TIME')).toMatchInlineSnapshot(`
+      "## vqa
+
+      | questions | count | score | 95 % interval |
+      | --------- | ----: | ----: | ------------: |
+      | all       |     7 |   0.0 |    0.0 - 35.4 |
+
+      7 questions in TIME.
+      "
+    `);
+    expect(await readSamples(join(out, 'samples_vqa.jsonl'))).toHaveLength(7);
+    const json = await tinyllava('eval', model, '--tasks', 'vqa', '--data', data, '--limit', '7', '--json');
+    const { tasks } = JSON.parse(json.stdout);
+    const written = JSON.parse(readFileSync(join(out, 'results.json'), 'utf8')).tasks;
+    expect({ ...tasks.vqa, seconds: 0 }).toEqual({ ...written.vqa, seconds: 0 });
+  });
+
+  test('lists its tasks', async () => {
+    expect((await tinyllava('eval', '--list')).stdout).toMatch(/^easy-vqa {4}shape.*\nvqa {9}your own/);
+    expect(JSON.parse((await tinyllava('eval', '--list', '--json')).stdout)).toHaveLength(2);
+  });
+
+  test('keeps what is answered when it is interrupted', async () => {
+    const many = join(root, 'many');
+    mkdirSync(many);
+    const questions = Array.from({ length: 20_000 }, (_, i) =>
+      JSON.stringify({ question_id: i, text: `what is this ?${' a'.repeat(i % 7)}`, answer: 'a' }),
+    );
+    writeFileSync(join(many, 'questions.jsonl'), questions.join('\n'));
+    const out = join(root, 'interrupted');
+    const { child, outcome } = start([
+      'eval',
+      model,
+      '--tasks',
+      'vqa',
+      '--data',
+      many,
+      '--out',
+      out,
+      '--batch-size',
+      '4',
+      '--threads',
+      '1',
+    ]);
+    const samples = join(out, 'samples_vqa.jsonl');
+    const lines = (): number => {
+      try {
+        return readFileSync(samples, 'utf8').split('\n').length - 1;
+      } catch {
+        return 0;
+      }
+    };
+    while (lines() < 3) await new Promise((resolve) => setTimeout(resolve, 50));
+    child.kill('SIGINT');
+    const { code, stdout, stderr } = await outcome;
+    expect({ code, stdout }).toEqual({ code: 130, stdout: '' });
+    expect(stderr).toContain('error: interrupted');
+    const kept = await readSamples(samples);
+    expect(kept.length).toBeGreaterThan(2);
+    expect(kept.length).toBeLessThan(20_000);
+  });
+
+  test('shows how far it is, on one line of a small terminal or as lines of a log', () => {
+    const show = (screen: { isTTY?: boolean; columns?: number }): string => {
+      let [text, now] = ['', 0];
+      const write = (more: string): void => {
+        text += more;
+      };
+      const log = evaluationProgress(new StatusLine({ ...screen, write }, () => now), () => now);
+      log({ event: 'evaluating', task: 'vqa', samples: 100 });
+      for (let done = 1; done <= 3; done++) {
+        now += 8000;
+        log({ event: 'answered', task: 'vqa', done, samples: 100, meanScore: 0.5 });
+      }
+      log({ event: 'evaluated', task: 'vqa' });
+      return text;
+    };
+    expect(show({ isTTY: true, columns: 40 })).toMatchInlineSnapshot(`
+      "
+      [2Kvqa  1 of 100  score 50.0 %  792 s left
+      [2Kvqa  2 of 100  score 50.0 %  784 s left
+      [2Kvqa  3 of 100  score 50.0 %  776 s left
+      [2Kvqa  done  24.0 s
+      "
+    `);
+    expect(show({})).toMatchInlineSnapshot(`
+      "vqa  3 of 100  score 50.0 %  776 s left  0.1 questions/s
+      vqa  done  24.0 s
+      "
+    `);
+  });
+});
+
+describe('logits', () => {
+  test('writes ids, scores and image features', async () => {
+    const out = join(root, 'logits.safetensors');
+    const { code, stdout } = await tinyllava(
+      'logits',
+      model,
+      '--prompt',
+      'what is <image> and <image> ?',
+      '--image',
+      first,
+      '--image',
+      second,
+      '--out',
+      out,
+    );
+    expect({ code, stdout: stdout.replace(root, '') }).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stdout": "/logits.safetensors: input_ids [12], logits [12, 29], image_features [8, 32]
+      ",
+      }
+    `);
+    const file = openSafetensors(out);
+    expect(file.names.map((name) => [name, file.dtype(name), file.shape(name)])).toEqual([
+      ['input_ids', 'int64', [12]],
+      ['image_features', 'float32', [8, 32]],
+      ['logits', 'float32', [12, made.processor.tokenizer.size]],
+    ]);
+    const word = (text: string): number => made.processor.tokenizer.requireId(text);
+    const ids = file.tensor('input_ids').toArray() as BigInt64Array;
+    const image = Array(4).fill(word('<image>'));
+    expect(Array.from(ids, Number)).toEqual([word('what'), word('is'), ...image, word('<unk>'), ...image, word('?')]);
+  });
+
+  test('leaves image features out of a prompt without images', async () => {
+    const out = join(root, 'text.safetensors');
+    const { stdout } = await tinyllava('logits', model, '--prompt', 'a b', '--out', out, '--json');
+    expect(JSON.parse(stdout)).toEqual({ out, shapes: { input_ids: [2], logits: [2, made.processor.tokenizer.size] } });
+  });
+
+  test('refuses marks without images', async () => {
+    const { code, stderr } = await tinyllava('logits', model, '--prompt', '<image> a', '--out', join(root, 'none.safetensors'));
+    expect({ code, stderr }).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: the text has 1 <image> for 0 images
+        fix: give one image for each place, and use a template that writes every image of a message
+      ",
+      }
+    `);
+  });
+});
+
+const python = [process.env['TINYLLAVA_PYTHON'], 'python3'].find(
+  (command) => command !== undefined && spawnSync(command, ['-c', 'import torch, PIL; from transformers import LlavaConfig']).status === 0,
+);
+
+test.skipIf(python === undefined)(
+  'transformers scores and answers the same from the same files (needs a Python with transformers: TINYLLAVA_PYTHON)',
+  async () => {
+    const { folder, remove } = await tinyCheckpoint({ vision: 'siglip', seed: 3 });
+    const prompt = 'what is <image> and <image> ?';
+    const out = join(root, 'parity.safetensors');
+    expect(await tinyllava('logits', folder, '--prompt', prompt, '--image', first, '--image', second, '--out', out)).toMatchObject({
+      code: 0,
+    });
+    const { stdout } = await tinyllava('ask', folder, '--image', first, 'what is this ?', '--max-new-tokens', '12', '--json');
+    const script = `
+import json, sys, torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+folder, out, prompt, *files = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(folder)
+model = LlavaForConditionalGeneration.from_pretrained(folder).eval()
+images = [Image.open(file).convert("RGB") for file in files]
+ours = load_file(out)
+inputs = processor(text=prompt, images=images, return_tensors="pt")
+assert inputs.input_ids[0].tolist() == ours["input_ids"].tolist(), (inputs.input_ids[0], ours["input_ids"])
+with torch.no_grad():
+    logits = model(**inputs).logits[0]
+    features = torch.cat(list(model.get_image_features(inputs.pixel_values).pooler_output))
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what is this ?"}]}]
+    text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    asked = processor(text=text, images=images[:1], return_tensors="pt")
+    answer = model.generate(**asked, do_sample=False, max_new_tokens=12, suppress_tokens=[model.config.image_token_index], eos_token_id=processor.tokenizer.eos_token_id)
+print(json.dumps({
+    "logits": float((logits - ours["logits"]).abs().max()),
+    "features": float((features.flatten(0, -2) - ours["image_features"]).abs().max()),
+    "answer": processor.tokenizer.decode(answer[0, asked.input_ids.shape[1]:], skip_special_tokens=True),
+}))`;
+    const theirs = spawnSync(python ?? '', ['-c', script, folder, out, prompt, first, second], { encoding: 'utf8' });
+    remove();
+    expect(theirs.status, theirs.stderr).toBe(0);
+    const { logits, features, answer } = JSON.parse(theirs.stdout);
+    expect(logits).toBeLessThan(1e-4);
+    expect(features).toBeLessThan(1e-4);
+    expect(JSON.parse(stdout).text).toBe(answer.trim());
+  },
+  120_000,
+);
+
+describe('inspect', () => {
+  test('shows the parts of a checkpoint', async () => {
+    const { code, stdout } = await tinyllava('inspect', model);
+    expect(code).toBe(0);
+    expect(stdout.replace(model, 'MODEL').split('\ntemplate\n')[0]).toMatchInlineSnapshot(`
+      "MODEL: checkpoint
+      vision tower    conv-vit   3,212
+      connector       mlp        1,600
+      language model  llama     17,376
+      all                       22,188
+
+      dtype            float32
+      imageTokens      4
+      contextTokens    256
+      vocabulary       29
+      endsAnswersWith  </s>
+      "
+    `);
+    const { parts, parameters } = JSON.parse((await tinyllava('inspect', model, '--json')).stdout);
+    expect(parameters).toBe(made.model.parameterCount());
+    expect(parts).toHaveLength(3);
+  });
+
+  test('shows the tensors of a file', async () => {
+    const { stdout } = await tinyllava('inspect', 'test/reference/llama-mqa/model-00003-of-00004.safetensors');
+    expect(stdout).toMatchInlineSnapshot(`
+      "test/reference/llama-mqa/model-00003-of-00004.safetensors: 6 tensors of 2,952 values
+      model.layers.1.input_layernorm.weight           float32  [24]
+      model.layers.1.mlp.down_proj.weight             float32  [24, 40]
+      model.layers.1.mlp.gate_proj.weight             float32  [40, 24]
+      model.layers.1.mlp.up_proj.weight               float32  [40, 24]
+      model.layers.1.post_attention_layernorm.weight  float32  [24]
+      model.norm.weight                               float32  [24]
+      "
+    `);
+  });
+
+  test('says what it takes', async () => {
+    expect(await tinyllava('inspect', 'package-lock.txt')).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: package-lock.txt: no such file or folder
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(await tinyllava('inspect', 'LICENSE')).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: LICENSE: cannot tell what this is
+        fix: inspect takes a checkpoint folder, a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test('lines up columns, numbers to the right', () => {
+    expect(
+      columns([
+        ['a', 1234567, 'x'],
+        ['long name', 12, ''],
+      ]),
+    ).toEqual(['a          1,234,567  x', 'long name         12']);
+  });
+});
