@@ -1,6 +1,6 @@
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ConfigError } from '../../errors.ts';
 
 /** Written last; a folder with it holds a finished run. */
@@ -47,35 +47,26 @@ function runningOwner(out: string): number | undefined {
 }
 
 /**
- * Lets `work` fill a folder beside `out` which takes the place of `out` only when all is done, so that an earlier run stays until then. An
- * error, Ctrl-C and a polite kill leave nothing behind; what a killed run left is removed by the next.
+ * Lets `work` fill a folder beside `out` which takes the place of `out` only when all is done, so that an earlier run stays until then. A
+ * failure or an interruption leaves nothing behind; what a killed process left is removed by the next.
  */
 export async function inRunFolder<Result>(out: string, work: (partial: string) => Promise<Result>): Promise<Result> {
   const partial = partialOf(out);
   await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true });
   await writeFile(join(partial, ownerFile), String(process.pid));
-  const remove = (): void => rmSync(partial, { recursive: true, force: true });
-  const interrupt = (signal: NodeJS.Signals): void => {
-    remove();
-    process.stderr.write(`\ninterrupted; ${out} is as it was before\n`);
-    process.exit(signal === 'SIGINT' ? 130 : 143);
-  };
-  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
   try {
     const result = await work(partial);
     await rm(join(partial, ownerFile));
     await replace(resolve(out), partial);
     return result;
   } finally {
-    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
-    remove();
+    await rm(partial, { recursive: true, force: true });
   }
 }
 
 async function replace(out: string, partial: string): Promise<void> {
   const old = `${out}.old`;
-  await mkdir(dirname(out), { recursive: true });
   await rm(old, { recursive: true, force: true });
   if (existsSync(out)) await rename(out, old);
   await rename(partial, out);

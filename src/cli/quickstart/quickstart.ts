@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { evaluate } from '../../evaluate/evaluate.ts';
+import type { CurvePoint, ReportSample, ReportScore } from '../../evaluate/html/data.ts';
+import { reportSample, reportScores } from '../../evaluate/html/from-results.ts';
+import { report } from '../../evaluate/html/report.ts';
+import { readSamples } from '../../evaluate/samples-file.ts';
+import type { Scored } from '../../evaluate/task.ts';
+import { easyVqa } from '../../evaluate/tasks/easy-vqa.ts';
+import { loadModel } from '../../generate/generate.ts';
+import type { Log } from '../../log.ts';
+import type { Recipe } from '../../train/recipe.ts';
+import { train } from '../../train/trainer.ts';
+import { version } from '../../version.ts';
+import { type Extent, quickstartRecipe, type TrainingData, writeTrainingData } from './plan.ts';
+import { Curve, fiveQuestions, heldOutSamples, scoredAnswers, slots } from './questions.ts';
+import { finishedFile, inRunFolder } from './run-folder.ts';
+import { runReport } from './run-report.ts';
+
+/** What to run and where. */
+export interface QuickstartOptions {
+  /** The folder of the run; it appears, or is replaced, when all is done. */
+  readonly out: string;
+  /** The folder of easy-VQA. */
+  readonly data: string;
+  readonly seed: number;
+  readonly extent: Extent;
+  /** What the run sets out to reach, by question type. */
+  readonly goals: Readonly<Record<string, number>>;
+  /** The command that repeats it. */
+  readonly command: string;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+/** What came of it. */
+export interface QuickstartResult {
+  readonly out: string;
+  readonly checkpoint: string;
+  readonly report: string;
+  readonly seed: number;
+  readonly seconds: { readonly training: number; readonly evaluation: number; readonly all: number };
+  readonly scores: readonly ReportScore[];
+  readonly goalsReached: boolean;
+  readonly asked: readonly ReportSample[];
+}
+
+/** Everything that is known when the report is written. */
+export interface FinishedRun {
+  readonly options: QuickstartOptions;
+  readonly recipe: Recipe;
+  readonly training: TrainingData;
+  readonly trained: Awaited<ReturnType<typeof train>>;
+  readonly curve: readonly CurvePoint[];
+  readonly scores: readonly ReportScore[];
+  readonly scored: readonly Scored[];
+  readonly asked: readonly ReportSample[];
+  readonly evaluationSeconds: number;
+}
+
+const order = ['all', 'shape', 'colour', 'yes/no'];
+
+/**
+ * Turns easy-VQA into conversations, trains the two stages, evaluates the checkpoint on the test split, asks it five questions and writes the
+ * page of the run. Throws the signal's reason when it is interrupted; nothing is left then.
+ */
+export async function quickstart(options: QuickstartOptions): Promise<QuickstartResult> {
+  const { out, data, seed, extent, log, signal } = options;
+  const start = performance.now();
+  const written = await inRunFolder(out, async (folder) => {
+    const benchmark = await easyVqa.open(data);
+    const training = await writeTrainingData(data, join(folder, 'data'), { seed });
+    log({ event: 'data', ...training, heldOut: training.heldOut.size });
+    const recipe = await quickstartRecipe(resolve(data), { seed, steps: extent.steps });
+    const curve = new Curve(heldOutSamples(benchmark.train ?? [], training.heldOut, { seed, count: extent.curveQuestions }), {
+      log,
+      signal,
+    });
+    const trained = await train(recipe, {
+      out: folder,
+      root: folder,
+      log,
+      signal,
+      onStep: async ({ step, steps, stage, seconds }, model) => {
+        const every = Math.max(1, Math.floor(steps / extent.curvePoints));
+        // the first point shows where the stage begins, the last one where it ends
+        if (stage === recipe.stages.at(-1)?.name && (step === 1 || step % every === 0)) await curve.measure(model, seconds);
+      },
+    });
+    signal.throwIfAborted();
+    const checkpoint = trained.stages.at(-1)?.folder ?? folder;
+    const model = await loadModel(checkpoint);
+    const results = await evaluate(model, {
+      tasks: [easyVqa],
+      data,
+      batchSize: slots,
+      limit: extent.testQuestions,
+      out: folder,
+      log,
+      signal,
+    });
+    const result = results.tasks[easyVqa.name];
+    assert(result);
+    const asked = await scoredAnswers(model, fiveQuestions(benchmark.samples, seed), signal);
+    model.free();
+    const scores = reportScores(result, { order, goals: options.goals });
+    const scored = await readSamples(join(folder, `samples_${easyVqa.name}.jsonl`));
+    const run = { options, recipe, training, trained, curve: curve.points, scores, scored, asked: asked.map(reportSample) };
+    const page = await runReport({ ...run, evaluationSeconds: result.seconds });
+    await writeFile(join(folder, 'report.html'), report(page));
+    const facts = {
+      seed,
+      seconds: { training: trained.seconds, evaluation: result.seconds, all: (performance.now() - start) / 1000 },
+      scores,
+      goalsReached: scores.every(({ accuracy, goal }) => goal === undefined || accuracy.value >= goal),
+      asked: run.asked,
+    };
+    await writeFile(join(folder, finishedFile), `${JSON.stringify({ version, finished: new Date().toISOString(), ...facts }, null, 2)}\n`);
+    return { facts, stage: recipe.stages.at(-1)?.name ?? '' };
+  });
+  return { out, checkpoint: join(out, written.stage), report: join(out, 'report.html'), ...written.facts };
+}
