@@ -1,5 +1,6 @@
-import { DataError } from '../errors.ts';
+import type { Batch } from '../data/batch.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
+import { unlabelled } from '../processor/processor.ts';
 import { indices } from '../tensor/create.ts';
 import { linearCrossEntropy } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -13,30 +14,17 @@ export interface Targets {
   readonly tokens: readonly number[];
 }
 
-/** Labels [N] of sequences packed as `lengths` says; `rows` says where each came from. */
-export interface Labelled {
-  readonly labels: Int32Array;
-  readonly lengths: readonly number[];
-  readonly rows?: readonly string[];
-}
-
-/** Row t predicts label t + 1 of its own sequence; -100 is not supervised. Throws DataError for a sequence with nothing supervised. */
-export function targetsOf({ labels, lengths, rows: names }: Labelled): Targets {
+/** Row t predicts label t + 1 of its own sequence; -100 is not supervised. `labels` [N], packed as `lengths` says. */
+export function targetsOf({ labels, lengths }: Pick<Batch, 'labels' | 'lengths'>): Targets {
   const rows: number[] = [];
   const tokens: number[] = [];
   let start = 0;
-  for (const [index, length] of lengths.entries()) {
-    const before = rows.length;
+  for (const length of lengths) {
     for (let row = start; row < start + length - 1; row++) {
-      const token = labels[row + 1] ?? -100;
-      if (token < 0) continue;
+      const token = labels[row + 1] ?? unlabelled;
+      if (token === unlabelled) continue;
       rows.push(row);
       tokens.push(token);
-    }
-    if (rows.length === before) {
-      throw new DataError(`${names?.[index] ?? `sequence ${index} of the batch`}: none of its ${length} tokens is supervised`, {
-        hint: 'every conversation needs an answer; look at it with `tinyllava inspect`',
-      });
     }
     start += length;
   }

@@ -39,6 +39,7 @@ const Language = choice((value) =>
 /** Weights, tokenizer and image settings of a folder that `saveCheckpoint` or transformers wrote. */
 const StoredModel = z.strictObject({ from: folder });
 const AssembledModel = z.strictObject({ vision: Vision, connector: fresh(connectors), language: Language });
+export type AssembledModel = z.output<typeof AssembledModel>;
 
 const ImageSettings = z.strictObject({
   aspect: ImageConfig.shape.aspect.removeDefault().optional(),
@@ -134,6 +135,10 @@ export const Recipe = z
     processor: ProcessorSettings.prefault({}),
     stages: z.array(Stage).min(1),
   })
+  .refine(({ model, processor }) => !(has(model, 'from') && processor.tokenizer), {
+    error: 'a model that is opened from a folder keeps its tokenizer',
+    path: ['processor', 'tokenizer'],
+  })
   .refine(({ stages }) => new Set(stages.map(({ name }) => name)).size === stages.length, {
     error: 'two stages have one name',
     path: ['stages'],
@@ -159,3 +164,10 @@ export function selectStages(recipe: Recipe, names: readonly string[]): Recipe {
   }
   return { ...recipe, stages: recipe.stages.filter(({ name }) => names.includes(name)) };
 }
+
+/** The recipe with the weights, tokenizer and chat template of a checkpoint in place of its own. */
+export const startFrom = ({ processor, ...recipe }: Recipe, folder: string): Recipe => ({
+  ...recipe,
+  model: { from: folder },
+  processor: { image: processor.image },
+});

@@ -1,0 +1,151 @@
+import { resolve } from 'node:path';
+import { Mixture } from '../data/dataset.ts';
+import { ConfigError } from '../errors.ts';
+import { loadCheckpoint, loadLanguageModel, loadVisionTower } from '../model/checkpoint.ts';
+import { createTinyLlava, type TinyLlava } from '../model/tinyllava.ts';
+import { ImageProcessor } from '../processor/image.ts';
+import { contentParts } from '../processor/message.ts';
+import { Processor } from '../processor/processor.ts';
+import { readTemplate } from '../processor/template-files.ts';
+import { Tokenizer } from '../processor/tokenizer.ts';
+import { splitWords, wordLevelTokenizer } from '../processor/word-level.ts';
+import type { Device } from '../tensor/device.ts';
+import { Generator } from '../tensor/random.ts';
+import type { AssembledModel, Recipe, Source, Stage } from './recipe.ts';
+import { withVocabulary } from './vocabulary.ts';
+
+const imageToken = '<image>';
+
+/** Where a recipe's relative paths start, and where its model is to live. */
+export interface BuildOptions {
+  readonly root: string;
+  readonly device: Device;
+  /** Off: fresh weights stay without memory, for looking at shapes and counting. */
+  readonly initialize?: boolean;
+}
+
+/** A recipe's model, and the processor of each stage. */
+export interface Built {
+  readonly model: TinyLlava;
+  /** Throws ConfigError when neither the stage nor the model's folder has a chat template. */
+  processorFor(stage: Stage): Processor;
+}
+
+/** Text and pixels as the model wants them, before a stage chooses its template. */
+interface Inputs {
+  readonly tokenizer: Tokenizer;
+  readonly image: ImageProcessor;
+  /** The chat template of the model's folder. */
+  readonly template: string | undefined;
+}
+
+const folderOf = (part: object): string | undefined => ('from' in part && typeof part.from === 'string' ? part.from : undefined);
+
+/** Opens data files as one. Throws DataError. */
+export const openData = (sources: readonly Source[], root: string): Promise<Mixture> =>
+  Mixture.open(
+    sources.map(({ conversations, images, repeat, limit }) => ({
+      file: resolve(root, conversations),
+      repeat,
+      ...(images !== undefined && { imageFolder: resolve(root, images) }),
+      ...(limit !== undefined && { limit }),
+    })),
+  );
+
+/** Makes or opens the model of a recipe, float32 and frozen. Throws ConfigError, CheckpointError or DataError. */
+export async function build(recipe: Recipe, options: BuildOptions): Promise<Built> {
+  const folder = folderOf(recipe.model);
+  const opened =
+    folder === undefined
+      ? await assemble(recipe, recipe.model as AssembledModel, options)
+      : await open(resolve(options.root, folder), options);
+  const { model, inputs } = opened;
+  const { tokenizer, template: own } = inputs;
+  const image = new ImageProcessor({ ...inputs.image.config, ...recipe.processor.image });
+  const side = model.visionTower?.imageSize;
+  if (image.height !== side || image.width !== side) {
+    throw new ConfigError(`images become ${image.width} x ${image.height} pixels, but the vision tower takes ${side} x ${side}`);
+  }
+  return {
+    model,
+    processorFor: ({ name, template = own }) => {
+      if (template !== undefined) return new Processor({ tokenizer, image, template, imageTokens: model.imageTokens });
+      throw new ConfigError(`stage ${name} names no template, and the model's folder has none`, { hint: 'add template: to the stage' });
+    },
+  };
+}
+
+async function open(folder: string, { device }: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
+  const { model } = await loadCheckpoint(folder, { dtype: 'float32', device });
+  if (!model.visionTower) {
+    throw new ConfigError(`${folder} is a language model alone`, {
+      hint: 'name it as model.language.from, beside a vision tower and a connector',
+    });
+  }
+  const tokenizer = (await Tokenizer.open(folder)).withSpecialToken(imageToken);
+  return {
+    model,
+    inputs: { tokenizer, image: await ImageProcessor.open(folder), template: await readTemplate(folder, tokenizer.files.config) },
+  };
+}
+
+async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
+  const { root, device, initialize = true } = options;
+  const [towerFolder, languageFolder] = [parts.vision, parts.language].map((part) => {
+    const folder = folderOf(part);
+    return folder === undefined ? undefined : resolve(root, folder);
+  });
+  const { from: _, ...overrides } = parts.vision as { from?: unknown };
+  const tower = towerFolder === undefined ? undefined : await loadVisionTower(towerFolder, { overrides, dtype: 'float32', device });
+  const tokenizer = (await openTokenizer(recipe, languageFolder, root)).withSpecialToken(imageToken);
+  const language =
+    languageFolder === undefined
+      ? undefined
+      : withVocabulary(await loadLanguageModel(languageFolder, { dtype: 'float32', device }), tokenizer.size);
+  const model = createTinyLlava({
+    vision: tower?.config ?? parts.vision,
+    connector: parts.connector,
+    language: language?.config ?? { vocabSize: tokenizer.size, ...tokenIds(tokenizer), ...parts.language },
+    imageTokenId: tokenizer.requireId(imageToken),
+  });
+  const { visionTower, connector, languageModel } = model;
+  if (initialize) {
+    const generator = new Generator(recipe.seed);
+    if (!tower) visionTower?.initialize(generator, { device });
+    connector?.initialize(generator, { device });
+    if (!language) languageModel.initialize(generator, { device });
+  }
+  Object.assign(model, tower && { visionTower: tower.tower }, language && { languageModel: language.model });
+  const size = visionTower?.imageSize ?? 0;
+  const centred = new ImageProcessor({ size: { height: size, width: size }, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] });
+  const image = towerFolder === undefined ? centred : await ImageProcessor.open(towerFolder);
+  const template = languageFolder === undefined ? undefined : await readTemplate(languageFolder, tokenizer.files.config);
+  return { model, inputs: { tokenizer, image, template } };
+}
+
+const tokenIds = (tokenizer: Tokenizer): Record<string, number> => {
+  const named = { bosTokenId: tokenizer.bosToken, eosTokenId: tokenizer.eosToken, padTokenId: tokenizer.padToken };
+  return Object.fromEntries(
+    Object.entries(named).flatMap(([key, token]) => (token === undefined ? [] : [[key, tokenizer.requireId(token)]])),
+  );
+};
+
+async function openTokenizer({ processor, stages }: Recipe, languageFolder: string | undefined, root: string): Promise<Tokenizer> {
+  const { tokenizer } = processor;
+  const folder = tokenizer && 'from' in tokenizer ? resolve(root, tokenizer.from) : languageFolder;
+  if (folder !== undefined && !(tokenizer && 'type' in tokenizer)) return Tokenizer.open(folder);
+  if (tokenizer === undefined) {
+    throw new ConfigError('the language model is fresh and has no tokenizer', {
+      hint: 'add processor.tokenizer: { from: folder }, or { type: word-level } for a tiny model',
+    });
+  }
+  const words = new Set<string>();
+  for (const { data } of stages) {
+    await using rows = await openData(data, root);
+    for (let i = 0; i < rows.length; i++) {
+      for (const part of rows.row(i).messages.flatMap(contentParts))
+        if (part.type === 'text') for (const word of splitWords(part.text)) words.add(word);
+    }
+  }
+  return wordLevelTokenizer([...words].sort(), { lowercase: 'lowercase' in tokenizer && tokenizer.lowercase });
+}

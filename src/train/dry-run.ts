@@ -1,0 +1,172 @@
+import { existsSync } from 'node:fs';
+import { supervisedTokens } from '../data/batch.ts';
+import type { Mixture } from '../data/dataset.ts';
+import { DataError } from '../errors.ts';
+import type { TinyLlava } from '../model/tinyllava.ts';
+import type { Message } from '../processor/message.ts';
+import type { Processor } from '../processor/processor.ts';
+import type { Device } from '../tensor/device.ts';
+import { build, openData } from './build.ts';
+import { estimateMemory, type MemoryEstimate } from './memory.ts';
+import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
+import { scheduleOf, stepsOf } from './stage.ts';
+import { partsOf } from './tune.ts';
+
+/** One part of the model as the recipe makes it. */
+export interface PartFacts {
+  readonly type: string;
+  readonly parameters: number;
+  /** What goes in and comes out for one image or one sequence of T tokens. */
+  readonly shape: string;
+}
+
+/** What a sample of a stage's conversations looks like in tokens. */
+export interface SampleFacts {
+  readonly rows: number;
+  readonly images: number;
+  readonly meanTokens: number;
+  readonly maxTokens: number;
+  readonly meanSupervised: number;
+  /** Conversations that are cut to maxLength. */
+  readonly cut: number;
+}
+
+/** What a stage would do. */
+export interface StageFacts {
+  readonly name: string;
+  readonly rows: number;
+  readonly steps: number;
+  readonly warmupSteps: number;
+  readonly trainable: Readonly<Record<PartName, number>>;
+  readonly sample: SampleFacts;
+  readonly memory: MemoryEstimate;
+}
+
+/** Everything that a dry run found out. */
+export interface DryRun {
+  readonly recipe: Recipe;
+  readonly parts: Readonly<Record<PartName, PartFacts>>;
+  readonly parameters: number;
+  readonly stages: readonly StageFacts[];
+}
+
+const sampled = 256;
+const decoded = 16;
+
+/**
+ * Opens data and weights and builds the model without training it; fresh weights take no memory. Throws what training would: ConfigError,
+ * CheckpointError, or DataError for a sampled row that cannot be used.
+ */
+export async function dryRun(
+  input: RecipeInput,
+  {
+    root = '.',
+    device = 'cpu',
+    microBatch,
+    recompute = false,
+  }: { root?: string; device?: Device; microBatch?: number; recompute?: boolean } = {},
+): Promise<DryRun> {
+  const recipe = parseRecipe(input);
+  const { model, processorFor } = await build(recipe, { root, device, initialize: false });
+  const stages: StageFacts[] = [];
+  for (const stage of recipe.stages) {
+    await using data = await openData(stage.data, root);
+    const sample = await sampleOf(data, processorFor(stage), { model, stage });
+    const together = Math.min(microBatch ?? stage.batchSize, stage.batchSize);
+    const packed = { tokens: together * sample.meanTokens, images: (together * sample.images) / sample.rows, recompute };
+    const steps = stepsOf(stage, data.length);
+    stages.push({
+      name: stage.name,
+      rows: data.length,
+      steps,
+      warmupSteps: scheduleOf(stage.optimizer, steps).warmupSteps,
+      trainable: trainableOf(model, stage),
+      sample,
+      memory: estimateMemory(model, stage, packed),
+    });
+  }
+  return { recipe, parts: partFacts(model), parameters: model.parameterCount(), stages };
+}
+
+function trainableOf(model: TinyLlava, { learns }: Stage): Record<PartName, number> {
+  const parts = partsOf(model);
+  const count = (part: PartName): number => (learns[part].tune === 'frozen' ? 0 : (parts[part]?.parameterCount() ?? 0));
+  return { vision: count('vision'), connector: count('connector'), language: count('language') };
+}
+
+function partFacts(model: TinyLlava): Record<PartName, PartFacts> {
+  const { visionTower, languageModel, imageTokens, config } = model;
+  const [side, tokens, features] = [visionTower?.imageSize, visionTower?.tokens, visionTower?.hiddenSize];
+  const width = languageModel.hiddenSize;
+  const shapes: Record<PartName, string> = {
+    vision: `[3, ${side}, ${side}] to [${tokens}, ${features}]`,
+    connector: `[${tokens}, ${features}] to [${imageTokens}, ${width}]`,
+    language: `[T, ${width}] to [T, ${languageModel.vocabSize}]`,
+  };
+  const parts = partsOf(model);
+  const facts = (part: PartName): PartFacts => ({
+    type: config[part]?.type ?? 'none',
+    parameters: parts[part]?.parameterCount() ?? 0,
+    shape: shapes[part],
+  });
+  return Object.fromEntries(partNames.map((part) => [part, facts(part)])) as Record<PartName, PartFacts>;
+}
+
+/** Reads rows spread over the data as training would; the images of the first ones are decoded, the others have to be there. */
+async function sampleOf(data: Mixture, processor: Processor, { model, stage }: { model: TinyLlava; stage: Stage }): Promise<SampleFacts> {
+  if (data.length === 0) throw new DataError(`stage ${stage.name}: the data has no rows`);
+  const rows = Math.min(sampled, data.length);
+  const seen: Sampled[] = [];
+  for (let i = 0; i < rows; i++) {
+    const { name, messages } = data.row(Math.floor((i * data.length) / rows));
+    try {
+      seen.push(await readSample(messages, processor, { model, maxLength: stage.maxLength, decode: i < decoded }));
+    } catch (cause) {
+      if (!(cause instanceof DataError)) throw cause;
+      throw new DataError(`${name}: ${cause.message}`, { cause, ...(cause.hint !== undefined && { hint: cause.hint }) });
+    }
+  }
+  const sum = (key: 'tokens' | 'supervised' | 'images'): number => seen.reduce((total, sample) => total + sample[key], 0);
+  return {
+    rows,
+    images: sum('images'),
+    meanTokens: sum('tokens') / rows,
+    maxTokens: Math.max(...seen.map(({ tokens }) => tokens)),
+    meanSupervised: sum('supervised') / rows,
+    cut: seen.filter((sample) => sample.cut).length,
+  };
+}
+
+interface Sampled {
+  readonly tokens: number;
+  readonly supervised: number;
+  readonly images: number;
+  readonly cut: boolean;
+}
+
+async function readSample(
+  messages: readonly Message[],
+  processor: Processor,
+  { model, maxLength, decode }: { model: TinyLlava; maxLength: number; decode: boolean },
+): Promise<Sampled> {
+  const whole = processor.encode(messages, { train: true });
+  const { ids, labels, images } = processor.truncate(whole, maxLength);
+  const supervised = supervisedTokens(labels);
+  if (supervised === 0) {
+    throw new DataError(`nothing is learned from its ${ids.length} tokens`, {
+      hint: 'raise maxLength if it is cut before the answer, or remove the row',
+    });
+  }
+  const { vocabSize } = model.languageModel;
+  const strange = ids.find((id) => id >= vocabSize && id !== processor.imageTokenId);
+  if (strange !== undefined) {
+    throw new DataError(`the tokenizer gives the id ${strange}, but the language model has ${vocabSize}`, {
+      hint: 'name the tokenizer of this language model in the recipe',
+    });
+  }
+  for (const image of images) {
+    if (decode) await processor.image.loadBytes(image);
+    else if (typeof image === 'string' && !image.startsWith('data:') && !existsSync(image)) throw new DataError(`${image} does not exist`);
+  }
+  return { tokens: ids.length, supervised, images: images.length, cut: whole.ids.length > ids.length };
+}

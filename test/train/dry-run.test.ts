@@ -1,0 +1,153 @@
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { memory } from '../../src/tensor/device.ts';
+import { dryRun } from '../../src/train/dry-run.ts';
+import { parseRecipe, type Recipe, type RecipeInput } from '../../src/train/recipe.ts';
+import { parseOverride, readRecipe } from '../../src/train/recipe-file.ts';
+import { tinyData } from './tiny-data.ts';
+
+const file = join(import.meta.dirname, '../../recipes/tiny.cpu.yaml');
+let root: string;
+let recipe: Recipe;
+beforeAll(async () => {
+  root = await tinyData();
+  recipe = await readRecipe(file);
+});
+afterAll(() => rm(root, { recursive: true }));
+
+test('a dry run tells parts, shapes, trainable parameters, tokens, steps and memory', async () => {
+  const { recipe: _, ...found } = await dryRun(recipe, { root });
+  expect(found).toMatchInlineSnapshot(`
+    {
+      "parameters": 37544,
+      "parts": {
+        "connector": {
+          "parameters": 5184,
+          "shape": "[16, 32] to [4, 32]",
+          "type": "pixel-shuffle",
+        },
+        "language": {
+          "parameters": 21280,
+          "shape": "[T, 32] to [T, 20]",
+          "type": "llama",
+        },
+        "vision": {
+          "parameters": 11080,
+          "shape": "[3, 16, 16] to [16, 32]",
+          "type": "conv-vit",
+        },
+      },
+      "stages": [
+        {
+          "memory": {
+            "activations": 589824,
+            "gradients": 150176,
+            "optimizer": 300352,
+            "parameters": 150176,
+            "total": 1190528,
+          },
+          "name": "align",
+          "rows": 12,
+          "sample": {
+            "cut": 0,
+            "images": 12,
+            "maxTokens": 8,
+            "meanSupervised": 4,
+            "meanTokens": 8,
+            "rows": 12,
+          },
+          "steps": 60,
+          "trainable": {
+            "connector": 5184,
+            "language": 21280,
+            "vision": 11080,
+          },
+          "warmupSteps": 6,
+        },
+        {
+          "memory": {
+            "activations": 359703,
+            "gradients": 105856,
+            "optimizer": 211712,
+            "parameters": 150176,
+            "total": 827447,
+          },
+          "name": "instruct",
+          "rows": 33,
+          "sample": {
+            "cut": 0,
+            "images": 32,
+            "maxTokens": 11,
+            "meanSupervised": 2.484848484848485,
+            "meanTokens": 9.757575757575758,
+            "rows": 33,
+          },
+          "steps": 100,
+          "trainable": {
+            "connector": 5184,
+            "language": 21280,
+            "vision": 0,
+          },
+          "warmupSteps": 10,
+        },
+      ],
+    }
+  `);
+});
+
+test('micro-batches and recomputing take less memory', async () => {
+  const activations = async (options: { microBatch?: number; recompute?: boolean }) =>
+    (await dryRun(recipe, { root, ...options })).stages[0]?.memory.activations ?? Number.NaN;
+  const whole = await activations({});
+  expect(await activations({ microBatch: 2 })).toBeCloseTo(whole / 4);
+  expect(await activations({ recompute: true })).toBeLessThan(whole);
+});
+
+test('a model of 1.1 billion parameters is counted without memory for them', async () => {
+  const big = await readRecipe(
+    file,
+    ['hiddenSize=2048', 'intermediateSize=5632', 'numHiddenLayers=22', 'numAttentionHeads=32', 'numKeyValueHeads=4', 'vocabSize=32000'].map(
+      (set) => parseOverride(`model.language.${set}`),
+    ),
+  );
+  const before = memory();
+  const { parts, stages } = await dryRun(big, { root });
+  expect(parts.language).toMatchObject({ parameters: 1_034_512_384, shape: '[T, 2048] to [T, 32000]' });
+  expect(stages[1]?.memory.optimizer).toBe(8 * ((stages[1]?.trainable.language ?? 0) + (stages[1]?.trainable.connector ?? 0)));
+  expect(memory().rssBytes - before.rssBytes).toBeLessThan(200e6);
+});
+
+test('what training would stumble over is found', async () => {
+  const rows = (image: string | undefined, question: string) => [
+    {
+      image,
+      conversations: [
+        { from: 'human', value: image ? `<image>\n${question}` : question },
+        { from: 'gpt', value: 'yes' },
+      ],
+    },
+  ];
+  const complaint = async (name: string, content: unknown, change: Partial<RecipeInput['stages'][number]> = {}): Promise<string> => {
+    await writeFile(join(root, `${name}.json`), JSON.stringify(content));
+    const stages = recipe.stages.slice(0, 1).map((stage) => ({ ...stage, ...change, data: { conversations: `${name}.json` } }));
+    const error: unknown = await dryRun(parseRecipe({ ...recipe, stages }), { root }).catch((error: unknown) => error);
+    return String((error as Error).message).replaceAll(root, 'ROOT');
+  };
+  expect(await complaint('missing', rows('none.png', 'is it red?'))).toMatchInlineSnapshot(
+    `"ROOT/missing.json#0: ROOT/none.png does not exist"`,
+  );
+  expect(await complaint('tags', [{ ...rows(undefined, 'is it red?')[0], image: 'tiny/red-16.png' }])).toMatchInlineSnapshot(
+    `"ROOT/tags.json#0: 0 <image> tags but 1 image"`,
+  );
+  expect(await complaint('long', rows('tiny/red-16.png', 'is it red?'), { maxLength: 5 })).toMatchInlineSnapshot(
+    `"ROOT/long.json#0: nothing is learned from its 5 tokens"`,
+  );
+  expect(await complaint('empty', [])).toMatchInlineSnapshot(`"stage align: the data has no rows"`);
+  await writeFile(join(root, 'broken.png'), 'no image');
+  expect(await complaint('broken', rows('broken.png', 'is it red?'))).toMatchInlineSnapshot(
+    `"ROOT/broken.json#0: ROOT/broken.png cannot be decoded as an image: Input buffer contains unsupported image format"`,
+  );
+  const small = await readRecipe(file, [parseOverride('model.language.vocabSize=8')]);
+  await expect(dryRun(small, { root })).rejects.toThrow(/the tokenizer gives the id \d+, but the language model has 8/);
+});
