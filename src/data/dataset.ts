@@ -21,7 +21,7 @@ export interface RowSource {
 }
 
 /** A file of LLaVA conversations, JSON or JSONL. Rows are read and checked when they are asked for. */
-export class Dataset implements RowSource, AsyncDisposable {
+export class Dataset implements RowSource, Disposable {
   readonly file: string;
   /** The folder that image paths start from. */
   readonly imageFolder: string;
@@ -53,12 +53,12 @@ export class Dataset implements RowSource, AsyncDisposable {
     return image.startsWith('data:') || isAbsolute(image) ? image : join(this.imageFolder, image);
   }
 
-  async close(): Promise<void> {
-    await this.#rows.close();
+  close(): void {
+    this.#rows.close();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
 
@@ -71,7 +71,7 @@ export interface SourceOptions {
 }
 
 /** Several data files as one, one behind the other. */
-export class Mixture implements RowSource, AsyncDisposable {
+export class Mixture implements RowSource, Disposable {
   readonly length: number;
   readonly #parts: readonly { readonly dataset: Dataset; readonly rows: number; readonly end: number }[];
 
@@ -93,7 +93,7 @@ export class Mixture implements RowSource, AsyncDisposable {
         opened.push({ dataset, rows: Math.min(dataset.length, limit), repeat });
       }
     } catch (error) {
-      for (const { dataset } of opened) await dataset.close();
+      for (const { dataset } of opened) dataset.close();
       throw error;
     }
     return new Mixture(opened);
@@ -107,11 +107,11 @@ export class Mixture implements RowSource, AsyncDisposable {
     return part.dataset.row((index - before) % part.rows);
   }
 
-  async close(): Promise<void> {
-    for (const { dataset } of this.#parts) await dataset.close();
+  close(): void {
+    for (const { dataset } of this.#parts) dataset.close();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+  [Symbol.dispose](): void {
+    this.close();
   }
 }

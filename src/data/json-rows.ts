@@ -1,7 +1,8 @@
-import { fstatSync, readSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, read as readCallback, readSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { DataError } from '../errors.ts';
 
+const read = promisify(readCallback);
 const chunkBytes = 1 << 20;
 const [quote, backslash, comma, newline] = [0x22, 0x5c, 0x2c, 0x0a];
 
@@ -9,25 +10,25 @@ const [quote, backslash, comma, newline] = [0x22, 0x5c, 0x2c, 0x0a];
  * The rows of a JSON array of objects, or of a JSONL file, read from disk one at a time: opening scans the file once for where rows begin and end
  * (no row is parsed), so that files larger than the memory work.
  */
-export class JsonRows implements AsyncDisposable {
+export class JsonRows implements Disposable {
   readonly file: string;
   readonly length: number;
-  readonly #handle: FileHandle;
+  #fd: number | undefined;
   /** Begin and end of row i in bytes at 2 i and 2 i + 1. */
   readonly #spans: readonly number[];
 
-  private constructor(file: string, handle: FileHandle, spans: readonly number[]) {
+  private constructor(file: string, fd: number, spans: readonly number[]) {
     this.file = file;
     this.length = spans.length / 2;
-    this.#handle = handle;
+    this.#fd = fd;
     this.#spans = spans;
   }
 
   /** Throws DataError when the file is missing, or is neither a whole array of objects nor lines of objects. */
   static async open(file: string): Promise<JsonRows> {
-    let handle: FileHandle;
+    let fd: number;
     try {
-      handle = await open(file);
+      fd = openSync(file, 'r');
     } catch (cause) {
       const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
       throw new DataError(missing ? `${file} does not exist` : `${file} cannot be opened: ${(cause as Error).message}`, {
@@ -39,15 +40,16 @@ export class JsonRows implements AsyncDisposable {
       const scan = new Scan(file);
       const buffer = Buffer.allocUnsafe(chunkBytes);
       for (let at = 0; ; ) {
-        const { bytesRead } = await handle.read(buffer, 0, chunkBytes, at);
+        const { bytesRead } = await read(fd, buffer, 0, chunkBytes, at);
         if (bytesRead === 0) break;
         scan.read(buffer, bytesRead, at);
         at += bytesRead;
       }
-      return new JsonRows(file, handle, scan.end(fstatSync(handle.fd).size));
+      return new JsonRows(file, fd, scan.end(fstatSync(fd).size));
     } catch (error) {
-      await handle.close();
-      throw error;
+      closeSync(fd);
+      if (error instanceof DataError) throw error;
+      throw new DataError(`${file} cannot be read: ${(error as Error).message}`, { cause: error });
     }
   }
 
@@ -55,8 +57,9 @@ export class JsonRows implements AsyncDisposable {
   row(index: number): unknown {
     const [start, end] = [this.#spans[2 * index], this.#spans[2 * index + 1]];
     if (start === undefined || end === undefined) throw new DataError(`${this.file} has ${this.length} rows, there is no row ${index}`);
+    if (this.#fd === undefined) throw new DataError(`${this.file} was closed`);
     const bytes = Buffer.allocUnsafe(end - start);
-    readSync(this.#handle.fd, bytes, 0, bytes.length, start);
+    readSync(this.#fd, bytes, 0, bytes.length, start);
     try {
       return JSON.parse(bytes.toString('utf8'));
     } catch (cause) {
@@ -67,12 +70,13 @@ export class JsonRows implements AsyncDisposable {
     }
   }
 
-  async close(): Promise<void> {
-    await this.#handle.close();
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
 

@@ -1,4 +1,4 @@
-import { ConfigError } from '../errors.ts';
+import { AnswerFinder, answersNotFound } from './answers.ts';
 import { guardFor } from './guard.ts';
 import type { Message } from './message.ts';
 import type { ChatTemplate, Rendered } from './template.ts';
@@ -26,26 +26,28 @@ export class Segmenter {
   readonly template: ChatTemplate;
   readonly #special: ReadonlyMap<string, AddedToken>;
   readonly #anySpecial: RegExp;
-  readonly #endOfTurn: RegExp;
+  readonly #answers: AnswerFinder;
 
   constructor(template: ChatTemplate, { special, imageToken }: SegmenterOptions) {
     this.template = template;
     this.#special = special;
     this.#anySpecial = anyOf([...special.keys()]);
-    this.#endOfTurn = anyOf([...special.keys()].filter((token) => token !== imageToken));
+    this.#answers = new AnswerFinder(template, anyOf([...special.keys()].filter((token) => token !== imageToken)));
   }
 
   /**
    * The segments of a conversation; `train` renders it with its last answer, otherwise it ends where the next answer begins.
-   * Answers are found by rendering the conversation up to them. Throws ConfigError when the template writes earlier turns differently later on.
+   * Throws ConfigError when the template writes earlier turns differently later on and does not mark what the assistant says.
    */
   cut(messages: readonly Message[], { train }: { train: boolean }): Segment[] {
     const guard = guardFor(messages, this.#anySpecial);
     const hidden = guard.hide(messages);
     const whole = this.template.render(hidden, { generationPrompt: !train });
-    const answers = this.#answers(hidden, whole.text, train);
-    const supervised = !train ? [] : this.template.marksGenerated ? whole.generated : answers;
-    return this.#split(whole.text, [...answers, ...supervised].flat(), supervised).map((segment) => ({
+    const { marksGenerated } = this.template;
+    const answers = this.#answers.find(hidden, whole.text, { closed: train });
+    if (!answers && train && !marksGenerated) throw answersNotFound();
+    const supervised = !train ? [] : marksGenerated ? whole.generated : (answers ?? []);
+    return this.#split(whole.text, [...(answers ?? []), ...supervised].flat(), supervised).map((segment) => ({
       ...segment,
       text: guard.show(segment.text),
     }));
@@ -82,34 +84,6 @@ export class Segmenter {
       this.#special,
     );
   }
-
-  /** Where each answer begins and ends in the rendered text. */
-  #answers(messages: readonly Message[], whole: string, train: boolean): [number, number][] {
-    const answers: [number, number][] = [];
-    for (const [i, { role }] of messages.entries()) {
-      if (role !== 'assistant') continue;
-      const before = this.template.render(messages.slice(0, i), { generationPrompt: true }).text;
-      const after = train && i === messages.length - 1 ? whole : this.template.render(messages.slice(0, i + 1)).text;
-      if (after.startsWith(before) && whole.startsWith(after)) {
-        answers.push([before.length, before.length + turnLength(after.slice(before.length), this.#endOfTurn)]);
-      } else if (train && !this.template.marksGenerated) {
-        throw new ConfigError(
-          `the chat template writes what precedes message ${i + 1} differently once message ${i + 1} or a later one is there, so this answer cannot be found`,
-          {
-            hint: 'mark what the assistant says with {% generation %} … {% endgeneration %} in the template, or use a template that only appends',
-          },
-        );
-      }
-    }
-    return answers;
-  }
-}
-
-/** The length of an answer up to its end-of-turn token; the white space that a template puts after that is never generated. */
-function turnLength(answer: string, endOfTurn: RegExp): number {
-  const last = [...answer.matchAll(endOfTurn)].at(-1);
-  const end = last ? last.index + last[0].length : answer.length;
-  return answer.slice(end).trim() === '' ? end : answer.length;
 }
 
 function swallowSpace(cut: readonly Segment[], special: ReadonlyMap<string, AddedToken>): Segment[] {

@@ -29,7 +29,8 @@ export class ChatTemplate {
   readonly marksGenerated: boolean;
   readonly #jinja: { render(variables: Record<string, unknown>): string };
   readonly #tokens: TemplateTokens;
-  readonly #wantsParts: boolean;
+  /** What content may be; a string is quicker than parts where both give the same. */
+  readonly #takes: { readonly parts: boolean; readonly strings: boolean };
 
   /** Throws ConfigError when `source` is not a template that can be parsed. */
   constructor(source: string, tokens: TemplateTokens) {
@@ -41,7 +42,7 @@ export class ChatTemplate {
     } catch (cause) {
       throw new ConfigError(`the chat template cannot be parsed: ${(cause as Error).message}`, { cause });
     }
-    this.#wantsParts = this.#takesParts();
+    this.#takes = this.#tryOut();
   }
 
   /**
@@ -49,19 +50,10 @@ export class ChatTemplate {
    * Throws DataError when the template refuses the conversation.
    */
   render(messages: readonly Message[], { generationPrompt = false }: { generationPrompt?: boolean } = {}): Rendered {
-    const content = this.#wantsParts
-      ? (message: Message) => contentParts(message).map((part) => (part.type === 'text' ? part : { type: 'image' }))
-      : (message: Message) =>
-          contentParts(message)
-            .map((part) => (part.type === 'text' ? part.text : this.#tokens.imageToken))
-            .join('');
+    const given = messages.map((message) => ({ role: message.role, content: this.#content(message) }));
     try {
-      return takeMarks(
-        this.#render(
-          messages.map((message) => ({ role: message.role, content: content(message) })),
-          generationPrompt,
-        ),
-      );
+      const text = this.#render(given, generationPrompt);
+      return this.marksGenerated ? takeMarks(text) : { text, generated: [] };
     } catch (cause) {
       throw new DataError(
         `the chat template refuses the conversation (${messages.map(({ role }) => role).join(', ')}): ${(cause as Error).message}`,
@@ -80,21 +72,31 @@ export class ChatTemplate {
     return this.#jinja.render({ messages, add_generation_prompt: generationPrompt, ...known });
   }
 
-  /** Templates of text-only models take a string as content, those of multimodal ones a list of parts: tried out once. */
-  #takesParts(): boolean {
-    try {
-      const content = [{ type: 'text', text: 'probe' }];
-      const text = this.#render(
-        [
-          { role: 'user', content },
-          { role: 'assistant', content },
-        ],
-        false,
-      );
-      return text.includes('probe') && !/["']?type["']?:|\[object/.test(text);
-    } catch {
-      return false;
-    }
+  #content(message: Message): unknown {
+    const { parts: takesParts, strings } = this.#takes;
+    const parts = contentParts(message);
+    const [first] = parts;
+    if (takesParts && strings && parts.length === 1 && first?.type === 'text') return first.text;
+    if (takesParts) return parts.map((part) => (part.type === 'text' ? part : { type: 'image' }));
+    return parts.map((part) => (part.type === 'text' ? part.text : this.#tokens.imageToken)).join('');
+  }
+
+  /** Templates of text-only models take a string as content, those of multimodal ones a list of parts, or both. */
+  #tryOut(): { parts: boolean; strings: boolean } {
+    const text = ' probe\n';
+    const render = (content: unknown): string | undefined => {
+      try {
+        return this.#render(
+          ['user', 'assistant'].map((role) => ({ role, content })),
+          false,
+        );
+      } catch {
+        return undefined;
+      }
+    };
+    const fromParts = render([{ type: 'text', text }]);
+    const parts = fromParts?.includes('probe') === true && !/["']?type["']?:|\[object/.test(fromParts);
+    return { parts, strings: !parts || render(text) === fromParts };
   }
 }
 
@@ -106,7 +108,6 @@ function showMarks(source: string): string {
 }
 
 function takeMarks(marked: string): Rendered {
-  if (!marked.includes(open)) return { text: marked, generated: [] };
   const generated: [number, number][] = [];
   let text = '';
   for (const piece of marked.split(/([\uF8F0\uF8F1])/)) {

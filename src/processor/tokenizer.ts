@@ -131,7 +131,8 @@ export class Tokenizer {
   decode(ids: Iterable<number>, { keepSpecial = false }: { keepSpecial?: boolean } = {}): string {
     const known = [...ids].filter((id) => this.#decoder.id_to_token(id) !== undefined);
     if (known.length === 0) return '';
-    const cleanUp = this.files.config['clean_up_tokenization_spaces'] === true;
+    // as transformers 5: tidying English spaces would spoil what byte-pair encoding spells exactly
+    const cleanUp = this.files.config['clean_up_tokenization_spaces'] === true && this.files.json.model['type'] !== 'BPE';
     return this.#decoder.decode(known, { skip_special_tokens: !keepSpecial, clean_up_tokenization_spaces: cleanUp });
   }
 }
@@ -161,7 +162,7 @@ function textEngine(full: TextEngine, files: TokenizerFiles, unkToken: string | 
     files,
     {
       normalizer: after === 'text' ? withoutPrepend(json.normalizer) : (json.normalizer ?? null),
-      pre_tokenizer: after === 'nothing' ? (json.pre_tokenizer ?? null) : withoutPrefixSpace(json.pre_tokenizer, after),
+      pre_tokenizer: inWords(json, after === 'nothing' ? (json.pre_tokenizer ?? null) : withoutPrefixSpace(json.pre_tokenizer, after)),
       post_processor: null,
       decoder: null,
       added_tokens: json.added_tokens.filter((token) => !token.special),
@@ -193,6 +194,18 @@ function withoutPrefixSpace(part: Part | null | undefined, after: 'special' | 't
   if (part.type === 'Metaspace' && (after === 'text' || part['prepend_scheme'] === 'first')) return { ...part, prepend_scheme: 'never' };
   if (part.type === 'ByteLevel' && after === 'text') return { ...part, add_prefix_space: false };
   return part;
+}
+
+/**
+ * Llama's tokenizers merge over a whole text at once. Where no token has a space after another character, no merge crosses the begin of a word, and
+ * cutting there gives the same ids from merges that are remembered for each word.
+ */
+function inWords({ model }: TokenizerJson, part: Part | null): Part | null {
+  const whole = part === null || (part.type === 'Metaspace' && part['split'] === false);
+  if (!whole || model['type'] !== 'BPE' || model['byte_fallback'] !== true || Object.keys(model.vocab).some((token) => /[^▁]▁/.test(token)))
+    return part;
+  const words = { type: 'Split', pattern: { Regex: '▁+[^▁]*|[^▁]+' }, behavior: 'Isolated', invert: false };
+  return part === null ? words : { type: 'Sequence', pretokenizers: [part, words] };
 }
 
 function cutSpecialTokens(text: string, special: Iterable<string>): string[] {

@@ -8,7 +8,7 @@ const rows = [{ a: 1 }, { text: 'braces } ] and "quotes\\" and \\', deep: [[{ b:
 async function read(content: string): Promise<unknown> {
   const folder = await folderWith({ 'a.json': content });
   try {
-    await using file = await JsonRows.open(join(folder, 'a.json'));
+    using file = await JsonRows.open(join(folder, 'a.json'));
     return Array.from({ length: file.length }, (_, i) => file.row(i));
   } catch (error) {
     return (error as Error).message.replaceAll(folder, '…');
@@ -48,11 +48,14 @@ test.each([
 
 test('a row that is not there is refused', async () => {
   const folder = await folderWith({ 'a.json': rows });
-  await using file = await JsonRows.open(join(folder, 'a.json'));
+  using file = await JsonRows.open(join(folder, 'a.json'));
   expect(() => file.row(4)).toThrow('a.json has 4 rows, there is no row 4');
   expect(() => file.row(-1)).toThrow('there is no row -1');
+  file.close();
+  expect(() => file.row(0)).toThrow('a.json was closed');
 });
 
-test('a missing file is named', async () => {
+test('a missing file and a folder are named', async () => {
+  await expect(JsonRows.open('/')).rejects.toThrow('/ cannot be read: EISDIR');
   await expect(JsonRows.open('/nowhere/a.json')).rejects.toThrow('/nowhere/a.json does not exist');
 });

@@ -159,7 +159,7 @@ describe('steps are the same', () => {
 
 test('a cache keeps pixels of files that are gone', async () => {
   const at = await folderWith({ 'data.json': [rows[0]], 'red.png': await colour(255, 0, 0) });
-  await using data = await Dataset.open(join(at, 'data.json'));
+  using data = await Dataset.open(join(at, 'data.json'));
   await using loading = loader({ rows: data, cacheBytes: 1e6, prefetch: 0, sampler: new Sampler({ count: 1, batchSize: 1, seed: 0 }) });
   await loading.next();
   await rm(join(at, 'red.png'));
@@ -197,7 +197,7 @@ describe('a row that cannot be used', () => {
 
   test.each([0, 1])('is named, with %i threads', async (workers) => {
     const { at, data } = await broken();
-    await using _ = data;
+    using _ = data;
     await using loading = loader({
       rows: data,
       workers,
@@ -225,7 +225,7 @@ describe('a row that cannot be used', () => {
 
   test('is left out and reported when told to', async () => {
     const { at, data } = await broken();
-    await using _ = data;
+    using _ = data;
     const events: LogEvent[] = [];
     const options = { rows: data, maxLength: 4, unusable: 'skip', log: (event: LogEvent) => void events.push(event) } as const;
     await using loading = loader({ ...options, prefetch: 0, sampler: new Sampler({ count: 6, batchSize: 3, seed: 0, shuffle: false }) });
@@ -258,7 +258,7 @@ test('micro-batches keep to examples and tokens, and a long conversation stands 
 
 test('a mixture gives its files one behind the other, each as often and as far as asked', async () => {
   const at = await folderWith({ 'a.json': [row(undefined, 'a', 'b'), row(undefined, 'a', 'c')], 'sub/b.json': rows });
-  await using mixture = await Mixture.open([
+  using mixture = await Mixture.open([
     { file: join(at, 'a.json'), repeat: 2 },
     { file: join(at, 'sub/b.json'), imageFolder: folder, limit: 3 },
   ]);

@@ -46,7 +46,7 @@ describe.each(tokenizerNames)('with the %s tokenizer', (tokenizerName) => {
       expect([...processor.encode(conversation(caseName), { train: true }).ids]).toEqual(golden?.ids);
     });
 
-    test.each([...caseNames, 'special tokens typed by people', 'answers that merge with what is before'])(
+    test.each([...caseNames, 'special tokens typed by people', 'answers that merge with what is before', 'four answers'])(
       '%s is trained on what generation is given',
       (caseName) => {
         const messages = awkward[caseName] ?? conversation(caseName);
@@ -61,6 +61,14 @@ describe.each(tokenizerNames)('with the %s tokenizer', (tokenizerName) => {
         }
       },
     );
+
+    test('a long conversation is labelled as the short one that it begins with', () => {
+      const messages = awkward['four answers'] ?? [];
+      const long = processor.encode(messages, { train: true });
+      const short = processor.encode(messages.slice(0, 4), { train: true });
+      expect([...long.labels.slice(0, short.labels.length)]).toEqual([...short.labels]);
+      expect(long.labels.slice(short.labels.length).filter((label) => label !== -100).length).toBeGreaterThan(0);
+    });
 
     test('every answer is learned with its end, and nothing else is', () => {
       const messages = [question('Hello', 'a.png'), answer('Yes'), question('No', 'b.png'), answer('the red')];
@@ -82,6 +90,10 @@ const awkward: Readonly<Record<string, Message[]>> = {
     question('<s>'),
     answer('<|endoftext|>'),
   ],
+  'four answers': ['a', 'b', 'c', ' d \n'].flatMap((text) => [
+    question(`What ${text}`, ...(text === 'b' ? ['b.png'] : [])),
+    answer(`${text} it is`),
+  ]),
   'answers that merge with what is before': [question('Count:\n'), answer('\n\n12'), question('More'), answer('  tion')],
 };
 
@@ -207,7 +219,7 @@ test('a template that rewrites earlier turns is refused unless it marks the answ
     "{% for m in messages %}{{ m.role }}:{{ '' if m.role == 'assistant' and not loop.last else m.content }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
   const messages = [question('a'), answer('b'), question('c'), answer('d')];
   expect(() => processorOf(tokenizerOf('byte-level'), rewrites).encode(messages, { train: true })).toThrowErrorMatchingInlineSnapshot(
-    `[ConfigError: the chat template writes what precedes message 2 differently once message 2 or a later one is there, so this answer cannot be found]`,
+    `[ConfigError: the chat template writes earlier turns differently once later ones are there, so what the assistant said cannot be found]`,
   );
   expect(processorOf(tokenizerOf('byte-level'), rewrites).encode(messages).ids.length).toBeGreaterThan(0);
   const marks = rewrites.replace("{{ ''", "{% generation %}{{ ''").replace('m.content }}', 'm.content }}{% endgeneration %}');

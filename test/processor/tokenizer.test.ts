@@ -65,6 +65,12 @@ test('ids beyond the vocabulary decode to nothing', () => {
   expect(tokenizer.decode([])).toBe('');
 });
 
+test('spaces before punctuation are kept whatever the config of a byte-pair tokenizer says, as in transformers 5', () => {
+  const { json, config } = tokenizerOf('byte-level').files;
+  const tokenizer = new Tokenizer({ json, config: { ...config, clean_up_tokenization_spaces: true } });
+  expect(tokenizer.decode(tokenizer.encode('Yes , it is !'))).toBe('Yes , it is !');
+});
+
 test('special tokens are decoded only when asked for', () => {
   const tokenizer = tokenizerOf('prepend');
   const ids = [...tokenizer.encode('Hello'), tokenizer.requireId('</s>')];
