@@ -75,7 +75,7 @@ class Table {
     T value;
     uint32_t generation = 1;
     bool live = false;
-    int64_t accounted = 0;
+    int64_t accounted = 0;  // bytes; -1 where they shall not count
   };
   static constexpr uint32_t kSlots = 1u << 22;
   static constexpr uint32_t kGenerations = 1u << 31;

@@ -214,7 +214,8 @@ napi_value bind(const Call& call) {
   if (op->handle) {
     const auto& schema = op->handle->schema();
     for (const auto& argument : schema.arguments()) {
-      op->arguments.push_back({kind_of(argument.type()), argument.type()->kind() == c10::TypeKind::OptionalType, argument.default_value(), argument.name()});
+      const auto& type = argument.real_type();
+      op->arguments.push_back({kind_of(type), type->kind() == c10::TypeKind::OptionalType, argument.default_value(), argument.name()});
     }
     if (op->arguments.size() > kMostArguments) throw Misuse(op->name + " has too many arguments");
     for (const auto& result : schema.returns()) op->returned.push_back(!(result.alias_info() && result.alias_info()->isWrite()));

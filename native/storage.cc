@@ -1,5 +1,5 @@
 // Files as tensors without copying: memory-mapped in, written straight from a tensor's memory out.
-#include "addon.h"
+#include "value.h"
 
 #include <ATen/ATen.h>
 #include <cerrno>
@@ -75,7 +75,7 @@ napi_value mapped(const Call& call) {
   const Shared file = mapping(call, 0);
   const auto offset = call.integer(1);
   const auto sizes = call.integers(2);
-  const auto type = static_cast<at::ScalarType>(call.integer(3));
+  const auto type = to_dtype(call.integer(3));
   const auto width = static_cast<int64_t>(c10::elementSize(type));
   int64_t bytes = width;
   for (const auto size : sizes)
@@ -90,7 +90,9 @@ napi_value mapped(const Call& call) {
     std::memcpy(copy.data_ptr(), data, static_cast<size_t>(bytes));
     return call.handle(std::move(copy));
   }
-  return call.handle(at::from_blob(data, sizes, [file](void*) {}, options));
+  const auto handle = call.addon.tensors.put(at::from_blob(data, sizes, [file](void*) {}, options));
+  call.addon.tensors.accounted(handle) = -1;  // pages of a file are no reason to collect garbage
+  return call.value(handle);
 }
 
 /// mappedBytes(mapping, byte offset, typed array): copies bytes out.

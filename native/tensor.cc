@@ -1,5 +1,5 @@
 // A tensor's facts, its lifetime, and data in and out.
-#include "addon.h"
+#include "value.h"
 
 #include <ATen/ATen.h>
 
@@ -28,7 +28,7 @@ namespace {
 napi_value from_data(const Call& call) {
   const auto bytes = bytes_of(call, 0);
   const auto sizes = call.integers(1);
-  auto tensor = at::empty(sizes, at::TensorOptions().dtype(static_cast<at::ScalarType>(call.integer(2))));
+  auto tensor = at::empty(sizes, at::TensorOptions().dtype(to_dtype(call.integer(2))));
   if (tensor.nbytes() != bytes.length)
     throw Misuse("the shape needs " + std::to_string(tensor.nbytes()) + " bytes, the array has " + std::to_string(bytes.length));
   if (bytes.length > 0) std::memcpy(tensor.data_ptr(), bytes.data, bytes.length);
@@ -75,7 +75,7 @@ napi_value free_dying(const Call& call) {
   const auto count = static_cast<size_t>(call.integer(0));
   if (count > call.addon.dying.size()) throw Misuse("more handles than the buffer holds");
   int64_t accounted = 0;
-  for (size_t i = 0; i < count; ++i) accounted += call.addon.tensors.free(call.addon.dying[i]);
+  for (size_t i = 0; i < count; ++i) accounted += std::max<int64_t>(0, call.addon.tensors.free(call.addon.dying[i]));
   int64_t total;
   if (accounted > 0) napi_adjust_external_memory(call.env, -accounted, &total);
   return call.undefined();
@@ -85,8 +85,10 @@ napi_value free_dying(const Call& call) {
 napi_value account(const Call& call) {
   const auto& tensor = call.tensor(0);
   if (!tensor.has_storage() || tensor.is_meta()) return call.undefined();
+  auto& accounted = call.addon.tensors.accounted(call.number(0));
+  if (accounted != 0) return call.undefined();
   const auto bytes = static_cast<int64_t>(tensor.nbytes());
-  call.addon.tensors.accounted(call.number(0)) = bytes;
+  accounted = bytes;
   int64_t total;
   if (bytes > 0) napi_adjust_external_memory(call.env, bytes, &total);
   return call.undefined();

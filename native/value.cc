@@ -11,7 +11,17 @@ int64_t to_integer(double number) {
   return static_cast<int64_t>(number);
 }
 
+at::ScalarType to_dtype(int64_t code) {
+  if (code < 0 || code >= static_cast<int64_t>(at::ScalarType::Undefined)) throw Misuse("no dtype has the number " + std::to_string(code));
+  return static_cast<at::ScalarType>(code);
+}
+
 namespace {
+
+int64_t below(int64_t code, int64_t options, const char* what) {
+  if (code < 0 || code >= options) throw Misuse(std::string("no ") + what + " has the number " + std::to_string(code));
+  return code;
+}
 
 double to_number(napi_env env, napi_value value) {
   double result;
@@ -100,7 +110,14 @@ Kind kind_of(const c10::TypePtr& type) {
     case c10::TypeKind::NumberType:
       return Kind::Scalar;
     case c10::TypeKind::IntType:
+    case c10::TypeKind::SymIntType:
       return Kind::Int;
+    case c10::TypeKind::ScalarTypeType:
+      return Kind::Dtype;
+    case c10::TypeKind::LayoutType:
+      return Kind::Layout;
+    case c10::TypeKind::MemoryFormatType:
+      return Kind::Format;
     case c10::TypeKind::FloatType:
       return Kind::Float;
     case c10::TypeKind::BoolType:
@@ -173,6 +190,12 @@ c10::IValue to_ivalue(Addon& addon, Kind kind, napi_value value) {
     }
     case Kind::String:
       return to_string(env, value);
+    case Kind::Dtype:
+      return static_cast<int64_t>(to_dtype(to_integer(to_number(env, value))));
+    case Kind::Layout:
+      return below(to_integer(to_number(env, value)), static_cast<int64_t>(at::Layout::NumOptions), "layout");
+    case Kind::Format:
+      return below(to_integer(to_number(env, value)), static_cast<int64_t>(at::MemoryFormat::NumOptions), "memory format");
     case Kind::Device:
       return c10::Device(to_string(env, value));
     case Kind::Generator:

@@ -31,7 +31,7 @@ try {
     // Node is not built with the sanitizers, so their runtimes have to be there before it starts.
     LD_PRELOAD: ['libasan.so', 'libubsan.so'].map(runtime).join(' '),
     // V8 never frees what lives as long as the process.
-    ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=1:strict_string_checks=1',
+    ASAN_OPTIONS: 'detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:strict_string_checks=1',
     UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
   };
   const { status } = await stream(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...process.argv.slice(2)], {
