@@ -3,25 +3,9 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { ConfigError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
-import { print, printJson } from './print.ts';
-
-/** What is found, as JSON and as lines to read. */
-export interface Finding {
-  readonly json: unknown;
-  readonly lines: readonly string[];
-}
-
-/** Columns of text, numbers to the right. */
-export function columns(rows: readonly (readonly (string | number)[])[]): string[] {
-  const cells = rows.map((row) => row.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell)));
-  const widths = cells.reduce<number[]>((most, row) => row.map((cell, i) => Math.max(most[i] ?? 0, cell.length)), []);
-  return cells.map((row, r) =>
-    row
-      .map((cell, i) => (typeof rows[r]?.[i] === 'number' ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
-      .join('  ')
-      .trimEnd(),
-  );
-}
+import { type DataFlags, findData } from './inspect-data.ts';
+import { wholeNumber } from './options.ts';
+import { columns, type Finding, print, printJson } from './print.ts';
 
 async function checkpoint(folder: string): Promise<Finding> {
   const [{ readConfig }, { createTinyLlava }, { openWeights }, { Processor }] = await Promise.all([
@@ -95,12 +79,13 @@ async function recipe(path: string): Promise<Finding> {
   };
 }
 
-async function find(path: string): Promise<Finding> {
+async function find(path: string, flags: DataFlags): Promise<Finding> {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) throw new ConfigError(`${path}: no such file or folder`);
   if (found.isDirectory()) return checkpoint(path);
   if (path.endsWith('.safetensors')) return safetensors(path);
   if (/\.ya?ml$/.test(path)) return recipe(path);
+  if (/\.jsonl?$/.test(path)) return findData(path, flags);
   throw new ConfigError(`${path}: cannot tell what this is`, {
     hint: 'inspect takes a checkpoint folder, a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)',
   });
@@ -111,9 +96,14 @@ export function inspectCommand(): Command {
   return new Command('inspect')
     .description('what a checkpoint, recipe, data or safetensors file holds')
     .argument('<path>', 'file or checkpoint folder')
+    .option('--model <folder>', 'for data: count its tokens and show what is learned')
+    .option('--template <name>', "for data: another chat template than the model's")
+    .option('--image-folder <folder>', 'for data: where images are; beside the file unless given')
+    .option('--max-length <count>', 'for data: the most tokens of a conversation', wholeNumber(1))
+    .option('--samples <count>', 'for data: rows to show', wholeNumber(0), 2)
     .option('--json', 'print one JSON document')
-    .action(async (path: string, { json: asJson }: { json?: true }) => {
-      const { json, lines } = await find(path);
+    .action(async (path: string, { json: asJson, ...flags }: DataFlags & { json?: true }) => {
+      const { json, lines } = await find(path, flags);
       if (asJson) printJson(json);
       else print(lines.join('\n'));
     });

@@ -4,12 +4,16 @@ import type { SamplingOptions } from '../generate/sample.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
 
-/** Where and how a model runs. */
-export interface ModelFlags {
+/** Where a command computes. */
+export interface DeviceFlags {
   readonly device?: Device;
-  readonly dtype?: DType;
   readonly threads?: number;
   readonly json?: true;
+}
+
+/** Where and how a model runs. */
+export interface ModelFlags extends DeviceFlags {
+  readonly dtype?: DType;
 }
 
 /** How long an answer is and how its tokens are chosen. */
@@ -43,13 +47,19 @@ function device(text: string): Device {
   return text as Device;
 }
 
-/** Adds --device, --dtype, --threads and --json. */
-export function withModelOptions(command: Command): Command {
+/** Adds --device, --threads and --json. */
+export function withDeviceOptions(command: Command): Command {
   return command
     .addOption(new Option('--device <name>', 'cpu, cuda or cuda:N').argParser(device).default('cpu'))
-    .addOption(new Option('--dtype <name>', 'precision; as stored unless given').choices(['float32', 'bfloat16', 'float16']))
     .option('--threads <count>', 'threads of the CPU', wholeNumber(1))
     .option('--json', 'print one JSON document');
+}
+
+/** Adds --device, --dtype, --threads and --json. */
+export function withModelOptions(command: Command): Command {
+  return withDeviceOptions(command).addOption(
+    new Option('--dtype <name>', 'precision; as stored unless given').choices(['float32', 'bfloat16', 'float16']),
+  );
 }
 
 /** Adds how long answers are and how tokens are chosen. */
@@ -65,17 +75,19 @@ export function withAnswerOptions(command: Command): Command {
     .option('--stop <text>', 'end the answer here; may be given again', collect);
 }
 
-/** Opens a model as the flags say. Throws ConfigError where there is no such device. */
-export async function openModel(path: string, { device = 'cpu', dtype, threads }: ModelFlags): Promise<ChatModel> {
+/** Sets the threads and checks the device. Throws ConfigError where there is no such device. */
+export async function prepareDevice({ device = 'cpu', threads }: DeviceFlags): Promise<Device> {
   // Loaded when needed: help and doctor work without the addon.
-  const [{ loadModel }, { hasCuda, setThreads }, { ConfigError }] = await Promise.all([
-    import('../generate/generate.ts'),
-    import('../tensor/device.ts'),
-    import('../errors.ts'),
-  ]);
+  const [{ hasCuda, setThreads }, { ConfigError }] = await Promise.all([import('../tensor/device.ts'), import('../errors.ts')]);
   if (device.startsWith('cuda') && !hasCuda()) {
     throw new ConfigError(`--device ${device}: no CUDA device is found`, { hint: 'use --device cpu, or see `tinyllava doctor`' });
   }
   if (threads !== undefined) setThreads(threads);
+  return device;
+}
+
+/** Opens a model as the flags say. Throws ConfigError where there is no such device. */
+export async function openModel(path: string, { dtype, ...flags }: ModelFlags): Promise<ChatModel> {
+  const [{ loadModel }, device] = await Promise.all([import('../generate/generate.ts'), prepareDevice(flags)]);
   return loadModel(path, { device, ...(dtype && { dtype }) });
 }

@@ -10,6 +10,24 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, undefined, 2));
 }
 
+/** What is found, as JSON and as lines to read. */
+export interface Finding {
+  readonly json: unknown;
+  readonly lines: readonly string[];
+}
+
+/** Columns of text, numbers to the right. */
+export function columns(rows: readonly (readonly (string | number)[])[]): string[] {
+  const cells = rows.map((row) => row.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell)));
+  const widths = cells.reduce<number[]>((most, row) => row.map((cell, i) => Math.max(most[i] ?? 0, cell.length)), []);
+  return cells.map((row, r) =>
+    row
+      .map((cell, i) => (typeof rows[r]?.[i] === 'number' ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
 /** Why a run ended: the user said so. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';

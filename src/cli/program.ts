@@ -7,6 +7,8 @@ import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
 import { logitsCommand } from './logits.ts';
 import { complain, Interrupted } from './print.ts';
+import { quickstartCommand } from './quickstart.ts';
+import { trainCommand } from './train.ts';
 
 /** A usage error in the form of all others; commander says `error: …` and, on a line of its own, `(Did you mean …?)`. */
 export function usageError(text: string, verb: string): string {
@@ -22,7 +24,16 @@ function program(): Command {
     .version(version, '--version', 'print the version')
     .helpOption('--help', 'print help')
     .helpCommand(false);
-  const verbs = [askCommand(), chatCommand(), evalCommand(), logitsCommand(), inspectCommand(), doctorCommand()];
+  const verbs = [
+    quickstartCommand(),
+    trainCommand(),
+    evalCommand(),
+    askCommand(),
+    chatCommand(),
+    logitsCommand(),
+    inspectCommand(),
+    doctorCommand(),
+  ];
   for (const verb of verbs) root.addCommand(verb);
   for (const command of [root, ...verbs]) {
     const name = command === root ? 'tinyllava' : `tinyllava ${command.name()}`;

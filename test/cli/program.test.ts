@@ -9,14 +9,16 @@ import { tensor } from '../../src/tensor/create.ts';
 import { writeSafetensors } from '../../src/tensor/safetensors.ts';
 import { start, tinyllava } from './run.ts';
 
+const verbs = ['quickstart', 'train', 'eval', 'ask', 'chat', 'logits', 'inspect', 'doctor'];
+
 describe('the command line', () => {
   test('lists its verbs', async () => {
     const { code, stdout } = await tinyllava('--help');
     expect(code).toBe(0);
-    for (const verb of ['ask', 'chat', 'eval', 'logits', 'inspect', 'doctor']) expect(stdout).toMatch(new RegExp(`^  ${verb} `, 'm'));
+    for (const verb of verbs) expect(stdout).toMatch(new RegExp(`^  ${verb} `, 'm'));
   });
 
-  test.each(['ask', 'chat', 'eval', 'logits', 'inspect', 'doctor'])('explains %s', async (verb) => {
+  test.each(verbs)('explains %s', async (verb) => {
     const { code, stdout, stderr } = await tinyllava(verb, '--help');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`Usage: tinyllava ${verb} `);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { evaluationProgress } from '../../src/cli/eval.ts';
-import { columns } from '../../src/cli/inspect.ts';
+import { columns } from '../../src/cli/print.ts';
 import { StatusLine } from '../../src/cli/quickstart/status-line.ts';
 import { readSamples } from '../../src/evaluate/samples-file.ts';
 import { ChatModel } from '../../src/generate/generate.ts';
@@ -361,6 +361,64 @@ describe('inspect', () => {
       model.norm.weight                               float32  [24]
       "
     `);
+  });
+
+  test('shows the recipe with every default', async () => {
+    const path = join(root, 'some.yaml');
+    const recipe = readFileSync('recipes/easy-vqa.quickstart.yaml', 'utf8');
+    writeFileSync(path, recipe);
+    const { code, stdout } = await tinyllava('inspect', path);
+    expect({ code, head: stdout.split('\n')[0] }).toEqual({ code: 0, head: `${path}: recipe, every default filled in` });
+    expect(stdout).toContain('weightDecay');
+    expect(JSON.parse((await tinyllava('inspect', path, '--json')).stdout)).toMatchObject({
+      kind: 'recipe',
+      recipe: { stages: expect.anything() },
+    });
+  });
+
+  test('shows what is learned of data, and every problem', async () => {
+    const path = join(root, 'data.json');
+    const turns = (question: string, answer: string) => [
+      { from: 'human', value: question },
+      { from: 'gpt', value: answer },
+    ];
+    const rows = [
+      { id: 'a', image: '1.png', conversations: [...turns('<image>\nwhat is this ?', 'a circle'), ...turns('is this red ?', 'no')] },
+      { id: 'b', image: 'missing.png', conversations: turns('<image>\nis this red ?', 'yes') },
+      { id: 'c', conversations: [{ from: 'human', value: '<image> and no image' }] },
+    ];
+    writeFileSync(path, JSON.stringify(rows));
+    const { code, stdout, stderr } = await tinyllava('inspect', path, '--model', model, '--samples', '1');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout.replaceAll(root, 'ROOT')).toMatchInlineSnapshot(`
+      "ROOT/data.json: 3 conversations, 2 of them usable
+      turns    3 human, 3 gpt, 0 system
+      answers  0 empty, 0 skipped, 0 questions without one
+      images   2 files used 2 times; 0 rows without, 0 with several
+      cut      0 rows
+
+                               least  mean  median  95 %  most
+      turns of a row               2     3       2     4     4
+      characters of an answer      2   4.3       3     8     8
+      tokens of a row             10  13.5      10    17    17
+      learned tokens of a row      2   3.5       2     5     5
+
+      ROOT/data.json#0
+        given    "<image> x 4"
+        given    "what is this?"
+        learned  "a circle </s>"
+        given    "is this red?"
+        learned  "no </s>"
+
+      2 problems
+        row: ROOT/data.json#2: no question is answered
+          fix: a row needs a turn of "human" followed by one of "gpt"
+        missing image: ROOT/missing.png: does not exist, first used by ROOT/data.json#1
+          fix: check the image folder
+      "
+    `);
+    const plain = JSON.parse((await tinyllava('inspect', path, '--json')).stdout);
+    expect(plain).toMatchObject({ kind: 'data', rows: 3, samples: [] });
   });
 
   test('says what it takes', async () => {

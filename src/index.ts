@@ -1,0 +1,28 @@
+export { CheckpointError, ConfigError, DataError, NativeError, ShapeError, TinyLlavaError } from './errors.ts';
+export {
+  answerSamples,
+  type Benchmark,
+  type EvaluateOptions,
+  evaluate,
+  exactMatch,
+  type Interval,
+  type Metric,
+  markdown,
+  mcnemar,
+  meanByCategory,
+  type Results,
+  readSamples,
+  type Sample,
+  type Scored,
+  type Task,
+  type TaskResult,
+  tasks,
+  type Verdict,
+  wilson,
+} from './evaluate/index.ts';
+export { type Answer, ChatModel, type GenerateOptions, loadModel, type Outcome } from './generate/index.ts';
+export type { Log, LogEvent } from './log.ts';
+export type { ContentPart, ImageSource, Message } from './processor/message.ts';
+export { parseRecipe, type RecipeInput as Recipe } from './train/recipe.ts';
+export { type TrainOptions, type TrainResult, train } from './train/trainer.ts';
+export { version } from './version.ts';
