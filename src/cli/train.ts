@@ -1,0 +1,139 @@
+import { basename, extname, join, relative } from 'node:path';
+import { Command } from 'commander';
+import { count, duration, short } from '../evaluate/html/format.ts';
+import type { Log } from '../log.ts';
+import type { DryRun } from '../train/dry-run.ts';
+import type { TrainResult } from '../train/trainer.ts';
+import { interruptible } from './interrupt.ts';
+import { collect, type DeviceFlags, prepareDevice, wholeNumber, withDeviceOptions } from './options.ts';
+import { columns, print, printJson } from './print.ts';
+import { StatusLine } from './quickstart/status-line.ts';
+
+interface TrainFlags extends DeviceFlags {
+  readonly set?: readonly string[];
+  readonly out?: string;
+  readonly data: string;
+  readonly stage?: readonly string[];
+  readonly from?: string;
+  readonly dryRun?: true;
+  readonly printRecipe?: true;
+  readonly microBatch?: number;
+  readonly recompute?: true;
+}
+
+/** Shows how far training is: one line that changes, and one that stays for each stage and checkpoint. */
+export function trainingProgress(line: StatusLine): Log {
+  let last: string[] = [];
+  return ({ event, ...facts }) => {
+    if (event === 'stage')
+      line.say(
+        `${facts['stage']}: ${count(Number(facts['rows']))} rows, ${count(Number(facts['steps']))} steps, ${short(Number(facts['trainable']))} parameters learn`,
+      );
+    if (event === 'skipped-row') line.say(`skipped: ${facts['reason']}`);
+    if (event === 'checkpoint') {
+      line.finish(last);
+      line.say(`saved ${facts['folder']}`);
+    }
+    if (event !== 'step') return;
+    const [loss, rate, speed] = [Number(facts['loss']), Number(facts['learningRate']), Number(facts['tokensPerSecond'])];
+    last = [
+      `${facts['stage']} ${facts['step']}/${facts['steps']}`,
+      `loss ${loss.toPrecision(4)}`,
+      `${duration(Number(facts['secondsLeft']))} left`,
+      `lr ${rate.toExponential(2)}`,
+      `${count(Math.round(speed))} tokens/s`,
+    ];
+    line.update(last);
+  };
+}
+
+const size = (bytes: number): string => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
+
+/** A dry run as lines to read. */
+export function describeDryRun({ parts, parameters, stages }: DryRun): string {
+  const lines = columns([
+    ...Object.entries(parts).map(([name, part]) => [name, part.type, part.parameters, part.shape]),
+    ['all', '', parameters, ''],
+  ]);
+  for (const { name, rows, steps, warmupSteps, trainable, sample, memory } of stages) {
+    const learning = Object.entries(trainable).filter(([, parameters]) => parameters > 0);
+    const { parameters: weights, gradients, optimizer, activations, total } = memory;
+    lines.push(
+      '',
+      `${name}: ${count(rows)} rows, ${count(steps)} steps, ${count(warmupSteps)} of them warm-up`,
+      ...columns([
+        ['  learns', learning.map(([part, parameters]) => `${part} ${count(parameters)}`).join(', ')],
+        [
+          '  tokens',
+          `${sample.meanTokens.toFixed(1)} a row, ${sample.meanSupervised.toFixed(1)} of them learned, at most ${sample.maxTokens} (of ${sample.rows} rows; ${sample.cut} are cut)`,
+        ],
+        ['  images', `${(sample.images / sample.rows).toFixed(2)} a row`],
+        [
+          '  memory',
+          `about ${size(total)}: weights ${size(weights)}, gradients ${size(gradients)}, optimizer ${size(optimizer)}, activations ${size(activations)}`,
+        ],
+      ]),
+    );
+  }
+  return lines.join('\n');
+}
+
+const summary = ({ stages, seconds, stopped }: TrainResult) => ({
+  stages: stages.map(({ name, folder, steps, seconds }) => ({ name, folder, steps: steps.length, seconds, loss: steps.at(-1)?.loss })),
+  seconds,
+  stopped,
+});
+
+/** The verb `train`. */
+export function trainCommand(): Command {
+  const command = new Command('train')
+    .description('train the stages of a recipe, one after another')
+    .argument('<recipe>', 'YAML file')
+    .option('--set <path=value>', 'replace a setting, as stages.0.batchSize=64; may be given again', collect)
+    .option('--out <folder>', 'where checkpoints and metrics.jsonl go; runs/ and the name of the recipe unless given')
+    .option('--data <folder>', 'where the relative paths of the recipe start', '.')
+    .option('--stage <name>', 'only this stage; may be given again', collect)
+    .option('--from <folder>', 'start from this checkpoint instead of the model of the recipe')
+    .option('--dry-run', 'open data and weights, print sizes, steps and memory, and train nothing')
+    .option('--print-recipe', 'print the recipe with every default filled in')
+    .option('--micro-batch <count>', 'conversations that go through the model at once', wholeNumber(1))
+    .option('--recompute', 'compute layers again in the backward pass, for less memory');
+  return withDeviceOptions(command).action((file: string, flags: TrainFlags) => run(file, flags));
+}
+
+/** Does what the flags say. */
+async function run(file: string, flags: TrainFlags): Promise<void> {
+  const { data: root, microBatch, recompute = false, json } = flags;
+  const [{ parseOverride, readRecipe, writeRecipe }, { selectStages, startFrom }] = await Promise.all([
+    import('../train/recipe-file.ts'),
+    import('../train/recipe.ts'),
+  ]);
+  const whole = await readRecipe(file, (flags.set ?? []).map(parseOverride));
+  const staged = flags.stage ? selectStages(whole, flags.stage) : whole;
+  const recipe = flags.from === undefined ? staged : startFrom(staged, relative(root, flags.from) || '.');
+  if (flags.printRecipe) {
+    if (json) printJson(recipe);
+    else print(writeRecipe(recipe).trimEnd());
+    return;
+  }
+  const [{ train }, { dryRun }, device] = await Promise.all([
+    import('../train/trainer.ts'),
+    import('../train/dry-run.ts'),
+    prepareDevice(flags),
+  ]);
+  const launch = { root, device, recompute, ...(microBatch !== undefined && { microBatch }) };
+  if (flags.dryRun) {
+    const found = await dryRun(recipe, launch);
+    if (json) printJson(found);
+    else print(describeDryRun(found));
+    return;
+  }
+  const out = flags.out ?? join('runs', basename(file, extname(file)));
+  const log = trainingProgress(new StatusLine(process.stderr));
+  await interruptible(async (signal) => {
+    const result = await train(recipe, { ...launch, out, log, signal });
+    if (json) printJson(summary(result));
+    else for (const { folder } of result.stages) if (folder !== undefined) print(folder);
+    signal.throwIfAborted();
+  });
+}

@@ -1,0 +1,129 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { StatusLine } from '../../src/cli/quickstart/status-line.ts';
+import { trainingProgress } from '../../src/cli/train.ts';
+import { setThreads, threads } from '../../src/tensor/device.ts';
+import { tinyData } from '../train/tiny-data.ts';
+import { start, tinyllava } from './run.ts';
+
+const recipe = 'recipes/tiny.cpu.yaml';
+const short = ['--set', 'stages.0.epochs=1', '--set', 'stages.1.epochs=1'];
+const usual = threads();
+let root: string;
+let launch: readonly string[];
+beforeAll(async () => {
+  root = await tinyData();
+  launch = ['--data', root, '--threads', '1'];
+});
+afterAll(async () => {
+  setThreads(usual);
+  await rm(root, { recursive: true });
+});
+
+test('train writes a checkpoint for each stage and prints their folders', async () => {
+  const out = join(root, 'run');
+  const flags = [...launch, '--out', out, '--micro-batch', '4', ...short];
+  const { code, stdout, stderr } = await tinyllava('train', recipe, ...flags);
+  expect(code).toBe(0);
+  expect(stdout).toBe(`${join(out, 'align')}\n${join(out, 'instruct')}\n`);
+  expect((await readdir(out)).sort()).toEqual(['align', 'instruct', 'metrics.jsonl', 'recipe.yaml']);
+  const steady = stderr
+    .replaceAll(root, 'ROOT')
+    .replace(/\d\.\d+ {2}0 s/g, 'LOSS  0 s')
+    .replace(/[\d,]+ tokens/g, 'N tokens');
+  expect(steady).toMatchInlineSnapshot(`
+    "align: 12 rows, 2 steps, 37.5 k parameters learn
+    align 2/2  loss LOSS  0 s left  lr 1.00e-2  N tokens/s
+    saved ROOT/run/align
+    instruct: 33 rows, 5 steps, 26.5 k parameters learn
+    instruct 5/5  loss LOSS  0 s left  lr 7.32e-4  N tokens/s
+    saved ROOT/run/instruct
+    "
+  `);
+});
+
+test('one stage starts from a checkpoint', async () => {
+  const out = join(root, 'alone');
+  const flags = [...launch, '--out', out, '--json', '--stage', 'instruct', '--from', join(root, 'run/align'), ...short];
+  const { code, stdout } = await tinyllava('train', recipe, ...flags);
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ stages: [{ name: 'instruct', steps: 5, folder: join(out, 'instruct') }], stopped: false });
+});
+
+test('a dry run describes the run', async () => {
+  const { code, stdout } = await tinyllava('train', recipe, '--data', root, '--dry-run');
+  expect(code).toBe(0);
+  expect(stdout).toMatchInlineSnapshot(`
+    "vision     conv-vit       11,080  [3, 16, 16] to [16, 32]
+    connector  pixel-shuffle   5,184  [16, 32] to [4, 32]
+    language   llama          21,280  [T, 32] to [T, 20]
+    all                       37,544
+
+    align: 12 rows, 60 steps, 6 of them warm-up
+      learns  vision 11,080, connector 5,184, language 21,280
+      tokens  8.0 a row, 4.0 of them learned, at most 8 (of 12 rows; 0 are cut)
+      images  1.00 a row
+      memory  about 1.2 MB: weights 0.2 MB, gradients 0.2 MB, optimizer 0.3 MB, activations 0.6 MB
+
+    instruct: 33 rows, 100 steps, 10 of them warm-up
+      learns  connector 5,184, language 21,280
+      tokens  9.8 a row, 2.5 of them learned, at most 11 (of 33 rows; 0 are cut)
+      images  0.97 a row
+      memory  about 0.8 MB: weights 0.2 MB, gradients 0.1 MB, optimizer 0.2 MB, activations 0.4 MB
+    "
+  `);
+  const { stdout: json } = await tinyllava('train', recipe, '--data', root, '--dry-run', '--json');
+  expect(JSON.parse(json)).toMatchObject({
+    parameters: 37_544,
+    stages: [
+      { name: 'align', steps: 60 },
+      { name: 'instruct', steps: 100 },
+    ],
+  });
+});
+
+test('the whole recipe is printed with what was set', async () => {
+  const flags = ['--print-recipe', '--set', 'stages.1.optimizer.schedule=linear', '--stage', 'instruct'];
+  const { stdout } = await tinyllava('train', recipe, ...flags);
+  expect(stdout).toContain('      schedule: linear\n      finalRatio: 0\n');
+  expect(stdout).not.toContain('name: align');
+});
+
+test.each([
+  [[recipe, '--set', 'stages.0.batchsize=4']],
+  [[recipe, '--stage', 'instrct']],
+  [[recipe, '--data', 'nowhere', '--dry-run']],
+  [['recipes/none.yaml']],
+])('train %j fails with what is wrong and the fix', async (argv) => {
+  const { code, stdout, stderr } = await tinyllava('train', ...argv);
+  expect([code, stdout]).toEqual([1, '']);
+  expect(stderr.replaceAll(process.cwd(), 'HERE')).toMatchSnapshot();
+});
+
+test('Ctrl-C ends the run behind its step, without a checkpoint', async () => {
+  const out = join(root, 'interrupted');
+  const { child, outcome } = start(['train', recipe, ...launch, '--out', out, '--set', 'stages.0.epochs=100000']);
+  child.stderr?.once('data', () => child.kill('SIGINT'));
+  const { code, stdout, stderr } = await outcome;
+  expect([code, stdout]).toEqual([130, '']);
+  expect(stderr).toContain('error: interrupted');
+  expect((await readdir(out)).sort()).toEqual(['metrics.jsonl', 'recipe.yaml']);
+});
+
+test('progress is one line that fits the terminal', () => {
+  const written: string[] = [];
+  const screen = { isTTY: true, columns: 60, write: (text: string) => written.push(text) };
+  const log = trainingProgress(new StatusLine(screen, () => 1000));
+  log({
+    event: 'step',
+    stage: 'align',
+    step: 7,
+    steps: 4361,
+    loss: 2.34567,
+    learningRate: 9.98e-4,
+    secondsLeft: 4210,
+    tokensPerSecond: 3456.7,
+  });
+  expect(written.join('')).toBe('\r\u001b[2Kalign 7/4361  loss 2.346  1 h 10 min left  lr 9.98e-4');
+});
