@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, CLIPImageProcessorPil, LlavaImageProcessorPil, PreTrainedTokenizerFast, SiglipImageProcessorPil
+from transformers import AutoProcessor, AutoTokenizer, CLIPImageProcessorPil, LlavaImageProcessorPil, PreTrainedTokenizerFast, SiglipImageProcessorPil
 from transformers.utils.chat_template_utils import render_jinja_template
 
 CORPUS = """A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers
@@ -152,6 +153,31 @@ def rendered(tokenizer, bos):
     return out
 
 
+SAVE = """
+import { ImageProcessor } from './src/processor/image.ts';
+import { Processor } from './src/processor/processor.ts';
+import { Tokenizer } from './src/processor/tokenizer.ts';
+const [from, to] = %s;
+const [mean, std] = [[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]];
+const image = new ImageProcessor({ size: { shortestEdge: 28 }, crop: { height: 28, width: 28 }, mean, std, aspect: 'pad' });
+await new Processor({ tokenizer: await Tokenizer.open(from), image, template: 'llama', imageTokens: 4 }).save(to);
+"""
+
+
+def saved_by_us(folder):
+    """AutoProcessor opens a processor that ours saved, says what it makes of a question, and saves it again for ours to open."""
+    with tempfile.TemporaryDirectory() as saved:
+        from_typescript(SAVE % json.dumps([str((folder / "processor-tokenizer-prepend").resolve()), saved]))
+        processor = AutoProcessor.from_pretrained(saved)
+    shutil.rmtree(folder / "processor-llava", ignore_errors=True)
+    processor.save_pretrained(folder / "processor-llava")
+    image = {"type": "image", "path": str(folder / "processor-images" / "rgb.png")}
+    question = [{"role": "user", "content": [image, {"type": "text", "text": "What color is the shape?"}]}]
+    inputs = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="np")
+    save_file({"ids": inputs["input_ids"][0].astype(np.int32), "pixels": inputs["pixel_values"][0]}, folder / "processor-llava" / "expected.safetensors")
+    (folder / "processor-llava" / "expected.safetensors").chmod(0o644)
+
+
 def write_tokenizers(folder):
     golden = {}
     for name, tokenizer in {"byte-level": byte_level(), "prepend": sentence_piece("prepend"), "metaspace": sentence_piece("first")}.items():
@@ -266,3 +292,4 @@ if __name__ == "__main__":
     reference.mkdir(parents=True, exist_ok=True)
     write_tokenizers(reference)
     write_images(reference)
+    saved_by_us(reference)

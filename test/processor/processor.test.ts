@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -8,7 +8,9 @@ import { type Example, Processor } from '../../src/processor/processor.ts';
 import { templates } from '../../src/processor/templates.ts';
 import type { Tokenizer } from '../../src/processor/tokenizer.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
-import { caseNames, conversation, reference, tokenizerNames, tokenizerOf } from './reference.ts';
+import { openSafetensors } from '../../src/tensor/safetensors.ts';
+import '../matchers.ts';
+import { caseNames, conversation, reference, referenceFolder, tokenizerNames, tokenizerOf } from './reference.ts';
 
 const image = new ImageProcessor({ size: { height: 24, width: 24 } });
 const processorOf = (tokenizer: Tokenizer, template: string, imageTokens = 1): Processor =>
@@ -279,6 +281,27 @@ test('a saved processor opens as it was', async () => {
     num_additional_image_tokens: 0,
     vision_feature_select_strategy: 'full',
   });
+});
+
+test("what transformers' LlavaProcessor saved opens and gives its ids and pixels", async () => {
+  const folder = join(referenceFolder, 'processor-llava');
+  const expected = openSafetensors(join(folder, 'expected.safetensors'));
+  const processor = await Processor.open(folder, { imageTokens: 4 });
+  const path = join(referenceFolder, 'processor-images/rgb.png');
+  const { ids, images } = processor.encode([question('What color is the shape?', path)]);
+  expect([...ids]).toEqual([...(expected.tensor('ids').toArray() as Int32Array)]);
+  for (const source of images)
+    expect(await processor.image.load(source)).toMatchTensor(expected.tensor('pixels'), { atol: 1.01 / 255 / 0.26 });
+});
+
+test('a folder without a chat template is refused, unless one is named', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'tinyllava-processor-'));
+  await processorOf(tokenizerOf('prepend'), 'llama').save(folder);
+  await rm(join(folder, 'chat_template.jinja'));
+  await expect(Processor.open(folder, { imageTokens: 1 })).rejects.toThrow(`${folder} has no chat template`);
+  expect((await Processor.open(folder, { imageTokens: 1, template: 'llama' })).template.source).toContain('ASSISTANT: ');
+  await writeFile(join(folder, 'chat_template.json'), JSON.stringify({ chat_template: '{{ messages[0].content }}' }));
+  expect((await Processor.open(folder, { imageTokens: 1 })).template.source).toBe('{{ messages[0].content }}');
 });
 
 test('a tokenizer without the image token is refused', () => {
