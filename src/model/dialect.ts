@@ -1,7 +1,7 @@
 import { CheckpointError } from '../errors.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 
-/** Rows of a dialect, applied in order to a key that the model does not have: what a pattern becomes, or null where it is not a weight. */
+/** Rows of a dialect, applied in order to a key until it is one that the model has: what a pattern becomes, or null where it is not a weight. */
 export type KeyRows = readonly (readonly [pattern: RegExp, key: string | null])[];
 
 // Buffers that old versions of transformers wrote and no version reads.
@@ -43,9 +43,10 @@ export const languageRows: KeyRows = [
   [/^(language_model\.model|model\.language_model|model)\./, ''],
 ];
 
-function translate(key: string, rows: KeyRows): string | null {
+function translate(key: string, rows: KeyRows, wanted: ReadonlySet<string>): string | null {
   let translated = key;
   for (const [pattern, spelling] of rows) {
+    if (wanted.has(translated)) break;
     if (!pattern.test(translated)) continue;
     if (spelling === null) return null;
     translated = translated.replace(pattern, spelling);
@@ -57,7 +58,7 @@ function translate(key: string, rows: KeyRows): string | null {
 export function translated(source: WeightSource, rows: KeyRows, wanted: ReadonlySet<string>): WeightSource {
   const origin = new Map<string, string>();
   for (const name of source.names) {
-    const key = wanted.has(name) ? name : translate(name, rows);
+    const key = translate(name, rows, wanted);
     if (key === null) continue;
     // A tied head that was written all the same is the embeddings once more.
     if (key === 'lm_head.weight' && !wanted.has(key)) continue;

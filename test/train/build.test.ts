@@ -1,0 +1,85 @@
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { loadLanguageModel } from '../../src/model/checkpoint.ts';
+import type { TinyLlava } from '../../src/model/tinyllava.ts';
+import { indices } from '../../src/tensor/create.ts';
+import type { Tensor } from '../../src/tensor/tensor.ts';
+import { build } from '../../src/train/build.ts';
+import { parseRecipe, type Recipe, type RecipeInput } from '../../src/train/recipe.ts';
+import { readRecipe } from '../../src/train/recipe-file.ts';
+import { train } from '../../src/train/trainer.ts';
+import { withVocabulary } from '../../src/train/vocabulary.ts';
+import '../matchers.ts';
+import { tinyData } from './tiny-data.ts';
+
+let root: string;
+let tiny: Recipe;
+beforeAll(async () => {
+  root = await tinyData();
+  tiny = await readRecipe(join(import.meta.dirname, '../../recipes/tiny.cpu.yaml'));
+  const [align] = tiny.stages;
+  const { epochs: _, ...stage } = align ?? {};
+  await train({ ...tiny, stages: [{ ...stage, steps: 2 } as Recipe['stages'][number]] }, { root, out: join(root, 'run'), workers: 0 });
+});
+afterAll(() => rm(root, { recursive: true }));
+
+const options = (): { root: string; device: 'cpu' } => ({ root, device: 'cpu' });
+const assembled = (change: Partial<RecipeInput> & Pick<RecipeInput, 'model'>): Recipe =>
+  parseRecipe({ stages: tiny.stages.map(({ template: _, ...stage }) => stage), ...change });
+
+function sameBits(model: TinyLlava, other: TinyLlava, part: RegExp): boolean {
+  const parameters = new Map<string, Tensor>(other.namedParameters());
+  const pairs = [...model.namedParameters()].filter(([key]) => part.test(key));
+  expect(pairs.length).toBeGreaterThan(3);
+  return pairs.every(([key, parameter]) => parameters.get(key)?.equal(parameter));
+}
+
+test('a tower and a language model come from folders, with tokenizer, image settings and template; the connector is fresh', async () => {
+  const whole = await build(assembled({ model: { from: 'run/align' } }), options());
+  const from = { from: 'run/align' };
+  const parts = await build(
+    assembled({ model: { vision: from, connector: { type: 'pixel-shuffle' }, language: from }, seed: 1 }),
+    options(),
+  );
+  expect(sameBits(parts.model, whole.model, /vision_tower/)).toBe(true);
+  expect(sameBits(parts.model, whole.model, /language_model/)).toBe(true);
+  expect(sameBits(parts.model, whole.model, /multi_modal_projector/)).toBe(false);
+  const [stage] = tiny.stages;
+  const processors = [whole, parts].map(({ processorFor }) =>
+    processorFor({ ...(stage as Recipe['stages'][number]), template: undefined }),
+  );
+  expect(processors[1]?.tokenizer.files).toEqual(processors[0]?.tokenizer.files);
+  expect(processors[1]?.image.config).toEqual(processors[0]?.image.config);
+  expect(processors[1]?.template.source).toBe(processors[0]?.template.source);
+});
+
+test('settings of a stored tower and its images can be replaced', async () => {
+  const model = { vision: { from: 'run/align', hiddenAct: 'relu' }, connector: { type: 'mlp' }, language: { from: 'run/align' } };
+  const { model: made, processorFor } = await build(assembled({ model, processor: { image: { mean: [0, 0, 0] } } }), options());
+  expect(made.config.vision).toMatchObject({ type: 'conv-vit', hiddenAct: 'relu' });
+  expect(processorFor(tiny.stages[0] as Recipe['stages'][number]).image.config).toMatchObject({ mean: [0, 0, 0], std: [0.5, 0.5, 0.5] });
+});
+
+test('images of another size than the tower takes are refused', async () => {
+  const [from, to] = [join(root, 'run/align'), join(root, 'other')];
+  await cp(from, to, { recursive: true });
+  const file = join(to, 'preprocessor_config.json');
+  await writeFile(file, (await readFile(file, 'utf8')).replaceAll('16', '20'));
+  await expect(build(assembled({ model: { from: 'other' } }), options())).rejects.toThrowErrorMatchingInlineSnapshot(`[ConfigError: images become 20 x 20 pixels, but the vision tower takes 16 x 16]`);
+});
+
+test('a vocabulary grows by rows that are the mean of the others, and old ids keep their logits', async () => {
+  for (const name of ['llama-mqa', 'llama-tied-biases']) {
+    const language = await loadLanguageModel(join(import.meta.dirname, '../reference', name));
+    const before = language.model.embed(indices([1, 2, 60])).clone();
+    const mean = language.model.headWeight.mean(0);
+    expect(withVocabulary(language, 61)).toEqual(language);
+    const grown = withVocabulary(language, 64);
+    expect(grown.config['vocabSize']).toBe(64);
+    expect(grown.model.vocabSize).toBe(64);
+    expect(grown.model.headWeight.shape).toEqual([64, 24]);
+    expect(grown.model.embed(indices([1, 2, 60])).equal(before)).toBe(true);
+    expect(grown.model.headWeight.select(0, 63)).toMatchTensor(mean);
+  }
+});
