@@ -5,12 +5,12 @@ import type { ContentPart, ImageSource, Message } from '../processor/message.ts'
 const Turn = z.object({ from: z.enum(['human', 'gpt', 'system']), value: z.string() });
 
 /** One row of LLaVA's JSON: turns of a conversation in which `<image>` marks each image. Other keys may be there and are ignored. */
-export const Conversation = z.object({
+const Conversation = z.object({
   id: z.union([z.string(), z.number()]).optional(),
   image: z.union([z.string().min(1), z.array(z.string().min(1))]).nullish(),
   conversations: z.array(Turn).min(1),
 });
-export type Conversation = z.output<typeof Conversation>;
+type Conversation = z.output<typeof Conversation>;
 
 const roles = { human: 'user', gpt: 'assistant', system: 'system' } as const;
 const tag = '<image>';

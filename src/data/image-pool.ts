@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { DataError, TinyLlavaError } from '../errors.ts';
@@ -9,9 +10,9 @@ import type { ImageJob, ImageResult } from './image-worker.ts';
 
 /** How a pool works. */
 export interface ImagePoolOptions {
-  /** Threads that decode and resize; 0 does it in the calling thread, which a training step blocks. */
+  /** Threads that decode and resize, one for each other core up to 4; 0 does it in the calling thread, which a training step blocks. */
   readonly workers?: number;
-  /** Processed images to keep for when they come again, in bytes: the longest unused go first. */
+  /** Processed images to keep for when they come again, in bytes (256 MiB): the longest unused go first. */
   readonly cacheBytes?: number;
 }
 
@@ -33,7 +34,7 @@ export class ImagePool implements AsyncDisposable {
   #jobs = 0;
   #closed = false;
 
-  constructor(processor: ImageProcessor, { workers = 1, cacheBytes = 0 }: ImagePoolOptions = {}) {
+  constructor(processor: ImageProcessor, { workers = otherCores(), cacheBytes = 2 ** 28 }: ImagePoolOptions = {}) {
     this.#processor = processor;
     this.#workerCount = workers;
     this.#cacheBytes = cacheBytes;
@@ -121,6 +122,10 @@ export class ImagePool implements AsyncDisposable {
       job.reject(error);
     }
   }
+}
+
+function otherCores(): number {
+  return Math.max(1, Math.min(4, availableParallelism() - 1));
 }
 
 /** The package ships JavaScript; its sources run through tsx, which threads do not inherit. */

@@ -3,7 +3,7 @@ import { Tokenizer } from './tokenizer.ts';
 import type { AddedToken } from './tokenizer-files.ts';
 
 /** The special tokens of a word-level tokenizer, in the order of their ids. */
-export const wordLevelSpecialTokens = { pad: '<pad>', unk: '<unk>', bos: '<s>', eos: '</s>', image: '<image>' } as const;
+const wordLevelSpecialTokens = { pad: '<pad>', unk: '<unk>', bos: '<s>', eos: '</s>', image: '<image>' } as const;
 
 /**
  * A tokenizer whose vocabulary is a list of words: text is cut at white space and around every punctuation mark, and a word that is not listed

@@ -144,7 +144,7 @@ describe('steps are the same', () => {
     await using loading = loader({ workers: 2 });
     expect(await steps(loading, 7)).toEqual(await wanted);
   });
-  test.each([1, 100, 1e9])('with a cache of %i bytes', async (cacheBytes) => {
+  test.each([0, 1, 100, 1e9])('with a cache of %i bytes', async (cacheBytes) => {
     await using loading = loader({ cacheBytes });
     expect(await steps(loading, 7)).toEqual(await wanted);
   });
@@ -164,7 +164,7 @@ test('a cache keeps pixels of files that are gone', async () => {
   await loading.next();
   await rm(join(at, 'red.png'));
   expect((await loading.next()).examples).toBe(1);
-  await using without = loader({ rows: data });
+  await using without = loader({ rows: data, cacheBytes: 0 });
   await expect(without.next()).rejects.toThrow('red.png does not exist');
 });
 
