@@ -89,5 +89,6 @@ export async function prepareDevice({ device = 'cpu', threads }: DeviceFlags): P
 /** Opens a model as the flags say. Throws ConfigError where there is no such device. */
 export async function openModel(path: string, { dtype, ...flags }: ModelFlags): Promise<ChatModel> {
   const [{ loadModel }, device] = await Promise.all([import('../generate/generate.ts'), prepareDevice(flags)]);
-  return loadModel(path, { device, ...(dtype && { dtype }) });
+  // The next line of a chat begins as the one before.
+  return loadModel(path, { device, remembered: 1, ...(dtype && { dtype }) });
 }

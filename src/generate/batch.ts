@@ -5,6 +5,7 @@ import { indices } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { ImageStore, StoredImage } from './image-store.ts';
+import { commonPrefix, type ImageSpelling, type Shared } from './prefix.ts';
 import type { Sampler } from './sample.ts';
 
 /** One prompt to be continued. */
@@ -15,6 +16,8 @@ export interface BatchRequest {
   readonly sampler: Sampler;
   /** The most tokens that will follow; room is made for a part of them. */
   readonly maxNewTokens: number;
+  /** Called when a slot is found, with how many tokens of the prompt had been computed for another. */
+  begin(sharedTokens: number): void;
   /** Called with each token of the answer; false ends it. */
   take(id: number): boolean;
 }
@@ -25,6 +28,8 @@ export interface BatchOptions {
   readonly slots?: number;
   /** Tokens of prompts in one forward pass, unless a single prompt is longer. */
   readonly promptTokens?: number;
+  /** Finished prompts that are remembered, so that one which begins the same need not compute that part again. */
+  readonly remembered?: number;
 }
 
 /** A request in a slot. What the cache does not hold of `ids` is fed at the next step: first the prompt, then token by token. */
@@ -32,25 +37,37 @@ interface Live {
   readonly request: BatchRequest;
   readonly cache: KvCache;
   readonly ids: number[];
+  readonly images: readonly StoredImage[];
+  /** How many of the images the cache holds. */
+  imagesFed: number;
 }
+
+/** A shorter beginning is computed as fast as it is copied. */
+const leastShared = 32;
 
 /**
  * Answers many requests at once: each step is one forward pass over whatever every slot has to feed, a whole prompt or one token, packed
- * without padding. A finished request leaves its slot to the next that waits. Answers do not depend on what else is in the batch.
+ * without padding. A finished request leaves its slot to the next that waits. A prompt that begins as another one takes that part from the
+ * other's cache. Answers do not depend on what else is in the batch.
  */
 export class Batch {
   readonly #model: TinyLlava;
   readonly #images: ImageStore;
   readonly #slots: number;
   readonly #promptTokens: number;
-  readonly #waiting: BatchRequest[] = [];
+  readonly #remembered: number;
+  readonly #spelling: ImageSpelling;
+  #waiting: BatchRequest[] = [];
   #live: Live[] = [];
+  readonly #finished: Live[] = [];
 
-  constructor(model: TinyLlava, images: ImageStore, { slots = 8, promptTokens = 4096 }: BatchOptions = {}) {
+  constructor(model: TinyLlava, images: ImageStore, { slots = 8, promptTokens = 4096, remembered = 0 }: BatchOptions = {}) {
     this.#model = model;
     this.#images = images;
     this.#slots = slots;
     this.#promptTokens = promptTokens;
+    this.#remembered = remembered;
+    this.#spelling = { imageTokenId: model.config.imageTokenId, imageTokens: model.imageTokens };
   }
 
   /** Requests that wait or have a slot. */
@@ -65,66 +82,86 @@ export class Batch {
 
   /** Drops a request wherever it is; nothing happens when it is over. */
   remove(request: BatchRequest): void {
-    const place = this.#waiting.indexOf(request);
-    if (place >= 0) this.#waiting.splice(place, 1);
-    this.#leave((live) => live.request === request);
+    this.#waiting = this.#waiting.filter((other) => other !== request);
+    this.#live = this.#live.filter((live) => {
+      if (live.request === request) live.cache.free();
+      return live.request !== request;
+    });
   }
 
-  /** Drops all requests. */
+  /** Drops all requests and what is remembered. */
   clear(): void {
-    this.#waiting.length = 0;
-    this.#leave(() => true);
+    this.#waiting = [];
+    for (const { cache } of [...this.#live.splice(0), ...this.#finished.splice(0)]) cache.free();
   }
 
   /** Fills free slots and gives every request in a slot its next token. */
   step(): void {
-    this.#admit();
+    if (this.#waiting.length > 0 && this.#live.length < this.#slots) this.#admit();
     if (this.#live.length === 0) return;
     const chosen = noGrad(() => this.#forward(this.#live));
-    const finished = new Set<Live>();
-    for (const [i, live] of this.#live.entries()) {
+    this.#live = this.#live.filter((live, i) => {
       const id = chosen[i] ?? 0;
       live.ids.push(id);
-      if (!live.request.take(id)) finished.add(live);
-    }
-    if (finished.size > 0) this.#leave((live) => finished.has(live));
-  }
-
-  #leave(leaves: (live: Live) => boolean): void {
-    const staying: Live[] = [];
-    for (const live of this.#live) {
-      if (leaves(live)) live.cache.free();
-      else staying.push(live);
-    }
-    this.#live = staying;
+      const goesOn = live.request.take(id);
+      if (!goesOn) this.#finished.push(live);
+      return goesOn;
+    });
+    for (const { cache } of this.#finished.splice(0, Math.max(0, this.#finished.length - this.#remembered))) cache.free();
   }
 
   #admit(): void {
+    const newcomers: Live[] = [];
+    const sources = [...this.#live, ...this.#finished];
     let tokens = 0;
-    while (this.#live.length < this.#slots) {
-      const [request] = this.#waiting;
-      if (!request) return;
-      tokens += request.ids.length;
-      if (tokens > this.#promptTokens && tokens > request.ids.length) return;
-      this.#waiting.shift();
-      const capacity = request.ids.length + Math.min(request.maxNewTokens, 128);
-      this.#live.push({ request, cache: this.#model.languageModel.createCache({ capacity }), ids: Array.from(request.ids) });
+    for (const request of this.#waiting) {
+      if (this.#live.length + newcomers.length === this.#slots) break;
+      const { shared, source } = this.#longest(request, sources, (other) => other.cache.length);
+      // What a newcomer is about to compute can be had at the next step.
+      const coming = this.#longest(request, newcomers, (other) => other.ids.length);
+      if (coming.shared.tokens > shared.tokens) continue;
+      tokens += request.ids.length - shared.tokens;
+      if (tokens > this.#promptTokens && newcomers.length > 0) break;
+      newcomers.push(this.#begin(request, shared, source));
     }
+    const admitted = new Set(newcomers.map(({ request }) => request));
+    this.#waiting = this.#waiting.filter((request) => !admitted.has(request));
+    this.#live.push(...newcomers);
+  }
+
+  /** The longest beginning that a request shares with what others have computed, if it is long enough, and with which of them. */
+  #longest(request: BatchRequest, others: readonly Live[], computed: (other: Live) => number): { shared: Shared; source?: Live } {
+    let best: { shared: Shared; source?: Live } = { shared: { tokens: 0, images: 0 } };
+    for (const source of others) {
+      // At least one token is left to feed, because the answer begins with what follows it.
+      const limit = Math.min(computed(source), request.ids.length - 1);
+      const shared = commonPrefix(source, request, limit, this.#spelling);
+      if (shared.tokens >= leastShared && shared.tokens > best.shared.tokens) best = { shared, source };
+    }
+    return best;
+  }
+
+  #begin(request: BatchRequest, { tokens, images }: Shared, source: Live | undefined): Live {
+    const capacity = request.ids.length + Math.min(request.maxNewTokens, 128);
+    const cache = source?.cache.fork({ capacity }) ?? this.#model.languageModel.createCache({ capacity });
+    cache.truncate(tokens);
+    request.begin(tokens);
+    return { request, cache, ids: Array.from(request.ids), images: request.images, imagesFed: images };
   }
 
   /** The next token of each. */
   #forward(batch: readonly Live[]): number[] {
     using _scope = new Scope();
-    const pending = batch.map(({ ids, cache }) => (ids.length - cache.length === 1 ? ids.slice(-1) : ids.slice(cache.length)));
-    const fresh = batch.filter(({ cache }) => cache.length === 0);
+    const pending = batch.map(({ ids, cache }) => ids.slice(cache.length));
     const lengths = pending.map(({ length }) => length);
     const hidden = this.#model.hidden({
       ids: Int32Array.from(pending.flat()),
       lengths,
-      imageFeatures: this.#images.features(fresh.flatMap(({ request }) => request.images)),
+      imageFeatures: this.#images.features(batch.flatMap(({ images, imagesFed }) => images.slice(imagesFed))),
       caches: batch.map(({ cache }) => cache),
     });
-    return this.#choose(this.#model.logits(fresh.length === 0 ? hidden : lastRows(hidden, lengths)), batch);
+    for (const live of batch) live.imagesFed = live.images.length;
+    return this.#choose(this.#model.logits(lengths.every((length) => length === 1) ? hidden : lastRows(hidden, lengths)), batch);
   }
 
   #choose(logits: Tensor, batch: readonly Live[]): number[] {

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { z } from 'zod';
-import { ConfigError, DataError } from '../errors.ts';
+import { ConfigError, DataError, TinyLlavaError } from '../errors.ts';
 import { loadCheckpoint } from '../model/checkpoint.ts';
 import { check } from '../model/registry.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
@@ -84,7 +84,7 @@ export class ChatModel {
     options: BatchOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<Outcome, void> {
     const { slots = 8, signal } = options;
-    const queue = new Queue(new Batch(this.model, this.#images, { ...options, slots }));
+    const queue = new Queue(new Batch(this.model, this.#images, { remembered: 2, ...options, slots }));
     const over = new AbortController();
     const running = AbortSignal.any(signal ? [signal, over.signal] : [over.signal]);
     // Every open request listens.
@@ -113,11 +113,13 @@ export class ChatModel {
     } finally {
       over.abort();
       await Promise.allSettled(open.values());
+      queue.clear(undefined);
     }
   }
 
-  /** Gives back the memory of the images that are remembered for later questions. */
+  /** Gives back the memory of the images and prompts that are remembered for later questions. Calls that are under way fail. */
   free(): void {
+    this.#queue.clear(new TinyLlavaError('the model was freed while it answered'));
     this.#images.free();
   }
 
@@ -146,6 +148,7 @@ export class ChatModel {
       images: await this.#images.acquire(example.images),
       sampler,
       maxNewTokens: limits.maxNewTokens,
+      begin: (sharedTokens: number) => reply.begin(sharedTokens),
       take: (id: number) => reply.take(id),
     };
     return { request, reply, signal };

@@ -25,6 +25,13 @@ export class Queue {
     this.#batch.remove(request);
   }
 
+  /** Drops all requests, whose replies get the reason, and what is remembered of finished ones. */
+  clear(reason: unknown): void {
+    this.#batch.clear();
+    for (const reply of this.#replies.values()) reply.fail(reason);
+    this.#replies.clear();
+  }
+
   async #run(): Promise<void> {
     this.#running = true;
     try {
@@ -35,8 +42,7 @@ export class Queue {
         this.#batch.step();
       }
     } catch (reason) {
-      this.#batch.clear();
-      for (const reply of this.#replies.values()) reply.fail(reason);
+      this.clear(reason);
     } finally {
       this.#running = false;
     }

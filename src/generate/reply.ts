@@ -6,7 +6,8 @@ import { type FinishReason, StopStrings } from './stop.ts';
 export interface Answer {
   readonly text: string;
   readonly finishReason: FinishReason;
-  readonly usage: { readonly promptTokens: number; readonly completionTokens: number };
+  /** `sharedTokens` of the prompt had been computed for another. */
+  readonly usage: { readonly promptTokens: number; readonly sharedTokens: number; readonly completionTokens: number };
   /** Every token that was chosen, the one that ended the answer included. */
   readonly ids: readonly number[];
 }
@@ -25,6 +26,7 @@ export class Reply {
   readonly #text: TextStream;
   readonly #stops: StopStrings;
   readonly #ids: number[] = [];
+  #sharedTokens = 0;
   #written = '';
   #read = 0;
   #finishReason: FinishReason | undefined;
@@ -41,6 +43,11 @@ export class Reply {
   /** Whether no more tokens are wanted. */
   get over(): boolean {
     return this.#finishReason !== undefined || this.#failure !== undefined;
+  }
+
+  /** Takes note that the prompt is being computed. */
+  begin(sharedTokens: number): void {
+    this.#sharedTokens = sharedTokens;
   }
 
   /** Takes the next token; false when the answer is over. */
@@ -85,7 +92,7 @@ export class Reply {
   }
 
   #answer(finishReason: FinishReason): Answer {
-    const usage = { promptTokens: this.#limits.promptTokens, completionTokens: this.#ids.length };
+    const usage = { promptTokens: this.#limits.promptTokens, sharedTokens: this.#sharedTokens, completionTokens: this.#ids.length };
     return { text: this.#written, finishReason, usage, ids: this.#ids };
   }
 }

@@ -38,7 +38,7 @@ describe('ask', () => {
   test('gives one JSON document when asked to', async () => {
     const { stdout } = await tinyllava('ask', model, 'what is this ?', '--max-new-tokens', '3', '--json');
     const { text } = await chat.generate({ messages: ask('what is this ?'), maxNewTokens: 3 });
-    expect(JSON.parse(stdout)).toEqual({ text, finishReason: 'length', usage: { promptTokens: 4, completionTokens: 3 } });
+    expect(JSON.parse(stdout)).toEqual({ text, finishReason: 'length', usage: { promptTokens: 4, sharedTokens: 0, completionTokens: 3 } });
   });
 
   test('draws the same answer for a seed', async () => {

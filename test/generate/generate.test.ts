@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { DataError } from '../../src/errors.ts';
 import { ChatModel, type GenerateOptions, loadModel } from '../../src/generate/generate.ts';
+import { commonPrefix } from '../../src/generate/prefix.ts';
+import type { Answer } from '../../src/generate/reply.ts';
+import type { Message } from '../../src/processor/message.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
 import { ask, onOneThread, picture, tinyCheckpoint, tinyModel } from './tiny-model.ts';
 
@@ -108,7 +111,7 @@ describe('a model that answers', () => {
   test('says how long the answer is and why it ended', async () => {
     const request = { messages: ask('what is this ?'), images: [first] };
     const answer = await chat.generate({ ...request, maxNewTokens: 5 });
-    expect(answer).toMatchObject({ finishReason: 'length', usage: { promptTokens: 4 + 4 + 0, completionTokens: 5 } });
+    expect(answer).toMatchObject({ finishReason: 'length', usage: { promptTokens: 4 + 4, sharedTokens: 0, completionTokens: 5 } });
     const word = answer.text.trim().split(' ').at(-1) ?? '';
     const stopped = await chat.generate({ ...request, maxNewTokens: 50, stop: [word] });
     expect(stopped.finishReason).toBe('stop');
@@ -158,6 +161,71 @@ describe('a model that answers', () => {
   });
 });
 
+describe('prompts that begin the same', () => {
+  const story = 'a b c d e f g '.repeat(5).trim();
+  const about = (image: Uint8Array, question: string): GenerateOptions => ({
+    messages: [
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: `${story} ` },
+          { type: 'image', image },
+          { type: 'text', text: ` ${question}` },
+        ],
+      },
+    ],
+    maxNewTokens: 7,
+  });
+  const questions = ['is this red ?', 'is this blue ?', 'what is this ?', 'is this red ?', '', 'what is the colour of this shape ?'];
+  const requests = [first, second].flatMap((image) => questions.map((question) => about(image, question)));
+
+  test('are computed once up to where they differ, and answered as if they were not', async () => {
+    const alone = [];
+    for (const request of requests) alone.push((await chat.generate(request)).ids);
+    expect(new Set(alone.map(String)).size).toBeGreaterThan(8);
+    for (const slots of [1, 4, 20]) {
+      const answers: Answer[] = [];
+      for await (const outcome of chat.answers(requests, { slots })) if ('answer' in outcome) answers[outcome.index] = outcome.answer;
+      expect(answers.map(({ ids }) => ids)).toEqual(alone);
+      const shared = answers.map(({ usage }) => usage.sharedTokens);
+      // The story, then the picture, then words of the question; one token is always left to compute, and no half of a picture is shared.
+      const least = [0, 41, 39, 41, 35, 39, 35, 41, 39, 41, 35, 39];
+      expect(shared.filter((tokens, i) => tokens < (least[i] ?? 0))).toEqual([]);
+      expect([shared[0], shared[4], shared[6]]).toEqual([0, 35, 35]);
+    }
+  });
+
+  test('are remembered from one call to the next only when asked for', async () => {
+    const remembering = new ChatModel(model, processor, { remembered: 1 });
+    const turn = (text: string): Message => ({ role: 'user', content: text });
+    const one = await remembering.generate({ messages: [turn(story)], maxNewTokens: 6 });
+    const messages: Message[] = [turn(story), { role: 'assistant', content: one.text }, turn('what ?')];
+    const two = await remembering.generate({ messages, maxNewTokens: 6 });
+    expect(two.usage.sharedTokens).toBeGreaterThanOrEqual(35);
+    expect(two.ids).toEqual((await chat.generate({ messages, maxNewTokens: 6 })).ids);
+    expect((await chat.generate({ messages, maxNewTokens: 6 })).usage.sharedTokens).toBe(0);
+    remembering.free();
+  });
+
+  test.each([
+    ['equal texts', [1, 2, 3], [], [1, 2, 3, 4], [], { tokens: 3, images: 0 }],
+    ['texts that differ', [1, 2, 3], [], [1, 5, 3], [], { tokens: 1, images: 0 }],
+    ['one image', [1, 9, 9, 2], ['a'], [1, 9, 9, 3], ['a'], { tokens: 3, images: 1 }],
+    ['two images', [1, 9, 9, 2], ['a'], [1, 9, 9, 2], ['b'], { tokens: 1, images: 0 }],
+    ['images side by side', [9, 9, 9, 9, 1], ['a', 'b'], [9, 9, 9, 9, 1], ['a', 'c'], { tokens: 2, images: 1 }],
+    ['more images than there are', [9, 9, 1], ['a'], [9, 9, 9, 9, 1], ['a', 'a'], { tokens: 2, images: 1 }],
+  ])('share of %s what is the same', (_, a, aImages, b, bImages, expected) => {
+    const prompt = (ids: number[], images: string[]) => ({ ids, images: images.map((key) => ({ key })) });
+    expect(commonPrefix(prompt(a, aImages), prompt(b, bImages), 10, { imageTokenId: 9, imageTokens: 2 })).toEqual(expected);
+  });
+
+  test('share no half of an image at the limit', () => {
+    const prompt = { ids: [1, 9, 9, 9, 2], images: [{ key: 'a' }] };
+    const spelling = { imageTokenId: 9, imageTokens: 3 };
+    expect([2, 3, 4].map((limit) => commonPrefix(prompt, prompt, limit, spelling).tokens)).toEqual([1, 1, 4]);
+  });
+});
+
 describe('an answer that is given up', () => {
   test('throws the reason of its signal and leaves the others alone', async () => {
     const abort = new AbortController();
@@ -168,6 +236,13 @@ describe('an answer that is given up', () => {
     setTimeout(() => abort.abort(new Error('enough')), 5);
     await expect(dropped).rejects.toThrow('enough');
     expect(await kept).toEqual(expected);
+  });
+
+  test('fails when the model is freed meanwhile', async () => {
+    const other = new ChatModel(model, processor);
+    const answer = other.generate({ messages: ask('a'), maxNewTokens: 200, temperature: 1, seed: 1 });
+    setTimeout(() => other.free(), 10);
+    await expect(answer).rejects.toThrow('the model was freed while it answered');
   });
 
   test('does not start when its signal was aborted before', async () => {
