@@ -5,8 +5,8 @@ import { indices } from '../tensor/create.ts';
 import { linearCrossEntropy } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
-/** 64 MiB of float32 logits: enough rows to keep a matrix product busy, few enough to forget about. */
-const chunkElements = 1 << 24;
+/** Logits at a time, 64 MiB of float32: enough rows to keep a matrix product busy, few enough to forget about. */
+export const chunkElements = 1 << 24;
 
 /** The packed rows that predict a supervised token, and the tokens. */
 export interface Targets {

@@ -1,5 +1,6 @@
 import type { PartConfig } from '../model/part.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
+import { chunkElements } from './loss.ts';
 import type { Stage } from './recipe.ts';
 import { partsOf } from './tune.ts';
 
@@ -39,7 +40,8 @@ export function estimateMemory(
   const { vision, language } = model.config;
   const tower =
     vision && learns.vision.tune !== 'frozen' ? activationsOf(vision, images * (model.visionTower?.tokens ?? 0), { recompute }) : 0;
-  const activations = tower + activationsOf(language, tokens, { recompute });
+  const logits = floatBytes * Math.min(chunkElements, Math.round(tokens * model.languageModel.vocabSize));
+  const activations = tower + activationsOf(language, tokens, { recompute }) + logits;
   const [gradients, optimizer] = [floatBytes * trainable, 2 * floatBytes * trainable];
   return { parameters, gradients, optimizer, activations, total: parameters + gradients + optimizer + activations };
 }

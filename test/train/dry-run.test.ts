@@ -41,11 +41,11 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
       "stages": [
         {
           "memory": {
-            "activations": 589824,
+            "activations": 594944,
             "gradients": 150176,
             "optimizer": 300352,
             "parameters": 150176,
-            "total": 1190528,
+            "total": 1195648,
           },
           "name": "align",
           "rows": 12,
@@ -67,11 +67,11 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
         },
         {
           "memory": {
-            "activations": 359703,
+            "activations": 365947,
             "gradients": 105856,
             "optimizer": 211712,
             "parameters": 150176,
-            "total": 827447,
+            "total": 833691,
           },
           "name": "instruct",
           "rows": 33,
