@@ -5,8 +5,10 @@ import type { Tensor } from '../tensor/tensor.ts';
 export const activations = {
   gelu: (x: Tensor) => gelu(x, 'none'),
   gelu_pytorch_tanh: (x: Tensor) => gelu(x, 'tanh'),
+  gelu_new: (x: Tensor) => gelu(x, 'tanh'),
   quick_gelu: quickGelu,
   silu,
+  swish: silu,
   relu,
 } satisfies Record<string, (x: Tensor) => Tensor>;
 
@@ -18,5 +20,5 @@ export const activationNames = Object.keys(activations) as [ActivationName, ...A
 
 /** activation(gate) · up, the gated unit of an MLP. Shazeer 2020, arXiv:2002.05202. */
 export function gates(name: ActivationName): (gate: Tensor, up: Tensor) => Tensor {
-  return name === 'silu' ? swiglu : (gate, up) => activations[name](gate).mul(up);
+  return activations[name] === silu ? swiglu : (gate, up) => activations[name](gate).mul(up);
 }

@@ -1,11 +1,13 @@
 export { type ActivationName, activationNames, activations } from './activation.ts';
-export { batchAttention, packedAttention, positions, type Sequences } from './attention.ts';
+export { batchAttention, packedAttention, positions, type Scores, type Sequences } from './attention.ts';
 export { Conv2d } from './conv.ts';
 export { Embedding } from './embedding.ts';
+export { GatedMlp } from './gated-mlp.ts';
 export * from './init.ts';
 export { KvCache, type KvCacheShape } from './kv-cache.ts';
 export { runLayers } from './layers.ts';
 export { Linear } from './linear.ts';
 export { camelCase, type KeyTable, Module, parameter, snakeCase } from './module.ts';
-export { LayerNorm, RmsNorm } from './norm.ts';
+export { multiHeadAttention } from './multi-head.ts';
+export { LayerNorm, OffsetRmsNorm, RmsNorm } from './norm.ts';
 export { type RopeScaling, Rotary, type RotaryAngles, rotate } from './rope.ts';

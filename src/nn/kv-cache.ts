@@ -8,7 +8,8 @@ import type { Tensor } from '../tensor/tensor.ts';
 /** What a cache must hold; `capacity` is the first room in tokens, it doubles when full. */
 export interface KvCacheShape {
   readonly layers: number;
-  readonly kvHeads: number;
+  /** Key/value heads, of every layer or layer by layer. */
+  readonly kvHeads: number | readonly number[];
   readonly headSize: number;
   readonly dtype?: DType;
   readonly device?: Device;
@@ -46,9 +47,10 @@ export class KvCache {
     return this.#length;
   }
 
-  #allocate(): KeysAndValues {
+  #allocate(layer: number): KeysAndValues {
     const { kvHeads, headSize, dtype, device } = this.#shape;
-    const make = (): Tensor => Scope.release(empty([kvHeads, this.#capacity, headSize], { dtype, device }));
+    const heads = typeof kvHeads === 'number' ? kvHeads : (kvHeads[layer] ?? 0);
+    const make = (): Tensor => Scope.release(empty([heads, this.#capacity, headSize], { dtype, device }));
     return { keys: make(), values: make() };
   }
 
@@ -58,7 +60,7 @@ export class KvCache {
     while (this.#capacity < tokens) this.#capacity *= 2;
     for (const [index, old] of this.#layers.entries()) {
       if (!old) continue;
-      const grown = this.#allocate();
+      const grown = this.#allocate(index);
       copyTokens(old, grown, this.#length);
       old.keys.free();
       old.values.free();
@@ -71,7 +73,7 @@ export class KvCache {
     const count = keys.size(0);
     const total = this.#length + count;
     this.reserve(total);
-    const room = this.#layers[layer] ?? this.#allocate();
+    const room = this.#layers[layer] ?? this.#allocate(layer);
     this.#layers[layer] = room;
     noGrad(() => {
       room.keys.narrow(1, this.#length, count).copy_(keys.transpose(0, 1));
@@ -95,7 +97,7 @@ export class KvCache {
     const copy = new KvCache({ ...this.#shape, capacity: Math.max(capacity, this.#length, 1) });
     for (const [index, room] of this.#layers.entries()) {
       if (!room) continue;
-      const fresh = copy.#allocate();
+      const fresh = copy.#allocate(index);
       copyTokens(room, fresh, this.#length);
       copy.#layers[index] = fresh;
     }

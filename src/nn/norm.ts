@@ -6,13 +6,13 @@ import { Module, parameter } from './module.ts';
 /** Layer normalization over the last dimension. Ba et al. 2016, arXiv:1607.06450. */
 export class LayerNorm extends Module {
   readonly weight: Tensor;
-  readonly bias: Tensor;
+  readonly bias: Tensor | undefined;
   readonly eps: number;
 
-  constructor(width: number, { eps = 1e-5 }: { eps?: number } = {}) {
+  constructor(width: number, { eps = 1e-5, bias = true }: { eps?: number; bias?: boolean } = {}) {
     super();
     this.weight = parameter([width], ones);
-    this.bias = parameter([width], zeros);
+    this.bias = bias ? parameter([width], zeros) : undefined;
     this.eps = eps;
   }
 
@@ -36,5 +36,23 @@ export class RmsNorm extends Module {
   /** `x` [..., width], same shape out. */
   forward(x: Tensor): Tensor {
     return rmsNorm(x, this.weight, this.eps);
+  }
+}
+
+/** Root-mean-square normalization whose gain is 1 + weight, in float32 to the end: Gemma's. */
+export class OffsetRmsNorm extends Module {
+  readonly weight: Tensor;
+  readonly eps: number;
+
+  constructor(width: number, { eps = 1e-6 }: { eps?: number } = {}) {
+    super();
+    this.weight = parameter([width], zeros);
+    this.eps = eps;
+  }
+
+  /** `x` [..., width], same shape out. */
+  forward(x: Tensor): Tensor {
+    // 1 + weight would lose small weights in bfloat16, and Gemma rounds behind the gain, not before it.
+    return rmsNorm(x.cast('float32'), this.weight.cast('float32').add(1), this.eps).cast(x.dtype);
   }
 }

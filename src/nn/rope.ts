@@ -14,28 +14,33 @@ export type RopeScaling =
       readonly lowFreqFactor: number;
       readonly highFreqFactor: number;
       readonly originalMaxPositionEmbeddings: number;
-    };
+    }
+  /** Each frequency is divided by its own factor, and what is rotated grows by `amplitude`. Ding et al. 2024, arXiv:2402.13753. */
+  | { readonly ropeType: 'factors'; readonly factors: readonly number[]; readonly amplitude: number };
 
-/** Cosines and sines of every position's angles, each [N, D / 2] in float32. */
+/** Cosines and sines of every position's angles, each [N, size / 2] in float32. */
 export interface RotaryAngles {
   readonly cos: Tensor;
   readonly sin: Tensor;
 }
 
-/** Rotary position embedding in the half-split layout of Hugging Face checkpoints. Su et al. 2021, arXiv:2104.09864. */
+/**
+ * Rotary position embedding in the half-split layout of Hugging Face checkpoints: of `size` elements, which may be the first ones of a
+ * larger head. Su et al. 2021, arXiv:2104.09864.
+ */
 export class Rotary {
-  readonly #headSize: number;
+  readonly #size: number;
   readonly #theta: number;
   readonly #scaling: RopeScaling;
   #frequencies: Float32Array | undefined;
 
-  constructor(headSize: number, { theta, scaling = { ropeType: 'default' } }: { theta: number; scaling?: RopeScaling }) {
-    this.#headSize = headSize;
+  constructor(size: number, { theta, scaling = { ropeType: 'default' } }: { theta: number; scaling?: RopeScaling }) {
+    this.#size = size;
     this.#theta = theta;
     this.#scaling = scaling;
   }
 
-  /** Radians a position, [D / 2], after scaling. */
+  /** Radians a position, [size / 2], after scaling. */
   get frequencies(): Float32Array {
     this.#frequencies ??= this.#computeFrequencies();
     return this.#frequencies;
@@ -43,22 +48,30 @@ export class Rotary {
 
   #computeFrequencies(): Float32Array {
     using _scope = new Scope();
-    const halves = this.#headSize / 2;
-    const exponents = tensor(Float32Array.from({ length: halves }, (_, i) => Math.fround((2 * i) / this.#headSize)));
+    const halves = this.#size / 2;
+    const exponents = tensor(Float32Array.from({ length: halves }, (_, i) => Math.fround((2 * i) / this.#size)));
     // libtorch's float32 power, as transformers takes it: one unit in the last place here is 1e-4 radians at position 2000.
-    const plain = full([halves], this.#theta).pow(exponents).reciprocal().toArray() as Float32Array;
+    const wavelengths = full([halves], this.#theta).pow(exponents);
+    const { ropeType } = this.#scaling;
+    if (ropeType === 'factors') {
+      return tensor(Float32Array.from(this.#scaling.factors)).mul(wavelengths).reciprocal().toArray() as Float32Array;
+    }
+    const plain = wavelengths.reciprocal().toArray() as Float32Array;
     return plain.map((frequency) => scaled(frequency, this.#scaling));
   }
 
   /** The angles at `positions` [N]. */
   at(positions: Float32Array, { device }: { device: Device }): RotaryAngles {
     const angles = tensor(positions, { device }).unsqueeze(1).mul(tensor(this.frequencies, { device }));
-    return { cos: angles.cos(), sin: angles.sin() };
+    const [cos, sin] = [angles.cos(), angles.sin()];
+    if (this.#scaling.ropeType !== 'factors') return { cos, sin };
+    const { amplitude } = this.#scaling;
+    return { cos: cos.mul(amplitude), sin: sin.mul(amplitude) };
   }
 }
 
 function scaled(frequency: number, scaling: RopeScaling): number {
-  if (scaling.ropeType === 'default') return frequency;
+  if (scaling.ropeType === 'default' || scaling.ropeType === 'factors') return frequency;
   if (scaling.ropeType === 'linear') return frequency / scaling.factor;
   // Llama 3.1: slow frequencies are divided, fast ones kept, those between blended.
   const { factor, lowFreqFactor, highFreqFactor, originalMaxPositionEmbeddings } = scaling;
@@ -67,5 +80,5 @@ function scaled(frequency: number, scaling: RopeScaling): number {
   return (1 - kept) * (frequency / factor) + kept * frequency;
 }
 
-/** Rotates `x` [N, H, D] by the angles of its N positions. */
+/** Rotates `x` [N, H, D], or the first elements of its heads, by the angles of its N positions. */
 export const rotate = (x: Tensor, { cos, sin }: RotaryAngles): Tensor => rope(x, cos, sin);

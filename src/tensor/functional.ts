@@ -59,8 +59,8 @@ export const dropout = (x: Tensor, probability: number, { training }: { training
 /** How attention weighs keys. `gqa`: fewer heads in keys and values than in queries. */
 export interface AttentionOptions {
   readonly causal?: boolean;
-  readonly mask?: Tensor;
-  readonly scale?: number;
+  readonly mask?: Tensor | undefined;
+  readonly scale?: number | undefined;
   readonly gqa?: boolean;
 }
 
@@ -74,9 +74,12 @@ export function scaledDotProductAttention(
   return new Tensor(ops.scaledDotProductAttention(q.handle, k.handle, v.handle, mask?.handle ?? null, 0, causal, scale ?? null, gqa));
 }
 
-/** One query row over the first `length` rows of a cache, without gradients. `q` [H, D], `keys` and `values` [G, capacity, D] to [H, D]. */
-export function decodeAttention(q: Tensor, keys: Tensor, values: Tensor, length: number): Tensor {
-  return new Tensor(ops.decodeAttention(q.handle, keys.handle, values.handle, length, 1 / Math.sqrt(q.size(1))));
+/**
+ * One query row over the first `length` rows of a cache, without gradients. `q` [H, D], `keys` and `values` [G, capacity, D] to [H, D];
+ * `scale` is 1/√D unless said otherwise.
+ */
+export function decodeAttention(q: Tensor, keys: Tensor, values: Tensor, length: number, scale = 1 / Math.sqrt(q.size(1))): Tensor {
+  return new Tensor(ops.decodeAttention(q.handle, keys.handle, values.handle, length, scale));
 }
 
 /** Cross-entropy of `logits` [N, V] against int64 `labels` [N], -100 = ignored. The mean is NaN when nothing is labelled. */
@@ -96,6 +99,11 @@ export function linearCrossEntropy(
   { bias, chunk }: { bias?: Tensor | undefined; chunk: number },
 ): Tensor {
   return new Tensor(ops.linearCrossEntropy(hidden.handle, weight.handle, bias?.handle ?? null, labels.handle, chunk));
+}
+
+/** Bicubic resizing of `x` [B, C, H, W] between pixel centres, without antialiasing. */
+export function upsampleBicubic(x: Tensor, size: readonly [height: number, width: number]): Tensor {
+  return new Tensor(ops.upsampleBicubic2d(x.handle, size, false));
 }
 
 /** Bicubic resizing of `x` [B, C, H, W] with antialiasing, as Pillow and torchvision do; uint8 wants channels-last strides. */

@@ -32,10 +32,10 @@ test('defaults are filled in and the result reads back as itself', () => {
 
 test('every mistake is told with its path', () => {
   expect(
-    failure(() => parseConfig({ ...minimal, vision: { type: 'siglip', hiddenSize: 1.5, hiden: 3, hiddenAct: 'gelu_new' } })),
+    failure(() => parseConfig({ ...minimal, vision: { type: 'siglip', hiddenSize: 1.5, hiden: 3, hiddenAct: 'gelu_nwe' } })),
   ).toMatchInlineSnapshot(`
     "ConfigError: vision.hiddenSize: Invalid input: expected int, received number, got 1.5
-    vision.hiddenAct: Invalid option: expected one of "gelu"|"gelu_pytorch_tanh"|"quick_gelu"|"silu"|"relu", got "gelu_new"
+    vision.hiddenAct: Invalid option: expected one of "gelu"|"gelu_pytorch_tanh"|"gelu_new"|"quick_gelu"|"silu"|"swish"|"relu", got "gelu_nwe"
     vision: Unrecognized key: "hiden""
   `);
   expect(failure(() => parseConfig({ ...minimal, connector: { type: 'mpl' } }))).toMatchInlineSnapshot(`

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { batchAttention, packedAttention, positions } from '../../src/nn/attention.ts';
+import { batchAttention, packedAttention, positions, type Scores } from '../../src/nn/attention.ts';
 import { KvCache } from '../../src/nn/kv-cache.ts';
 import { cat, randn } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
@@ -16,15 +16,17 @@ function qkv(rows: number, seed = 1): [Tensor, Tensor, Tensor] {
 }
 
 /** Attention of one sequence, written out: softmax of the scaled scores of what each row may see. */
-function plain(q: Tensor, k: Tensor, v: Tensor): Tensor {
+function plain(q: Tensor, k: Tensor, v: Tensor, { scale = D ** -0.5, window = 99, softcap }: Scores = {}): Tensor {
   const seen = k.size(0) - q.size(0);
   const rows = Array.from({ length: q.size(0) }, (_, t) => {
+    const first = Math.max(0, seen + t + 1 - window);
     const heads = Array.from({ length: H }, (_, h) => {
-      const [keys, values] = [k, v].map((x) => x.select(1, Math.floor(h / (H / G))).narrow(0, 0, seen + t + 1)) as [Tensor, Tensor];
-      const weights = keys
-        .matmul(q.select(0, t).select(0, h))
-        .mul(D ** -0.5)
-        .softmax(0);
+      const [keys, values] = [k, v].map((x) => x.select(1, Math.floor(h / (H / G))).narrow(0, first, seen + t + 1 - first)) as [
+        Tensor,
+        Tensor,
+      ];
+      const scores = keys.matmul(q.select(0, t).select(0, h)).mul(scale);
+      const weights = (softcap ? scores.div(softcap).tanh().mul(softcap) : scores).softmax(0);
       return weights.unsqueeze(0).matmul(values);
     });
     return cat(heads, 1);
@@ -93,6 +95,61 @@ test('several caches of different lengths go on together', () => {
   const y = step([1, 2, 0]);
   expect(y.narrow(0, 0, 1)).toMatchTensor(plain(...part(sequences[0] as Tensor[], 0, 6)).narrow(0, 5, 1));
   expect(y.narrow(0, 1, 2)).toMatchTensor(plain(...part(sequences[1] as Tensor[], 0, 3)).narrow(0, 1, 2));
+});
+
+const variants: [string, Scores][] = [
+  ['a scale', { scale: 0.8 }],
+  ['a window', { window: 3 }],
+  ['a window of one row', { window: 1 }],
+  ['a soft cap', { softcap: 0.7 }],
+  ['all of them', { scale: 1.3, window: 2, softcap: 0.5 }],
+];
+
+test.each(variants)('packed sequences with %s', (_, scores) => {
+  const lengths = [5, 5, 1, 3, 2];
+  const tensors = qkv(16);
+  const alone = lengths.map((length, i) =>
+    plain(
+      ...part(
+        tensors,
+        lengths.slice(0, i).reduce((sum, other) => sum + other, 0),
+        length,
+      ),
+      scores,
+    ),
+  );
+  expect(packedAttention(...tensors, { lengths }, { layer: 0, ...scores })).toMatchTensor(cat(alone, 0));
+});
+
+test.each(variants)('with a cache and %s, pieces give what all at once gives', (_, scores) => {
+  for (const steps of [
+    [1, 1, 1, 1, 1, 1, 1],
+    [4, 1, 1, 1],
+    [1, 5, 1],
+    [2, 2, 3],
+  ]) {
+    const cache = new KvCache({ layers: 1, kvHeads: G, headSize: D, capacity: 2 });
+    const tensors = qkv(7);
+    const outputs = steps.map((length) => {
+      const y = packedAttention(...part(tensors, cache.length, length), { lengths: [length], caches: [cache] }, { layer: 0, ...scores });
+      cache.advance(length);
+      return y;
+    });
+    expect(cat(outputs, 0)).toMatchTensor(plain(...tensors, scores));
+  }
+});
+
+test('every layer of a cache may have its own number of heads', () => {
+  const cache = new KvCache({ layers: 2, kvHeads: [2, 3], headSize: D, capacity: 1 });
+  const generator = new Generator(5);
+  for (let token = 0; token < 3; token++) {
+    for (const [layer, heads] of [2, 3].entries()) {
+      const keys = randn([1, heads, D], { generator });
+      expect(cache.append(layer, keys, keys).keys.narrow(1, token, 1).squeeze(1)).toMatchTensor(keys.squeeze(0));
+    }
+    cache.advance(1);
+  }
+  expect(cache.fork().append(1, randn([1, 3, D]), randn([1, 3, D])).length).toBe(4);
 });
 
 test('positions start anew in each sequence', () => {

@@ -4,7 +4,7 @@ import { Conv2d } from '../../src/nn/conv.ts';
 import { Embedding } from '../../src/nn/embedding.ts';
 import { runLayers } from '../../src/nn/layers.ts';
 import { Linear } from '../../src/nn/linear.ts';
-import { LayerNorm, RmsNorm } from '../../src/nn/norm.ts';
+import { LayerNorm, OffsetRmsNorm, RmsNorm } from '../../src/nn/norm.ts';
 import { arange, full, tensor } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
 import { Generator } from '../../src/tensor/random.ts';
@@ -45,11 +45,20 @@ test('layer norm and RMS norm', () => {
   const x = tensor([[1, 2, 3, 6]]);
   const [mean, deviation, root] = [3, Math.sqrt(3.5 + 1e-5), Math.sqrt(12.5 + 1e-6)];
   const layer = new LayerNorm(4).initialize(new Generator(0));
-  layer.bias.fill_(1);
+  layer.bias?.fill_(1);
   expect(layer.forward(x)).toMatchTensor([1, 2, 3, 6].map((value) => (value - mean) / deviation + 1));
   const rms = new RmsNorm(4).initialize(new Generator(0));
   rms.weight.fill_(2);
   expect(rms.forward(x)).toMatchTensor([1, 2, 3, 6].map((value) => (2 * value) / root));
+});
+
+test('the offset RMS norm multiplies by 1 + weight and rounds once', () => {
+  const x = tensor([[1, 2, 3, 6]]);
+  const norm = new OffsetRmsNorm(4).initialize(new Generator(0), { dtype: 'bfloat16' });
+  norm.weight.fill_(0.001); // 1.001 is 1 in bfloat16
+  const wanted = tensor([1, 2, 3, 6].map((value) => (1.001 * value) / Math.sqrt(12.5 + 1e-6)));
+  expect(norm.forward(x)).toMatchTensor(wanted.unsqueeze(0), { atol: 1e-6 });
+  expect(norm.forward(x.cast('bfloat16'))).toMatchTensor(wanted.cast('bfloat16').unsqueeze(0), { atol: 0 });
 });
 
 test('convolution with stride and padding', () => {

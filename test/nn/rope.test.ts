@@ -26,6 +26,20 @@ test('llama3 scaling keeps fast frequencies, divides slow ones and blends betwee
   ]);
 });
 
+test('of larger heads the first elements turn alone', () => {
+  const x = randn([3, 2, 10], { generator: new Generator(3) });
+  const angles = new Rotary(4, { theta: 100 }).at(Float32Array.of(0, 5, 7), x);
+  const rotated = rotate(x, angles);
+  expect(rotated.narrow(2, 0, 4)).toMatchTensor(rotate(x.narrow(2, 0, 4).contiguous(), angles));
+  expect(rotated.narrow(2, 4, 6)).toMatchTensor(x.narrow(2, 4, 6), { atol: 0 });
+});
+
+test('factors divide each frequency, and the amplitude multiplies what is rotated', () => {
+  const rotary = new Rotary(4, { theta: 100, scaling: { ropeType: 'factors', factors: [2, 5], amplitude: 1.5 } });
+  expect(tensor(rotary.frequencies)).toMatchTensor([0.5, 0.02], { atol: 1e-8 });
+  expect(rotary.at(Float32Array.of(3), tensor([0])).cos).toMatchTensor([1.5 * Math.cos(1.5), 1.5 * Math.cos(0.06)]);
+});
+
 test('rotating keeps lengths, and products depend on the distance alone', () => {
   const rotary = new Rotary(6, { theta: 100 });
   const generator = new Generator(3);
