@@ -8,8 +8,9 @@ import { cat } from '../../tensor/create.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { part } from '../part.ts';
+import { resizePositions } from './positions.ts';
 import { VisionTower } from './vision-tower.ts';
-import { FeatureLayer, VitEncoder, vitShape } from './vit.ts';
+import { FeatureLayer, InputSize, VitEncoder, vitShape } from './vit.ts';
 
 /** Settings of a CLIP tower; the defaults are those of transformers' CLIPVisionConfig. */
 export const ClipConfig = z.strictObject({
@@ -20,6 +21,7 @@ export const ClipConfig = z.strictObject({
   numAttentionHeads: vitShape.numAttentionHeads.default(12),
   numChannels: z.int().positive().default(3),
   imageSize: z.int().positive().default(224),
+  inputSize: InputSize,
   patchSize: z.int().positive().default(32),
   hiddenAct: vitShape.hiddenAct.default('quick_gelu'),
   layerNormEps: vitShape.layerNormEps.default(1e-5),
@@ -44,8 +46,15 @@ class ClipEmbeddings extends Module {
 
   forward(pixels: Tensor): Tensor {
     const patches = this.patchEmbedding.forward(pixels.cast(this.patchEmbedding.weight.dtype)).flatten(2).transpose(1, 2); // [B, P, C]
-    const [B, , C] = sizes(patches, 'B P C');
-    return cat([this.classEmbedding.expand(B, 1, C), patches], 1).add(this.positionEmbedding.weight); // [B, T, C]
+    const [B, P, C] = sizes(patches, 'B P C');
+    return cat([this.classEmbedding.expand(B, 1, C), patches], 1).add(this.#positions(P)); // [B, T, C]
+  }
+
+  #positions(patches: number): Tensor {
+    const { weight } = this.positionEmbedding;
+    const learned = weight.size(0) - 1;
+    if (patches === learned) return weight;
+    return cat([weight.narrow(0, 0, 1), resizePositions(weight.narrow(0, 1, learned), Math.sqrt(patches))]);
   }
 }
 
@@ -79,12 +88,12 @@ export class ClipTower extends VisionTower {
   constructor(config: ClipConfig) {
     super();
     this.visionModel = new ClipVisionModel(config);
-    this.imageSize = config.imageSize;
+    this.imageSize = config.inputSize ?? config.imageSize;
     this.#channels = config.numChannels;
     this.#layers = this.visionModel.encoder.featureIndices(config.featureLayer);
     this.#first = config.select === 'patch' ? 1 : 0;
     this.hiddenSize = config.hiddenSize * this.#layers.length;
-    this.tokens = Math.floor(config.imageSize / config.patchSize) ** 2 + 1 - this.#first;
+    this.tokens = Math.floor(this.imageSize / config.patchSize) ** 2 + 1 - this.#first;
   }
 
   forward(pixels: Tensor): Tensor {
@@ -100,7 +109,7 @@ export const clip = part({
   modelType: 'clip_vision_model',
   schema: ClipConfig,
   make: ClipTower,
-  inTransformers: () => true,
+  inTransformers: ({ inputSize }) => inputSize === undefined,
   read: ({ vision_feature_layer, vision_feature_select_strategy, ...json }) => ({
     ...json,
     feature_layer: vision_feature_layer ?? null,

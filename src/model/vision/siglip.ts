@@ -8,8 +8,9 @@ import { LayerNorm } from '../../nn/norm.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { part } from '../part.ts';
+import { resizePositions } from './positions.ts';
 import { VisionTower } from './vision-tower.ts';
-import { FeatureLayer, VitEncoder, VitMlp, vitShape } from './vit.ts';
+import { FeatureLayer, InputSize, VitEncoder, VitMlp, vitShape } from './vit.ts';
 
 /** Settings of a SigLIP tower; the defaults are those of transformers' SiglipVisionConfig. */
 export const SiglipConfig = z.strictObject({
@@ -20,6 +21,7 @@ export const SiglipConfig = z.strictObject({
   numAttentionHeads: vitShape.numAttentionHeads.default(12),
   numChannels: z.int().positive().default(3),
   imageSize: z.int().positive().default(224),
+  inputSize: InputSize,
   patchSize: z.int().positive().default(16),
   hiddenAct: vitShape.hiddenAct.default('gelu_pytorch_tanh'),
   layerNormEps: vitShape.layerNormEps.default(1e-6),
@@ -44,7 +46,7 @@ class SiglipEmbeddings extends Module {
 
   forward(pixels: Tensor): Tensor {
     const patches = this.patchEmbedding.forward(pixels.cast(this.patchEmbedding.weight.dtype)).flatten(2).transpose(1, 2);
-    return patches.add(this.positionEmbedding.weight); // [B, P, C]
+    return patches.add(resizePositions(this.positionEmbedding.weight, Math.sqrt(patches.size(1)))); // [B, P, C]
   }
 }
 
@@ -106,12 +108,12 @@ export class SiglipTower extends VisionTower {
   constructor(config: SiglipConfig) {
     super();
     this.visionModel = new SiglipVisionModel(config);
-    this.imageSize = config.imageSize;
+    this.imageSize = config.inputSize ?? config.imageSize;
     this.#channels = config.numChannels;
     this.#layers = this.visionModel.encoder.featureIndices(config.featureLayer);
     this.#first = config.dropFirstPatch ? 1 : 0;
     this.hiddenSize = config.hiddenSize * this.#layers.length;
-    this.tokens = Math.floor(config.imageSize / config.patchSize) ** 2 - this.#first;
+    this.tokens = Math.floor(this.imageSize / config.patchSize) ** 2 - this.#first;
   }
 
   forward(pixels: Tensor): Tensor {
@@ -127,7 +129,7 @@ export const siglip = part({
   modelType: 'siglip_vision_model',
   schema: SiglipConfig,
   make: SiglipTower,
-  inTransformers: () => true,
+  inTransformers: ({ inputSize }) => inputSize === undefined,
   // `default` makes transformers drop the first token, be it a class token or, here, a patch.
   read: ({ vision_feature_layer, vision_feature_select_strategy, ...json }) => ({
     ...json,

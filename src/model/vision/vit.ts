@@ -1,18 +1,20 @@
 import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { type ActivationName, activationNames, activations } from '../../nn/activation.ts';
-import { batchAttention } from '../../nn/attention.ts';
 import { xavierUniform } from '../../nn/init.ts';
 import { runLayers } from '../../nn/layers.ts';
 import { Linear } from '../../nn/linear.ts';
 import { Module } from '../../nn/module.ts';
+import { multiHeadAttention } from '../../nn/multi-head.ts';
 import { LayerNorm } from '../../nn/norm.ts';
 import { cat } from '../../tensor/create.ts';
-import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 
 /** One layer's output, counted from 0 (the embeddings) or from the end (-1, the last layer's), or several, put side by side. */
 export const FeatureLayer = z.union([z.int(), z.array(z.int()).min(1)]);
+
+/** Side of the square images that are given, where it is not the `imageSize` that the position embeddings were learned for. */
+export const InputSize = z.int().positive().optional();
 
 /** The settings that every vision transformer here shares. */
 export const vitShape = {
@@ -33,7 +35,7 @@ interface BlockConfig {
   readonly layerNormEps: number;
 }
 
-/** Dims: B images, T tokens, C width, H heads, D head size. */
+/** Dims: B images, T tokens, C width. */
 class VitAttention extends Module {
   readonly kProj: Linear;
   readonly vProj: Linear;
@@ -54,10 +56,8 @@ class VitAttention extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [B, T, C] = sizes(x, 'B T C');
-    const split = (y: Tensor): Tensor => y.view(B, T, this.#heads, C / this.#heads); // [B, T, H, D]
-    const [q, k, v] = [split(this.qProj.forward(x)), split(this.kProj.forward(x)), split(this.vProj.forward(x))];
-    return this.outProj.forward(batchAttention(q, k, v, { causal: false }));
+    const [q, k, v] = [this.qProj.forward(x), this.kProj.forward(x), this.vProj.forward(x)];
+    return this.outProj.forward(multiHeadAttention(q, k, v, { heads: this.#heads }));
   }
 }
 
@@ -112,26 +112,40 @@ export class VitEncoder extends Module {
 
   /** Every wanted layer's number counted from 0, the embeddings. Throws ConfigError for one that is not there. */
   featureIndices(wanted: number | readonly number[]): number[] {
-    const count = this.layers.length;
-    return (typeof wanted === 'number' ? [wanted] : wanted).map((layer) => {
-      const index = layer < 0 ? count + 1 + layer : layer;
-      if (index >= 0 && index <= count) return index;
-      throw new ConfigError(`feature layer ${layer} of a tower with ${count} layers`, {
-        hint: `use 0 (the embeddings) to ${count}, or -1 (the last layer) to ${-count - 1}`,
-      });
-    });
+    return featureIndices(wanted, this.layers.length);
   }
 
   /** `x` [B, T, C] to the wanted layers' outputs side by side, [B, T, C · wanted]. */
   features(x: Tensor, wanted: readonly number[]): Tensor {
-    const outputs = new Map<number, Tensor>();
-    let [done, hidden] = [0, x];
-    for (const index of [...new Set(wanted)].sort((a, b) => a - b)) {
-      hidden = runLayers(this.layers.slice(done, index), hidden, (layer, h) => layer.forward(h));
-      outputs.set(index, hidden);
-      done = index;
-    }
-    const found = wanted.flatMap((index) => outputs.get(index) ?? []);
-    return found.length === 1 ? hidden : cat(found, 2);
+    return layerFeatures(this.layers, x, wanted, (layer, h) => layer.forward(h));
   }
+}
+
+/** Every wanted layer's number counted from 0, the embeddings, in a tower of `count` layers. Throws ConfigError for one that is not there. */
+export function featureIndices(wanted: number | readonly number[], count: number): number[] {
+  return (typeof wanted === 'number' ? [wanted] : wanted).map((layer) => {
+    const index = layer < 0 ? count + 1 + layer : layer;
+    if (index >= 0 && index <= count) return index;
+    throw new ConfigError(`feature layer ${layer} of a tower with ${count} layers`, {
+      hint: `use 0 (the embeddings) to ${count}, or -1 (the last layer) to ${-count - 1}`,
+    });
+  });
+}
+
+/** `x` [B, T, C] to the outputs [B, T, C · wanted] of the wanted layers side by side; layers behind the last of them are not run. */
+export function layerFeatures<Layer>(
+  layers: readonly Layer[],
+  x: Tensor,
+  wanted: readonly number[],
+  step: (layer: Layer, x: Tensor) => Tensor,
+): Tensor {
+  const outputs = new Map<number, Tensor>();
+  let [done, hidden] = [0, x];
+  for (const index of [...new Set(wanted)].sort((a, b) => a - b)) {
+    hidden = runLayers(layers.slice(done, index), hidden, step);
+    outputs.set(index, hidden);
+    done = index;
+  }
+  const found = wanted.flatMap((index) => outputs.get(index) ?? []);
+  return found.length === 1 ? hidden : cat(found, 2);
 }

@@ -1,0 +1,20 @@
+import { upsampleBicubic } from '../../tensor/functional.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+
+/** How a square map [1, C, H, W] is resized. */
+type Resize = (map: Tensor, size: readonly [height: number, width: number]) => Tensor;
+
+/**
+ * Learned positions of a square grid for another grid of `side` x `side`, computed in float32; as they are where the grid is theirs.
+ * `positions` [P, C] to [side · side, C].
+ */
+export function resizePositions(positions: Tensor, side: number, resize: Resize = upsampleBicubic): Tensor {
+  const [count, width] = [positions.size(0), positions.size(1)];
+  if (count === side * side) return positions;
+  const old = Math.round(Math.sqrt(count));
+  const map = positions.cast('float32').view(1, old, old, width).permute(0, 3, 1, 2); // [1, C, old, old]
+  return resize(map, [side, side])
+    .permute(0, 2, 3, 1)
+    .reshape(side * side, width)
+    .cast(positions.dtype);
+}
