@@ -50,7 +50,7 @@ export function trainingProgress(line: StatusLine): Log {
 const size = (bytes: number): string => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
 
 /** A dry run as lines to read. */
-export function describeDryRun({ parts, parameters, stages }: DryRun): string {
+function describeDryRun({ parts, parameters, stages }: DryRun): string {
   const lines = columns([
     ...Object.entries(parts).map(([name, part]) => [name, part.type, part.parameters, part.shape]),
     ['all', '', parameters, ''],

@@ -4,7 +4,7 @@ import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** The 2-norm over all gradients together, in float32; 0 when there are none. */
-export function gradientNorm(gradients: readonly Tensor[]): number {
+function gradientNorm(gradients: readonly Tensor[]): number {
   using _scope = new Scope();
   return gradients.length === 0
     ? 0

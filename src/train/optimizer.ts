@@ -31,12 +31,9 @@ interface Slot extends Moments {
 }
 
 function startOf(parameter: Tensor): Slot {
-  using scope = new Scope();
   const { shape, dtype, device } = parameter;
-  const made = { mean: zeros(shape, { dtype, device }), square: zeros(shape, { dtype, device }), steps: zeros([], { device }) };
-  for (const tensor of Object.values(made)) Scope.release(tensor);
-  void scope;
-  return { parameter, ...made };
+  const zero = (): Tensor => Scope.release(zeros(shape, { dtype, device }));
+  return { parameter, mean: zero(), square: zero(), steps: Scope.release(zeros([], { device })) };
 }
 
 /** AdamW in one fused call for each group, equal to PyTorch's. Loshchilov and Hutter 2019, arXiv:1711.05101. */

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Mixture } from '../data/dataset.ts';
 import { Loader } from '../data/loader.ts';
 import { Sampler } from '../data/sampler.ts';
@@ -5,6 +6,7 @@ import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import { AdamW } from './optimizer.ts';
+import { Pace } from './pace.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
 import { type StepFacts, trainStep } from './step.ts';
@@ -69,7 +71,8 @@ export const scheduleOf = ({ schedule, warmupRatio = 0, warmupSteps, finalRatio 
   finalRatio,
 });
 
-const recent = 20;
+/** Processed images that are kept for the next epoch: all of a small set, none that matters of a large one. */
+const imageCacheBytes = 256 * 2 ** 20;
 const now = (): number => performance.now() / 1000;
 
 /** Trains the parts that the stage names. Throws DataError for rows that cannot be used or whose loss is not finite. */
@@ -86,13 +89,13 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
     sampler,
     microBatch: { examples: microBatch },
     maxLength: stage.maxLength,
+    cacheBytes: imageCacheBytes,
     log,
     ...(workers !== undefined && { workers }),
   });
   log({ event: 'stage', stage: stage.name, rows: data.length, steps, trainable: model.parameterCount({ trainable: true }) });
   const run: StepEvent[] = [];
-  const durations: number[] = [];
-  let seconds = 0;
+  const pace = new Pace();
   try {
     for (let step = 0; step < steps && !signal?.aborted; step++) {
       const started = now();
@@ -100,11 +103,7 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
       const waitedSeconds = now() - started;
       const factor = learningRateFactor(step, schedule);
       const facts = trainStep(model, optimizer, input, { factor, maxGradNorm: stage.optimizer.maxGradNorm, recompute });
-      durations.push(now() - started);
-      seconds += durations.at(-1) ?? 0;
-      const window = durations.slice(-recent);
-      const windowSeconds = window.reduce((sum, duration) => sum + duration, 0);
-      const tokens = run.slice(1 - recent).reduce((sum, event) => sum + event.tokens, facts.tokens);
+      pace.add({ tokens: facts.tokens, seconds: now() - started });
       const event: StepEvent = {
         event: 'step',
         stage: stage.name,
@@ -113,18 +112,20 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
         epoch: input.state.epoch + input.state.position / data.length,
         ...facts,
         learningRate: stage.optimizer.learningRate * factor,
-        seconds: options.secondsBefore + seconds,
+        seconds: options.secondsBefore + pace.seconds,
         waitedSeconds,
-        tokensPerSecond: tokens / windowSeconds,
-        secondsLeft: ((steps - step - 1) * windowSeconds) / window.length,
+        tokensPerSecond: pace.tokensPerSecond,
+        secondsLeft: pace.secondsFor(steps - step - 1),
       };
       run.push(event);
       log({ ...event });
       await onStep(event);
+      // Data that is ready resolves without a turn of the event loop, and signals need one.
+      await setImmediate();
     }
   } finally {
     model.freeze();
     optimizer.free();
   }
-  return { steps: run, seconds, stopped: run.length < steps };
+  return { steps: run, seconds: pace.seconds, stopped: run.length < steps };
 }

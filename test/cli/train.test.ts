@@ -9,6 +9,7 @@ import { start, tinyllava } from './run.ts';
 
 const recipe = 'recipes/tiny.cpu.yaml';
 const short = ['--set', 'stages.0.epochs=1', '--set', 'stages.1.epochs=1'];
+const tower = '{ type: clip, hiddenSize: 32, intermediateSize: 64, numHiddenLayers: 2, numAttentionHeads: 2, imageSize: 16, patchSize: 4 }';
 const usual = threads();
 let root: string;
 let launch: readonly string[];
@@ -23,7 +24,7 @@ afterAll(async () => {
 
 test('train writes a checkpoint for each stage and prints their folders', async () => {
   const out = join(root, 'run');
-  const flags = [...launch, '--out', out, '--micro-batch', '4', ...short];
+  const flags = [...launch, '--out', out, '--micro-batch', '4', '--set', `model.vision=${tower}`, ...short];
   const { code, stdout, stderr } = await tinyllava('train', recipe, ...flags);
   expect(code).toBe(0);
   expect(stdout).toBe(`${join(out, 'align')}\n${join(out, 'instruct')}\n`);
@@ -33,7 +34,7 @@ test('train writes a checkpoint for each stage and prints their folders', async 
     .replace(/\d\.\d+ {2}0 s/g, 'LOSS  0 s')
     .replace(/[\d,]+ tokens/g, 'N tokens');
   expect(steady).toMatchInlineSnapshot(`
-    "align: 12 rows, 2 steps, 37.5 k parameters learn
+    "align: 12 rows, 2 steps, 45.8 k parameters learn
     align 2/2  loss LOSS  0 s left  lr 1.00e-2  N tokens/s
     saved ROOT/run/align
     instruct: 33 rows, 5 steps, 26.5 k parameters learn
@@ -52,30 +53,30 @@ test('one stage starts from a checkpoint', async () => {
 });
 
 test('a dry run describes the run', async () => {
-  const { code, stdout } = await tinyllava('train', recipe, '--data', root, '--dry-run');
+  const { code, stdout } = await tinyllava('train', recipe, '--data', root, '--dry-run', '--set', `model.vision=${tower}`);
   expect(code).toBe(0);
   expect(stdout).toMatchInlineSnapshot(`
-    "vision     conv-vit       11,080  [3, 16, 16] to [16, 32]
+    "vision     clip           19,328  [3, 16, 16] to [16, 32]
     connector  pixel-shuffle   5,184  [16, 32] to [4, 32]
     language   llama          21,280  [T, 32] to [T, 20]
-    all                       37,544
+    all                       45,792
 
     align: 12 rows, 60 steps, 6 of them warm-up
-      learns  vision 11,080, connector 5,184, language 21,280
+      learns  vision 19,328, connector 5,184, language 21,280
       tokens  8.0 a row, 4.0 of them learned, at most 8 (of 12 rows; 0 are cut)
       images  1.00 a row
-      memory  about 1.2 MB: weights 0.2 MB, gradients 0.2 MB, optimizer 0.3 MB, activations 0.6 MB
+      memory  about 1.6 MB: weights 0.2 MB, gradients 0.2 MB, optimizer 0.4 MB, activations 0.9 MB
 
     instruct: 33 rows, 100 steps, 10 of them warm-up
       learns  connector 5,184, language 21,280
       tokens  9.8 a row, 2.5 of them learned, at most 11 (of 33 rows; 0 are cut)
       images  0.97 a row
-      memory  about 0.8 MB: weights 0.2 MB, gradients 0.1 MB, optimizer 0.2 MB, activations 0.4 MB
+      memory  about 0.9 MB: weights 0.2 MB, gradients 0.1 MB, optimizer 0.2 MB, activations 0.4 MB
     "
   `);
-  const { stdout: json } = await tinyllava('train', recipe, '--data', root, '--dry-run', '--json');
+  const { stdout: json } = await tinyllava('train', recipe, '--data', root, '--dry-run', '--json', '--set', `model.vision=${tower}`);
   expect(JSON.parse(json)).toMatchObject({
-    parameters: 37_544,
+    parameters: 45_792,
     stages: [
       { name: 'align', steps: 60 },
       { name: 'instruct', steps: 100 },

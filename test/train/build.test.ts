@@ -66,7 +66,9 @@ test('images of another size than the tower takes are refused', async () => {
   await cp(from, to, { recursive: true });
   const file = join(to, 'preprocessor_config.json');
   await writeFile(file, (await readFile(file, 'utf8')).replaceAll('16', '20'));
-  await expect(build(assembled({ model: { from: 'other' } }), options())).rejects.toThrowErrorMatchingInlineSnapshot(`[ConfigError: images become 20 x 20 pixels, but the vision tower takes 16 x 16]`);
+  await expect(build(assembled({ model: { from: 'other' } }), options())).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[ConfigError: images become 20 x 20 pixels, but the vision tower takes 16 x 16]`,
+  );
 });
 
 test('a vocabulary grows by rows that are the mean of the others, and old ids keep their logits', async () => {

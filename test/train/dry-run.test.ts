@@ -8,11 +8,12 @@ import { parseOverride, readRecipe } from '../../src/train/recipe-file.ts';
 import { tinyData } from './tiny-data.ts';
 
 const file = join(import.meta.dirname, '../../recipes/tiny.cpu.yaml');
+const tower = '{ type: clip, hiddenSize: 32, intermediateSize: 64, numHiddenLayers: 2, numAttentionHeads: 2, imageSize: 16, patchSize: 4 }';
 let root: string;
 let recipe: Recipe;
 beforeAll(async () => {
   root = await tinyData();
-  recipe = await readRecipe(file);
+  recipe = await readRecipe(file, [parseOverride(`model.vision=${tower}`)]);
 });
 afterAll(() => rm(root, { recursive: true }));
 
@@ -20,7 +21,7 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
   const { recipe: _, ...found } = await dryRun(recipe, { root });
   expect(found).toMatchInlineSnapshot(`
     {
-      "parameters": 37544,
+      "parameters": 45792,
       "parts": {
         "connector": {
           "parameters": 5184,
@@ -33,19 +34,19 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
           "type": "llama",
         },
         "vision": {
-          "parameters": 11080,
+          "parameters": 19328,
           "shape": "[3, 16, 16] to [16, 32]",
-          "type": "conv-vit",
+          "type": "clip",
         },
       },
       "stages": [
         {
           "memory": {
-            "activations": 594944,
-            "gradients": 150176,
-            "optimizer": 300352,
-            "parameters": 150176,
-            "total": 1195648,
+            "activations": 889856,
+            "gradients": 183168,
+            "optimizer": 366336,
+            "parameters": 183168,
+            "total": 1622528,
           },
           "name": "align",
           "rows": 12,
@@ -61,7 +62,7 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
           "trainable": {
             "connector": 5184,
             "language": 21280,
-            "vision": 11080,
+            "vision": 19328,
           },
           "warmupSteps": 6,
         },
@@ -70,8 +71,8 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
             "activations": 365947,
             "gradients": 105856,
             "optimizer": 211712,
-            "parameters": 150176,
-            "total": 833691,
+            "parameters": 183168,
+            "total": 866683,
           },
           "name": "instruct",
           "rows": 33,
