@@ -332,10 +332,10 @@ describe('inspect', () => {
     expect(code).toBe(0);
     expect(stdout.replace(model, 'MODEL').split('\ntemplate\n')[0]).toMatchInlineSnapshot(`
       "MODEL: checkpoint
-      vision tower    conv-vit   3,212
+      vision tower    conv-vit   3,224
       connector       mlp        1,600
       language model  llama     17,376
-      all                       22,188
+      all                       22,200
 
       dtype            float32
       imageTokens      4

@@ -57,9 +57,8 @@ export async function extentFor(
     const whole = stages.reduce((sum, { steps = 0 }, i) => sum + steps * (perStep[i] ?? 0), 0);
     const scale = (60 * minutes) / whole;
     const steps = stages.map(({ name, steps = 0 }) => [name, Math.max(1, Math.round(steps * scale))] as const);
-    line.finish([
-      `the recipe takes ${duration(whole)} here; for ${minutes} min: ${steps.map(([name, n]) => `${name} ${count(n)} steps`).join(', ')}`,
-    ]);
+    const planned = steps.map(([name, n]) => `${name} ${count(n)}`).join(', ');
+    line.say(`The recipe takes ${duration(whole)} here; steps for ${minutes} min: ${planned}.`);
     return { ...full, steps: Object.fromEntries(steps) };
   } finally {
     await rm(folder, { recursive: true, force: true });
