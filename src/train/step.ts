@@ -69,7 +69,9 @@ function backward(
   { supervisedTokens, recompute }: { supervisedTokens: number; recompute: boolean },
 ): number {
   using _scope = new Scope();
-  const forward = () => summedLoss(model, model.hidden(batch), targetsOf(batch)).div(supervisedTokens);
+  const { device } = model.languageModel.headWeight;
+  const pixels = batch.pixels?.to({ device });
+  const forward = () => summedLoss(model, model.hidden({ ...batch, pixels }), targetsOf(batch)).div(supervisedTokens);
   if (recompute) return backwardRecomputing(forward).item();
   const loss = forward();
   const value = loss.item();
