@@ -40,7 +40,7 @@ export const languageRows: KeyRows = [
   ...buffers,
   [/^(model\.)?(vision_tower|multi_modal_projector)\./, null],
   [/^language_model\.lm_head\./, 'lm_head.'],
-  [/^(language_model\.model|model\.language_model|model)\./, ''],
+  [/^(language_model\.(model|transformer)|model\.language_model|model|transformer)\./, ''],
 ];
 
 function translate(key: string, rows: KeyRows, wanted: ReadonlySet<string>): string | null {

@@ -64,8 +64,8 @@ function readTower(fields: z.output<typeof LlavaFields>, file: string, { visionT
 export function configFromJson(json: Json, file: string, parts: Parts = everyPart): TinyLlavaConfig {
   if (!isLlava(json)) return { language: read(parts.languageModels, 'language model', json, { file }) };
   const fields = check(LlavaFields, json, { file });
-  const tied = fields.tie_word_embeddings || fields.text_config?.['tie_word_embeddings'] || false;
-  const text = { model_type: 'llama', ...fields.text_config, tie_word_embeddings: tied };
+  const tied = fields.tie_word_embeddings ? { tie_word_embeddings: true } : {};
+  const text = { model_type: 'llama', ...fields.text_config, ...tied };
   const projector = { model_type: 'mlp', hidden_act: fields.projector_hidden_act, bias: fields.multimodal_projector_bias, layers: 2 };
   return {
     language: read(parts.languageModels, 'language model', text, { file, where: 'text_config' }),

@@ -17,7 +17,7 @@ export { PixelShuffleConfig, PixelShuffleConnector } from './connector/pixel-shu
 export { configFromJson, configToJson, visionFromJson } from './hugging-face.ts';
 export { languageModels } from './language/index.ts';
 export { LanguageModel } from './language/language-model.ts';
-export { Llama, LlamaConfig, RopeParameters } from './language/llama.ts';
+export { Llama, LlamaConfig } from './language/llama.ts';
 export { type Json, type Part, type PartConfig, type PartDefinition, part } from './part.ts';
 export { check, nearest, pick } from './registry.ts';
 export { placeholders, splice } from './splice.ts';

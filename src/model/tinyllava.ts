@@ -55,7 +55,7 @@ export class TinyLlava extends Module {
     return {
       vision_tower: 'model.vision_tower',
       connector: 'model.multi_modal_projector',
-      language_model: this.visionTower ? 'model.language_model' : 'model',
+      language_model: this.visionTower ? 'model.language_model' : this.languageModel.prefix,
       'language_model.lm_head': 'lm_head',
     };
   }
@@ -102,8 +102,9 @@ export class TinyLlava extends Module {
 
   /** Scores [K, V] of the next token, in float32, for rows [K, C] of the hidden states. */
   logits(hidden: Tensor): Tensor {
-    const { headWeight, headBias } = this.languageModel;
-    return linear(hidden, headWeight, headBias).cast('float32');
+    const { headWeight, headBias, logitCap } = this.languageModel;
+    const logits = linear(hidden, headWeight, headBias).cast('float32');
+    return logitCap === undefined ? logits : logits.div(logitCap).tanh().mul(logitCap);
   }
 }
 

@@ -1,6 +1,8 @@
 import type { Sequences } from '../../nn/attention.ts';
 import type { KvCache } from '../../nn/kv-cache.ts';
+import { runLayers } from '../../nn/layers.ts';
 import { Module } from '../../nn/module.ts';
+import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 
 /** A causal language model on packed sequences. Dims: N packed tokens of all sequences, C width, V vocabulary. */
@@ -18,8 +20,33 @@ export abstract class LanguageModel extends Module {
   abstract get headWeight(): Tensor;
 
   /** The head's bias [V], where the architecture has one. */
-  abstract get headBias(): Tensor | undefined;
+  get headBias(): Tensor | undefined {
+    return undefined;
+  }
+
+  /** Logits l are cap · tanh(l / cap), where the architecture has it so. */
+  get logitCap(): number | undefined {
+    return undefined;
+  }
+
+  /** What stands before its keys, the head's apart, in a checkpoint of it alone. */
+  get prefix(): string {
+    return 'model';
+  }
 
   /** An empty cache for one sequence, with room for `capacity` tokens at first. */
   abstract createCache(options?: { capacity?: number }): KvCache;
+
+  /** `x` [N, C] through all layers, after which the caches count the new tokens. Throws ShapeError. */
+  protected run<Layer>(
+    layers: readonly Layer[],
+    x: Tensor,
+    { lengths, caches = [] }: Sequences,
+    step: (layer: Layer, h: Tensor, index: number) => Tensor,
+  ): Tensor {
+    sizes(x, 'N C', { N: lengths.reduce((sum, length) => sum + length, 0), C: this.hiddenSize });
+    const hidden = runLayers(layers, x, step);
+    for (const [index, cache] of caches.entries()) cache.advance(lengths[index] ?? 0);
+    return hidden;
+  }
 }

@@ -1,78 +1,42 @@
 import { z } from 'zod';
-import { activationNames, gates } from '../../nn/activation.ts';
 import { packedAttention, positions, type Sequences } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
+import { GatedMlp } from '../../nn/gated-mlp.ts';
 import { normal } from '../../nn/init.ts';
 import { KvCache } from '../../nn/kv-cache.ts';
-import { runLayers } from '../../nn/layers.ts';
 import { Linear } from '../../nn/linear.ts';
 import { Module } from '../../nn/module.ts';
 import { RmsNorm } from '../../nn/norm.ts';
 import { Rotary, type RotaryAngles, rotate } from '../../nn/rope.ts';
-import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { type Json, part } from '../part.ts';
+import { part } from '../part.ts';
 import { LanguageModel } from './language-model.ts';
-
-const ropeTheta = z.number().positive().default(10_000);
-
-/** Settings of rotary positions, as config.json's `rope_parameters` has them. */
-export const RopeParameters = z.discriminatedUnion('ropeType', [
-  z.strictObject({ ropeType: z.literal('default'), ropeTheta }),
-  z.strictObject({ ropeType: z.literal('linear'), ropeTheta, factor: z.number().positive() }),
-  z.strictObject({
-    ropeType: z.literal('llama3'),
-    ropeTheta,
-    factor: z.number().positive(),
-    lowFreqFactor: z.number().positive(),
-    highFreqFactor: z.number().positive(),
-    originalMaxPositionEmbeddings: z.int().positive(),
-  }),
-]);
+import { readRope, ropeParameters, writeRope } from './rope-parameters.ts';
+import { checkHeads, type HeadSizes, headSizes, shape, tokenIds } from './shape.ts';
 
 /** Settings of a Llama; the defaults are those of transformers' LlamaConfig. */
 export const LlamaConfig = z
   .strictObject({
     type: z.literal('llama'),
-    vocabSize: z.int().positive().default(32_000),
-    hiddenSize: z.int().positive().default(4096),
-    intermediateSize: z.int().positive().default(11_008),
-    numHiddenLayers: z.int().positive().default(32),
-    numAttentionHeads: z.int().positive().default(32),
-    /** As many as attention heads unless said otherwise. */
-    numKeyValueHeads: z.int().positive().optional(),
-    /** hiddenSize / numAttentionHeads unless said otherwise. */
-    headDim: z.int().positive().multipleOf(2).optional(),
-    hiddenAct: z.enum(activationNames).default('silu'),
-    maxPositionEmbeddings: z.int().positive().default(2048),
-    rmsNormEps: z.number().positive().default(1e-6),
-    ropeParameters: RopeParameters.default({ ropeType: 'default', ropeTheta: 10_000 }),
+    vocabSize: shape.vocabSize.default(32_000),
+    hiddenSize: shape.hiddenSize.default(4096),
+    intermediateSize: shape.intermediateSize.default(11_008),
+    numHiddenLayers: shape.numHiddenLayers.default(32),
+    numAttentionHeads: shape.numAttentionHeads.default(32),
+    numKeyValueHeads: shape.numKeyValueHeads.optional(),
+    headDim: shape.headDim.optional(),
+    hiddenAct: shape.hiddenAct.default('silu'),
+    maxPositionEmbeddings: shape.maxPositionEmbeddings.default(2048),
+    rmsNormEps: shape.eps.default(1e-6),
+    ropeParameters: ropeParameters(),
     attentionBias: z.boolean().default(false),
     mlpBias: z.boolean().default(false),
     tieWordEmbeddings: z.boolean().default(false),
-    /** Standard deviation of the starting weights. */
-    initializerRange: z.number().positive().default(0.02),
-    bosTokenId: z.int().optional(),
-    eosTokenId: z.union([z.int(), z.array(z.int())]).optional(),
-    padTokenId: z.int().optional(),
+    initializerRange: shape.initializerRange,
+    ...tokenIds,
   })
-  .refine((c) => c.headDim !== undefined || c.hiddenSize % (2 * c.numAttentionHeads) === 0, {
-    error: 'hiddenSize must divide into numAttentionHeads heads of an even size, unless headDim is given',
-  })
-  .refine((c) => c.numAttentionHeads % (c.numKeyValueHeads ?? c.numAttentionHeads) === 0, {
-    error: 'numAttentionHeads must be a multiple of numKeyValueHeads',
-  });
+  .superRefine(checkHeads);
 export type LlamaConfig = z.output<typeof LlamaConfig>;
-
-interface HeadSizes {
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headSize: number;
-}
-
-function headSizes({ hiddenSize, numAttentionHeads, numKeyValueHeads, headDim }: LlamaConfig): HeadSizes {
-  return { heads: numAttentionHeads, kvHeads: numKeyValueHeads ?? numAttentionHeads, headSize: headDim ?? hiddenSize / numAttentionHeads };
-}
 
 /** Dims: N packed tokens, C width, H query heads, G key/value heads, D head size. */
 class LlamaAttention extends Module {
@@ -103,38 +67,19 @@ class LlamaAttention extends Module {
   }
 }
 
-class LlamaMlp extends Module {
-  readonly gateProj: Linear;
-  readonly upProj: Linear;
-  readonly downProj: Linear;
-  readonly #gate: (gate: Tensor, up: Tensor) => Tensor;
-
-  constructor({ hiddenSize, intermediateSize, mlpBias: bias, hiddenAct, initializerRange }: LlamaConfig) {
-    super();
-    const init = normal(initializerRange);
-    this.gateProj = new Linear(hiddenSize, intermediateSize, { bias, init });
-    this.upProj = new Linear(hiddenSize, intermediateSize, { bias, init });
-    this.downProj = new Linear(intermediateSize, hiddenSize, { bias, init });
-    this.#gate = gates(hiddenAct);
-  }
-
-  forward(x: Tensor): Tensor {
-    return this.downProj.forward(this.#gate(this.gateProj.forward(x), this.upProj.forward(x)));
-  }
-}
-
 class LlamaBlock extends Module {
   readonly selfAttn: LlamaAttention;
-  readonly mlp: LlamaMlp;
+  readonly mlp: GatedMlp;
   readonly inputLayernorm: RmsNorm;
   readonly postAttentionLayernorm: RmsNorm;
 
   constructor(config: LlamaConfig) {
     super();
     this.selfAttn = new LlamaAttention(config);
-    this.mlp = new LlamaMlp(config);
-    this.inputLayernorm = new RmsNorm(config.hiddenSize, { eps: config.rmsNormEps });
-    this.postAttentionLayernorm = new RmsNorm(config.hiddenSize, { eps: config.rmsNormEps });
+    const { hiddenSize, hiddenAct, mlpBias: bias, rmsNormEps: eps } = config;
+    this.mlp = new GatedMlp(hiddenSize, config.intermediateSize, { activation: hiddenAct, bias, init: normal(config.initializerRange) });
+    this.inputLayernorm = new RmsNorm(hiddenSize, { eps });
+    this.postAttentionLayernorm = new RmsNorm(hiddenSize, { eps });
   }
 
   forward(x: Tensor, angles: RotaryAngles, sequences: Sequences, layer: number): Tensor {
@@ -172,19 +117,12 @@ export class Llama extends LanguageModel {
   }
 
   forward(x: Tensor, sequences: Sequences): Tensor {
-    sizes(x, 'N C', { N: sequences.lengths.reduce((sum, length) => sum + length, 0), C: this.hiddenSize });
     const angles = this.#rotary.at(positions(sequences), x);
-    const hidden = runLayers(this.layers, x, (layer, h, index) => layer.forward(h, angles, sequences, index));
-    for (const [index, cache] of (sequences.caches ?? []).entries()) cache.advance(sequences.lengths[index] ?? 0);
-    return this.norm.forward(hidden);
+    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, index) => layer.forward(h, angles, sequences, index)));
   }
 
   get headWeight(): Tensor {
     return (this.lmHead ?? this.embedTokens).weight;
-  }
-
-  get headBias(): undefined {
-    return undefined;
   }
 
   createCache(options: { capacity?: number } = {}): KvCache {
@@ -194,33 +132,12 @@ export class Llama extends LanguageModel {
   }
 }
 
-/** transformers before 5 wrote `rope_theta` and `rope_scaling` (with `type` for `rope_type`) beside each other. */
-function readRope({ rope_theta, rope_scaling, rope_parameters, ...json }: Json): Json {
-  const { type, ...found } = { ...((rope_scaling ?? rope_parameters ?? {}) as Json) };
-  const rope_type = found['rope_type'] ?? type ?? 'default';
-  const theta = found['rope_theta'] ?? rope_theta;
-  const length = rope_type === 'llama3' ? { original_max_position_embeddings: json['max_position_embeddings'] } : {};
-  return { ...json, rope_parameters: { ...length, ...found, rope_type, ...(theta === undefined ? {} : { rope_theta: theta }) } };
-}
-
-/** Both spellings go out, so that transformers before and since 5 read the same. */
-function writeRope({ rope_parameters, ...json }: Json): Json {
-  const { rope_theta, ...scaling } = rope_parameters as Json;
-  return {
-    architectures: ['LlamaForCausalLM'],
-    ...json,
-    rope_parameters,
-    rope_theta,
-    rope_scaling: scaling['rope_type'] === 'default' ? null : scaling,
-  };
-}
-
 /** The registry entry of Llama. */
 export const llama = part({
   modelType: 'llama',
   schema: LlamaConfig,
   make: Llama,
   read: readRope,
-  write: writeRope,
+  write: (json) => ({ architectures: ['LlamaForCausalLM'], ...writeRope(json) }),
   inTransformers: () => true,
 });
