@@ -60,6 +60,8 @@ class Conversation {
 async function converse(conversation: Conversation, { json, interactive }: { json: boolean; interactive: boolean }): Promise<void> {
   const lines = createInterface({ input: process.stdin, ...(interactive && { output: process.stderr, prompt: '> ' }) });
   const write = (text: string): void => void (json || process.stdout.write(text));
+  // In a terminal Ctrl-C comes here: it ends the answer that is being given, else the conversation.
+  lines.on('SIGINT', () => process.emit('SIGINT') || lines.close());
   if (interactive) process.stderr.write(`${help}\n`);
   lines.prompt();
   for await (const line of lines) {

@@ -116,6 +116,44 @@ describe('chat', () => {
   });
 });
 
+const terminal = spawnSync('python3', ['-c', 'import pty']).status === 0;
+
+test.skipIf(!terminal)('chat in a terminal: Ctrl-C ends the answer, and at the prompt the conversation (needs python3)', () => {
+  const script = `
+import os, pty, select, sys, time
+process, screen = pty.fork()
+if process == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+seen = ''
+def until(text):
+    global seen
+    deadline = time.time() + 60
+    while text not in seen and time.time() < deadline:
+        if select.select([screen], [], [], 0.1)[0]:
+            try:
+                seen += os.read(screen, 4096).decode()
+            except OSError:
+                break
+    before, _, seen = seen.partition(text)
+    return before
+until('> ')
+os.write(screen, b'what is this ?\\r')
+until('this ?')
+begun = until(' ')
+os.write(screen, b'\\x03')
+answer = begun + until('> ')
+os.write(screen, b'\\x03')
+until('nothing more')
+print(len(answer.split()), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))`;
+  const endless = ['--max-new-tokens', '250', '--threads', '1', '--temperature', '0.001', '--repetition-penalty', '0.5'];
+  const command = [process.execPath, '--import', 'tsx', 'src/cli/main.ts', 'chat', model, ...endless];
+  const { stdout, stderr } = spawnSync('python3', ['-c', script, ...command], { encoding: 'utf8' });
+  const [words, code] = stdout.trim().split(' ').map(Number);
+  expect(code, stderr).toBe(0);
+  expect(words).toBeGreaterThan(0);
+  expect(words).toBeLessThan(240);
+});
+
 describe('eval', () => {
   const data = join(root, 'data');
   mkdirSync(data);
