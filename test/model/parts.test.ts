@@ -14,9 +14,15 @@ import type { Json } from '../../src/model/part.ts';
 import { reference } from './reference.ts';
 
 const tiny = { hiddenSize: 8, intermediateSize: 12, numHiddenLayers: 2, numAttentionHeads: 2, imageSize: 16 };
+const { imageSize, ...withoutSize } = tiny;
+const { intermediateSize: _, ...dino } = { ...tiny, imageSize, patchSize: 4 };
 const settings: Record<keyof typeof visionTowers, { type: string }> = {
   clip: { type: 'clip', ...tiny, patchSize: 4 },
   siglip: { type: 'siglip', ...tiny, patchSize: 4 },
+  siglip2: { type: 'siglip2', ...withoutSize, numPatches: 16, patchSize: 4 },
+  dinov2: { type: 'dinov2', ...dino },
+  'dinov2-registers': { type: 'dinov2-registers', ...dino, numRegisterTokens: 2 },
+  dinov3: { type: 'dinov3', ...tiny, patchSize: 4, numRegisterTokens: 2 },
   'conv-vit': { type: 'conv-vit', ...tiny, stemChannels: [4, 6] },
 } as Record<keyof typeof visionTowers, { type: string }>;
 
@@ -45,8 +51,10 @@ test.each(Object.keys(visionTowers) as (keyof typeof visionTowers)[])(
       .sum()
       .backward();
     const without = Array.from(tower.namedParameters()).filter(([, { grad }]) => grad === undefined);
-    // Weights of the pooling that no feature runs through.
-    expect(without.filter(([key]) => !/^vision_model\.(post_layernorm|head)\./.test(key))).toEqual([]);
+    // Weights of pooling and pre-training that no feature runs through.
+    expect(
+      without.filter(([key]) => !/^(vision_model\.(post_layernorm|head)\.|(layernorm|norm)\.|embeddings\.mask_token)/.test(key)),
+    ).toEqual([]);
   },
 );
 

@@ -64,13 +64,13 @@ class PoolingAttention extends Module {
 }
 
 /** The pooling head's weights, kept so that a checkpoint goes back out whole. */
-class PoolingHead extends Module {
+export class PoolingHead extends Module {
   readonly probe: Tensor;
   readonly attention: PoolingAttention;
   readonly layernorm: LayerNorm;
   readonly mlp: VitMlp;
 
-  constructor(config: SiglipConfig) {
+  constructor(config: ConstructorParameters<typeof VitMlp>[0]) {
     super();
     this.probe = parameter([1, 1, config.hiddenSize], normal(config.hiddenSize ** -0.5));
     this.attention = new PoolingAttention(config.hiddenSize);

@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest';
+import { loadVisionTower } from '../../src/model/checkpoint.ts';
+import '../matchers.ts';
+import { reference } from './reference.ts';
+
+const atol = 1e-5;
+const whole = { siglip: {}, siglip2: {}, clip: { select: 'cls_patch' }, dinov2: { select: 'cls_patch' } } as const;
+const all = { select: 'full' };
+
+/** Each with what keeps every token, and the sizes at which its positions are resized. */
+const towers: [name: string, select: object, sizes: number[]][] = [
+  ['vision-clip-resized', whole.clip, [16, 22]],
+  ['vision-siglip-resized', whole.siglip, [16, 22]],
+  ['vision-siglip2', whole.siglip2, [12, 24]],
+  ['vision-siglip2-odd', whole.siglip2, [17]],
+  ['vision-dinov2', whole.dinov2, [12, 24]],
+  ['vision-dinov2-odd', whole.dinov2, [19]],
+  ['vision-dinov2-swiglu', whole.dinov2, []],
+  ['vision-dinov2-registers', all, [12, 24]],
+  ['vision-dinov2-registers-odd', all, [19, 9]],
+  ['vision-dinov3', all, [12]],
+  ['vision-dinov3-odd', all, [22]],
+];
+
+test.each(towers)('%s gives the hidden states of transformers', async (name, select) => {
+  const { expected, folder } = reference(name);
+  const pixels = expected.tensor('pixel_values');
+  for (const layer of [0, 1, 2]) {
+    const { tower } = await loadVisionTower(folder, { overrides: { ...select, featureLayer: layer } });
+    expect(tower.forward(pixels), `layer ${layer}`).toMatchTensor(expected.tensor(`hidden.${layer}`), { atol });
+  }
+});
+
+test.each(towers)('%s gives several layers side by side', async (name, select) => {
+  const { expected, folder } = reference(name);
+  const { tower } = await loadVisionTower(folder, { overrides: { ...select, featureLayer: [-1, 0] } });
+  const features = tower.forward(expected.tensor('pixel_values'));
+  const width = tower.hiddenSize / 2;
+  expect(features.narrow(2, 0, width)).toMatchTensor(expected.tensor('hidden.2'), { atol });
+  expect(features.narrow(2, width, width)).toMatchTensor(expected.tensor('hidden.0'), { atol });
+});
+
+const resized = towers.flatMap(([name, select, sizes]) => sizes.map((size) => [name, size, select] as const));
+
+test.each(resized)('%s sees images of %i pixels as transformers does', async (name, inputSize, select) => {
+  const { expected, folder } = reference(name);
+  const { tower } = await loadVisionTower(folder, { overrides: { ...select, inputSize, featureLayer: -1 } });
+  expect(tower.imageSize).toBe(inputSize);
+  const features = tower.forward(expected.tensor(`pixel_values.${inputSize}`));
+  expect(features).toMatchTensor(expected.tensor(`hidden.at.${inputSize}`), { atol });
+  expect(features.shape[1]).toBe(tower.tokens);
+});
+
+test.each(towers)('gradients of %s are those of transformers', async (name, select) => {
+  const { expected, folder, gradients } = reference(name);
+  const { tower } = await loadVisionTower(folder, { overrides: select });
+  tower.trainable();
+  tower.forward(expected.tensor('pixel_values')).mul(expected.tensor('probe')).sum().backward();
+  const parameters = new Map(tower.namedParameters());
+  expect(gradients().length).toBeGreaterThan(10);
+  for (const key of gradients()) {
+    const wanted = expected.tensor(`grad.${key}`);
+    expect(parameters.get(key)?.grad, key).toMatchTensor(wanted, { atol: 1e-5 * Math.max(1, wanted.abs().amax().item()) });
+  }
+});
+
+test.each([
+  ['patch', 0, [4, 5, 6]],
+  ['cls_patch', 1, [0, 4, 5]],
+  ['register_patch', 3, [1, 2, 3]],
+  ['full', 4, [0, 1, 2]],
+] as const)('%s of a tower with registers keeps these tokens', async (select, extra, first) => {
+  for (const name of ['vision-dinov2-registers-odd', 'vision-dinov3-odd']) {
+    const { expected, folder } = reference(name);
+    const { tower } = await loadVisionTower(folder, { overrides: { select } });
+    const features = tower.forward(expected.tensor('pixel_values'));
+    expect(tower.tokens).toBe(9 + extra);
+    expect(features.shape).toEqual([2, tower.tokens, tower.hiddenSize]);
+    for (const [row, token] of first.entries()) {
+      expect(features.select(1, row)).toMatchTensor(expected.tensor('hidden.1').select(1, token), { atol });
+    }
+  }
+});
