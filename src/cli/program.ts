@@ -11,7 +11,7 @@ import { quickstartCommand } from './quickstart.ts';
 import { trainCommand } from './train.ts';
 
 /** A usage error in the form of all others; commander says `error: …` and, on a line of its own, `(Did you mean …?)`. */
-export function usageError(text: string, verb: string): string {
+function usageError(text: string, verb: string): string {
   const [first = '', ...rest] = text.trim().split('\n');
   const guess = /\((.*)\)/s.exec(rest.join('\n'))?.[1];
   const fix = guess ? guess.charAt(0).toLowerCase() + guess.slice(1) : `see \`${verb} --help\``;
