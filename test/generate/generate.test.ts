@@ -231,18 +231,20 @@ describe('an answer that is given up', () => {
     const abort = new AbortController();
     const request = { messages: ask('what is this ?'), images: [first], maxNewTokens: 100, temperature: 1, seed: 4 };
     const expected = await chat.generate(request);
-    const dropped = chat.generate({ ...request, messages: ask('a'), signal: abort.signal });
+    const dropped = chat.stream({ messages: ask('a'), maxNewTokens: 200, signal: abort.signal });
     const kept = chat.generate(request);
-    setTimeout(() => abort.abort(new Error('enough')), 5);
-    await expect(dropped).rejects.toThrow('enough');
+    await dropped.next();
+    abort.abort(new Error('enough'));
+    await expect(drain(dropped)).rejects.toThrow('enough');
     expect(await kept).toEqual(expected);
   });
 
   test('fails when the model is freed meanwhile', async () => {
     const other = new ChatModel(model, processor);
-    const answer = other.generate({ messages: ask('a'), maxNewTokens: 200, temperature: 1, seed: 1 });
-    setTimeout(() => other.free(), 10);
-    await expect(answer).rejects.toThrow('the model was freed while it answered');
+    const pieces = other.stream({ messages: ask('a'), maxNewTokens: 200 });
+    await pieces.next();
+    other.free();
+    await expect(drain(pieces)).rejects.toThrow('the model was freed while it answered');
   });
 
   test('does not start when its signal was aborted before', async () => {
