@@ -8,7 +8,7 @@ import { pipInstall, requirePip } from './pip.mjs';
 /** @typedef {import('./commands.mjs').Env} Env */
 /** @typedef {{ folder: string, version: string, cuda: boolean, source: 'LIBTORCH' | 'python3' | 'cache' }} Libtorch */
 
-export const supportedTorch = '2.11 to 2.15';
+const supportedTorch = '2.11 to 2.15';
 // What is installed where none is found, and the CUDA whose runtime its CPU library is linked against.
 const torchVersion = '2.15.0';
 const cudaVersion = '13.2';
@@ -18,7 +18,7 @@ const otherwise = `, or set LIBTORCH to the folder of a PyTorch ${supportedTorch
 const parts = ['lib/libtorch_cpu.so', 'lib/libc10.so', 'include/ATen/ATen.h'];
 
 /** @param {string} version */
-export function isSupported(version) {
+function isSupported(version) {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   return major === 2 && minor >= 11 && minor <= 15;
 }
