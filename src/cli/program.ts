@@ -18,7 +18,8 @@ function usageError(text: string, verb: string): string {
   return `${first}\n  fix: ${fix}\n`;
 }
 
-function program(): Command {
+/** The whole command line. */
+export function program(): Command {
   const root = new Command('tinyllava')
     .description('Train, evaluate, compare and use small large multimodal models.')
     .version(version, '--version', 'print the version')
