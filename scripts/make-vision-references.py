@@ -141,8 +141,93 @@ def towers(root, wanted):
             make(name)
 
 
+def plain(root, name, module, config, seed, inputs, shown=()):
+    """A module that is no PreTrainedModel: its weights under their own names, inputs, output and gradients."""
+    folder = root / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    randomise(module, seed)
+    inputs = inputs.requires_grad_()
+    output = module(inputs)
+    probe = draw(*output.shape, seed=2)
+    (output * probe).sum().backward()
+    grads = {key: value.grad for key, value in module.named_parameters() if value.grad is not None}
+    tensors = {"input": inputs, "output": output, "probe": probe, "grad_of_input": inputs.grad, **{f"grad.{key}": grad for key, grad in grads.items()}}
+    weights = {key: value for key, value in module.state_dict().items() if value.dim()}
+    save_file(own(weights), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file(own(tensors), folder / "expected.safetensors")
+
+
+class SameConv(torch.nn.Conv2d):
+    """TensorFlow's SAME padding."""
+
+    def forward(self, x):
+        missing = [max((-(-side // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - side, 0) for side in x.shape[2:]]
+        down, right = missing
+        return super().forward(torch.nn.functional.pad(x, [right // 2, right - right // 2, down // 2, down - down // 2]))
+
+
+class MobileBlock(torch.nn.Module):
+    def __init__(self, inputs, outputs, kernel, stride, expand, eps):
+        super().__init__()
+        wide = inputs * expand
+        norm = lambda channels: torch.nn.BatchNorm2d(channels, eps=eps)
+        if expand != 1:
+            self._expand_conv, self._bn0 = SameConv(inputs, wide, 1, bias=False), norm(wide)
+        self._depthwise_conv, self._bn1 = SameConv(wide, wide, kernel, stride, groups=wide, bias=False), norm(wide)
+        self._project_conv, self._bn2 = SameConv(wide, outputs, 1, bias=False), norm(outputs)
+        self.skip = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        y = torch.nn.functional.relu6(self._bn0(self._expand_conv(x))) if hasattr(self, "_expand_conv") else x
+        y = torch.nn.functional.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.skip else y
+
+
+class EfficientNetLite(torch.nn.Module):
+    """`extract_features` of efficientnet_lite_pytorch/model.py (PyPI efficientnet_lite_pytorch 0.1.0) as tokens."""
+
+    def __init__(self, stem_channels, stages, hidden_size, batch_norm_eps=1e-3, **_):
+        super().__init__()
+        norm = lambda channels: torch.nn.BatchNorm2d(channels, eps=batch_norm_eps)
+        self._conv_stem, self._bn0 = SameConv(3, stem_channels, 3, 2, bias=False), norm(stem_channels)
+        self._blocks = torch.nn.ModuleList()
+        inputs = stem_channels
+        for stage in stages:
+            for index in range(stage["repeats"]):
+                stride = stage["stride"] if index == 0 else 1
+                self._blocks.append(MobileBlock(inputs, stage["channels"], stage["kernel"], stride, stage["expand"], batch_norm_eps))
+                inputs = stage["channels"]
+        self._conv_head, self._bn1 = SameConv(inputs, hidden_size, 1, bias=False), norm(hidden_size)
+
+    def forward(self, x):
+        x = torch.nn.functional.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        return torch.nn.functional.relu6(self._bn1(self._conv_head(x))).flatten(2).transpose(1, 2)
+
+
+def efficientnet(root, name, seed, side, eps, stages):
+    keys = ("repeats", "kernel", "stride", "expand", "channels")
+    config = dict(image_size=side, stem_channels=6, hidden_size=10, batch_norm_eps=eps, stages=[dict(zip(keys, stage)) for stage in stages])
+    plain(root, name, EfficientNetLite(**config), {"model_type": "efficientnet_lite", **config}, seed, draw(2, 3, side, side, seed=1))
+
+
+def networks(root, wanted):
+    makers = {
+        "vision-efficientnet": lambda name: efficientnet(root, name, 51, 24, 1e-3, [(1, 3, 1, 1, 4), (2, 3, 2, 3, 6), (2, 5, 2, 2, 10)]),
+        "vision-efficientnet-odd": lambda name: efficientnet(root, name, 52, 29, 0.1, [(2, 3, 2, 1, 5), (1, 5, 1, 3, 7), (2, 3, 2, 2, 7)]),
+    }
+    for name, make in makers.items():
+        if not wanted or name in wanted:
+            make(name)
+
+
 def main(root, wanted):
     towers(root, wanted)
+    networks(root, wanted)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import type { WeightSource } from '../tensor/safetensors.ts';
 /** Rows of a dialect, applied in order to a key until it is one that the model has: what a pattern becomes, or null where it is not a weight. */
 export type KeyRows = readonly (readonly [pattern: RegExp, key: string | null])[];
 
-// Buffers that old versions of transformers wrote and no version reads.
+// Buffers that are written and that nothing reads: by old versions of transformers, and by batch norms.
 const buffers: KeyRows = [
+  [/\.num_batches_tracked$/, null],
   [/\.position_ids$/, null],
   [/\.rotary_emb\.inv_freq$/, null],
 ];
@@ -31,6 +32,8 @@ export const towerRows: KeyRows = [
   ...buffers,
   [/^(text_model|text_projection|visual_projection|(model\.)?language_model|(model\.)?multi_modal_projector|lm_head)\b/, null],
   [/^logit_(scale|bias)$/, null],
+  // EfficientNet's classifier.
+  [/^_fc\./, null],
   [towerPrefix, ''],
   [/^(?=embeddings\.|encoder\.|pre_layrnorm\.|post_layernorm\.|head\.)/, 'vision_model.'],
 ];

@@ -7,7 +7,7 @@ export * from './init.ts';
 export { KvCache, type KvCacheShape } from './kv-cache.ts';
 export { runLayers } from './layers.ts';
 export { Linear } from './linear.ts';
-export { camelCase, type KeyTable, Module, parameter, snakeCase } from './module.ts';
+export { camelCase, type KeyTable, Module, parameter, snakeCase, statistic } from './module.ts';
 export { multiHeadAttention } from './multi-head.ts';
 export { LayerNorm, OffsetRmsNorm, RmsNorm } from './norm.ts';
 export { type RopeScaling, Rotary, type RotaryAngles, rotate } from './rope.ts';

@@ -22,11 +22,19 @@ interface Slot {
 }
 
 const recipes = new WeakMap<Tensor, Init>();
+const statistics = new WeakSet<Tensor>();
 
 /** A parameter with a shape and a starting recipe but no memory yet: `initialize` or `load` of its module puts values in its place. */
 export function parameter(shape: readonly number[], init: Init): Tensor {
   const tensor = Scope.release(empty(shape, { device: 'meta' }));
   recipes.set(tensor, init);
+  return tensor;
+}
+
+/** A tensor that checkpoints hold and gradients never change, such as a batch norm's mean; it does not count as a parameter. */
+export function statistic(shape: readonly number[], init: Init): Tensor {
+  const tensor = parameter(shape, init);
+  statistics.add(tensor);
   return tensor;
 }
 
@@ -90,7 +98,7 @@ export abstract class Module {
   /** How many numbers the parameters hold; with `trainable` only those that learn. */
   parameterCount({ trainable = false } = {}): number {
     let count = 0;
-    for (const tensor of this.parameters()) if (!trainable || tensor.requiresGrad) count += tensor.numel;
+    for (const tensor of this.parameters()) if (trainable ? tensor.requiresGrad : !statistics.has(tensor)) count += tensor.numel;
     return count;
   }
 
@@ -133,7 +141,7 @@ export abstract class Module {
 
   /** Whether the parameters learn; they do not until told to, so that inference records no graph. */
   trainable(on = true): this {
-    for (const tensor of this.parameters()) tensor.requiresGrad_(on);
+    for (const tensor of this.parameters()) if (!statistics.has(tensor)) tensor.requiresGrad_(on);
     return this;
   }
 
@@ -146,6 +154,7 @@ export abstract class Module {
 function replace({ owner, property, tensor: old }: Slot, tensor: Tensor): void {
   const init = recipes.get(old);
   if (init) recipes.set(tensor, init);
+  if (statistics.has(old)) statistics.add(tensor);
   if (old.requiresGrad) tensor.requiresGrad_();
   (owner as unknown as Record<string, Tensor>)[property] = tensor;
   old.free();

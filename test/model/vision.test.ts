@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { loadVisionTower } from '../../src/model/checkpoint.ts';
+import { visionTowers } from '../../src/model/vision/index.ts';
 import '../matchers.ts';
 import { reference } from './reference.ts';
 
@@ -80,4 +81,27 @@ test.each([
       expect(features.select(1, row)).toMatchTensor(expected.tensor('hidden.1').select(1, token), { atol });
     }
   }
+});
+
+test.each(['vision-efficientnet', 'vision-efficientnet-odd'])('%s gives the features and gradients of its definition', async (name) => {
+  const { expected, folder, gradients } = reference(name);
+  const { tower } = await loadVisionTower(folder);
+  tower.trainable();
+  const pixels = expected.tensor('input').clone().requiresGrad_();
+  const features = tower.forward(pixels);
+  expect(features).toMatchTensor(expected.tensor('output'), { atol });
+  expect(features.shape).toEqual([2, tower.tokens, tower.hiddenSize]);
+  features.mul(expected.tensor('probe')).sum().backward();
+  expect(pixels.grad).toMatchTensor(expected.tensor('grad_of_input'), { atol: 1e-4 });
+  const parameters = new Map(tower.namedParameters());
+  expect(gradients()).toEqual([...parameters.keys()].filter((key) => !key.includes('running')).sort());
+  for (const key of gradients()) expect(parameters.get(key)?.grad, key).toMatchTensor(expected.tensor(`grad.${key}`), { atol: 1e-4 });
+});
+
+test('an EfficientNet-Lite0 makes 49 tokens of 1280 with 3,371,008 parameters, and its statistics never learn', () => {
+  const { 'efficientnet-lite': kind } = visionTowers;
+  const tower = kind.create(kind.parse({ type: 'efficientnet-lite' }, 'vision'), undefined).trainable();
+  expect([tower.tokens, tower.hiddenSize, tower.parameterCount(), tower.parameterCount({ trainable: true })]).toEqual([
+    49, 1280, 3_371_008, 3_371_008,
+  ]);
 });
