@@ -72,6 +72,8 @@ export interface Native {
 
 function open(): Native {
   const path = process.env['TINYLLAVA_ADDON'] ?? join(import.meta.dirname, '../../build/tinyllava.node');
+  // libgomp's threads spin for milliseconds before they sleep: on cores shared with other work small operators then take ten times as long.
+  if (process.env['OMP_WAIT_POLICY'] === undefined) process.env['GOMP_SPINCOUNT'] ??= '1000';
   let addon: Native;
   try {
     addon = createRequire(import.meta.url)(path) as Native;
