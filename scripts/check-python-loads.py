@@ -16,13 +16,13 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, LlamaForCausalLM, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoModelForCausalLM, LlavaForConditionalGeneration
 
 
 def check(folder):
     expected = load_file(folder / "expected.safetensors")
     config = AutoConfig.from_pretrained(folder)
-    kind = {"llava": LlavaForConditionalGeneration, "llama": LlamaForCausalLM}[config.model_type]
+    kind = LlavaForConditionalGeneration if config.model_type == "llava" else AutoModelForCausalLM
     model, info = kind.from_pretrained(folder, output_loading_info=True)
     model = model.float().eval()
     logits, image = [], 0

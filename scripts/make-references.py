@@ -6,16 +6,12 @@ Every folder is what `save_pretrained` writes plus `expected.safetensors`: input
 parameter has in a checkpoint of ours. All in float32.
 """
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+from references import IMAGE, packed, random_labels, randomise, total_loss, write  # first: it sets the environment
 
 import torch
-from safetensors.torch import save_file
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -26,8 +22,6 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
-
-IMAGE = 60  # the placeholder's token id
 
 # Sizes are odd on purpose: a swapped dimension must not fit.
 CLIP = dict(hidden_size=24, intermediate_size=36, num_hidden_layers=3, num_attention_heads=3, image_size=12, patch_size=4)
@@ -55,22 +49,6 @@ LLAMAS = {
 }
 
 
-def randomise(model, seed):
-    """Every parameter gets values that matter: transformers starts biases at zero and most weights near it."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if "norm" in name and name.endswith("weight"):
-                parameter.copy_(1 + 0.2 * noise)
-            elif parameter.dim() == 1 or "embed" in name:
-                parameter.copy_(0.3 * noise)
-            else:
-                parameter.copy_(noise * parameter[0].numel() ** -0.5)
-    model.tie_weights()
-    return model.eval()
-
-
 def our_key(name):
     """transformers 5 dropped the level `vision_model` in memory; files of every version that has it load everywhere."""
     return name.replace("model.vision_tower.", "model.vision_tower.vision_model.")
@@ -79,12 +57,6 @@ def our_key(name):
 def gradients(model, names):
     found = dict(model.named_parameters())
     return {f"grad.{our_key(name)}": found[name].grad.clone() for name in names}
-
-
-def write(folder, model, tensors, **options):
-    shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder, **options)
-    save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, folder / "expected.safetensors")
 
 
 def pixels(count, side, seed):
@@ -102,30 +74,6 @@ def vision(folder, model, side):
         names += ["embeddings.class_embedding", "pre_layrnorm.bias"]
     grads = {f"grad.vision_model.{name}": dict(model.named_parameters())[name].grad for name in names}
     write(folder, model, {"pixel_values": values, "probe": probe, **{f"hidden.{i}": s for i, s in enumerate(states)}, **grads})
-
-
-def total_loss(logits, labels):
-    """Mean cross-entropy over every labelled token of every sequence; position t predicts labels[t + 1]."""
-    losses = [torch.nn.functional.cross_entropy(x[:-1], y[1:], reduction="sum", ignore_index=-100) for x, y in zip(logits, labels)]
-    return sum(losses) / sum(int((y[1:] != -100).sum()) for y in labels)
-
-
-def random_labels(sequences, generator):
-    labels = []
-    for ids in sequences:
-        supervised = (torch.rand(ids.shape, generator=generator) < 0.6) & (ids != IMAGE)
-        labels.append(torch.where(supervised, ids, -100))
-    return labels
-
-
-def packed(sequences, labels, logits, loss):
-    return {
-        "input_ids": torch.cat(sequences),
-        "labels": torch.cat(labels),
-        "lengths": torch.tensor([len(ids) for ids in sequences]),
-        "logits": torch.cat(logits),
-        "loss": loss.reshape(1),
-    }
 
 
 def language(folder, model, **options):

@@ -18,6 +18,9 @@ export { configFromJson, configToJson, visionFromJson } from './hugging-face.ts'
 export { languageModels } from './language/index.ts';
 export { LanguageModel } from './language/language-model.ts';
 export { Llama, LlamaConfig } from './language/llama.ts';
+export { Phi, PhiConfig } from './language/phi.ts';
+export { Qwen2, Qwen2Config } from './language/qwen2.ts';
+export { StableLm, StableLmConfig } from './language/stablelm.ts';
 export { type Json, type Part, type PartConfig, type PartDefinition, part } from './part.ts';
 export { check, nearest, pick } from './registry.ts';
 export { placeholders, splice } from './splice.ts';

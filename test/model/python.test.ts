@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { loadCheckpoint, saveCheckpoint } from '../../src/model/checkpoint.ts';
+import { languageModels } from '../../src/model/language/index.ts';
 import { createTinyLlava, type TinyLlava } from '../../src/model/tinyllava.ts';
 import { randn, tensor } from '../../src/tensor/create.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import { writeSafetensors } from '../../src/tensor/safetensors.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
-import { reference } from './reference.ts';
+import { languageReferences, reference } from './reference.ts';
 
 const python = [process.env['TINYLLAVA_PYTHON'], 'python3'].find(
   (command) =>
@@ -31,6 +32,43 @@ async function write(name: string, model: TinyLlava, batch: { ids: Int32Array; l
   writeSafetensors(join(folder, 'expected.safetensors'), Object.entries(tensors));
   return folder;
 }
+
+const vision = {
+  type: 'siglip',
+  hiddenSize: 8,
+  intermediateSize: 12,
+  numHiddenLayers: 1,
+  numAttentionHeads: 2,
+  imageSize: 8,
+  patchSize: 4,
+};
+
+test.skipIf(python === undefined)(
+  'transformers computes the same from every family of language models, alone and in a LLaVA',
+  async () => {
+    const folders: string[] = [];
+    for (const name of languageReferences) {
+      const { folder, ids, lengths } = reference(name);
+      const { model, config } = await loadCheckpoint(folder);
+      if (config.language.type !== 'openelm') folders.push(await write(name, model, { ids: ids(), lengths: lengths() }));
+      const llava = createTinyLlava({
+        language: { ...config.language, initializerRange: 0.3 },
+        vision: { ...vision, visionUseHead: false, featureLayer: -1 },
+        connector: { type: 'mlp' },
+        imageTokenId: 44,
+      });
+      const kind = languageModels[config.language.type as keyof typeof languageModels];
+      if (!kind.inTransformers(config.language)) continue;
+      llava.initialize(new Generator(7));
+      const batch = { ids: Int32Array.of(1, 44, 44, 44, 44, 2, 3, 4, 5), lengths: [7, 2], pixels: randn([1, 3, 8, 8]) };
+      folders.push(await write(`llava-${name}`, llava, batch));
+    }
+    const { stdout, stderr, status } = spawnSync(python ?? '', ['scripts/check-python-loads.py', ...folders], { encoding: 'utf8' });
+    expect(status, `${stdout}\n${stderr}`).toBe(0);
+    expect(stdout.trim().split('\n')).toHaveLength(folders.length);
+  },
+  240_000,
+);
 
 test.skipIf(python === undefined)(
   'transformers computes the same from what we saved (needs a Python with transformers: TINYLLAVA_PYTHON)',

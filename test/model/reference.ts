@@ -1,4 +1,6 @@
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { languageModels } from '../../src/model/language/index.ts';
 import { openSafetensors, type SafetensorsFile } from '../../src/tensor/safetensors.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 
@@ -12,6 +14,11 @@ export interface Reference {
   /** Names of the parameters whose gradients are there. */
   gradients(): string[];
 }
+
+/** References of scripts/make-language-references.py: a family, or a family and what is odd about the sizes. */
+export const languageReferences: readonly string[] = readdirSync(join(import.meta.dirname, '../reference'))
+  .filter((name) => Object.keys(languageModels).includes(name.split('-')[0] ?? '') && !name.startsWith('llama'))
+  .sort();
 
 export function reference(name: string): Reference {
   const folder = join(import.meta.dirname, '../reference', name);

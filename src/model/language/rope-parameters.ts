@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Json } from '../part.ts';
-import type { HeadSizes } from './shape.ts';
+import { type HeadFields, headSizes } from './shape.ts';
 
 /** Settings of rotary positions, as config.json's `rope_parameters` has them, with a family's own base. */
 export function ropeParameters(theta = 10_000) {
@@ -40,13 +40,19 @@ export function writeRope({ rope_parameters, ...json }: Json): Json {
 export const partialRotaryFactor = z.number().positive().max(1);
 
 /** How many elements of a head are rotated. */
-export function rotatedSize({ headSize }: Pick<HeadSizes, 'headSize'>, factor: number): number {
+export function rotatedSize(headSize: number, factor: number): number {
   return Math.trunc(headSize * factor);
 }
 
-/** A schema's check that they are even in number. */
-export function isEven(headSize: number, factor: number): boolean {
-  return rotatedSize({ headSize }, factor) % 2 === 0;
+/** A schema's refinement: the rotated elements pair up. */
+export function checkRotated(config: HeadFields & { readonly partialRotaryFactor: number }, context: z.RefinementCtx): void {
+  const rotated = rotatedSize(headSizes(config).headSize, config.partialRotaryFactor);
+  if (rotated > 0 && rotated % 2 === 0) return;
+  context.addIssue({
+    code: 'custom',
+    path: ['partialRotaryFactor'],
+    message: `rotates ${rotated} elements of a head, which must be even and some`,
+  });
 }
 
 /** transformers since 5 keeps the share among the rotary settings. */

@@ -27,7 +27,8 @@ export const tokenIds = {
   padTokenId: z.int().optional(),
 };
 
-interface HeadFields {
+/** The fields that heads follow from. */
+export interface HeadFields {
   readonly hiddenSize: number;
   readonly numAttentionHeads: number;
   readonly numKeyValueHeads?: number | undefined;
