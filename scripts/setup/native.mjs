@@ -18,7 +18,11 @@ function headers(root) {
 
 /** What the addon in a build folder was made from. @param {string} root @param {Libtorch} libtorch */
 function inputs(root, libtorch) {
-  return fingerprint([join(root, 'native'), join(headers(root), 'node_api.h'), join(libtorch.folder, 'lib/libtorch_cpu.so')]);
+  return fingerprint([
+    join(root, 'native'),
+    join(headers(root), 'node_api.h'),
+    ...['libtorch_cpu.so', 'libc10.so'].map((name) => join(libtorch.folder, 'lib', name)),
+  ]);
 }
 
 /** Whether the addon in `build` is what a build would make now. @param {string} root @param {string} build @param {Libtorch} libtorch */
@@ -74,7 +78,7 @@ async function buildInto({ root, build, libtorch, env, sanitize, say, tools }) {
   const jobs = env['CMAKE_BUILD_PARALLEL_LEVEL'] || String(availableParallelism());
   const made = await stream(tools.cmake.path, ['--build', build, '--parallel', jobs], { env });
   if (made.status > 0) rmSync(running);
-  if (made.status !== 0) throw buildFailure(made.output);
+  if (made.status !== 0) throw buildFailure(made.output, libtorch);
   const addon = join(build, 'tinyllava.node');
   const refusal = sanitize ? undefined : whyNotLoadable(addon, env);
   if (refusal !== undefined) {
@@ -116,20 +120,24 @@ async function configure({ root, build, libtorch, env, sanitize, tools }) {
   if (status !== 0) {
     process.stderr.write(output);
     clean(build);
-    throw buildFailure(output);
+    throw buildFailure(output, libtorch);
   }
   writeJson(join(build, 'configured.json'), now);
 }
 
-/** @param {string} output */
-function buildFailure(output) {
-  if (/No space left on device|Disk quota exceeded/.test(output))
+/** @param {string} output @param {Libtorch} libtorch */
+function buildFailure(output, libtorch) {
+  if (/No space left on device|Disk quota exceeded/.test(output)) {
     return new SetupFailure('the disk became full while building the addon', 'free some space and run this again');
-  if (/Killed signal terminated program|fatal error: Killed/.test(output))
+  }
+  if (/Killed signal terminated program|fatal error: Killed/.test(output)) {
     return new SetupFailure(
       'the compiler was killed, most likely because memory ran out',
       'close other programs, or set CMAKE_BUILD_PARALLEL_LEVEL=1, and run this again',
     );
+  }
+  const damaged = /(\S+\.so\S*): (?:file format not recognized|file not recognized|file too short|invalid ELF)/.exec(output)?.[1];
+  if (damaged !== undefined) return new SetupFailure(`a library of PyTorch is damaged: ${damaged}`, mendLibtorch(libtorch));
   return new SetupFailure('the addon did not build', "see the compiler's messages above");
 }
 
@@ -140,8 +148,8 @@ function whyNotLoadable(addon, env) {
   return stderr.match(/Error: (.*)/)?.[1] ?? (stderr.trim() || 'the process that loads it crashes');
 }
 
-/** @param {Libtorch} libtorch */
-function mendLibtorch({ folder, source }) {
-  if (source === 'cache') return `run this again, and if that does not help remove ${dirname(folder)} and run it once more`;
-  return `mend the PyTorch in ${folder}, or set LIBTORCH to another, and run this again`;
+/** What to do about a libtorch that does not link or load. @param {Libtorch} libtorch */
+export function mendLibtorch({ folder, source }) {
+  if (source === 'cache') return `remove ${dirname(folder)}, and \`npm run build\` installs it again`;
+  return `mend the PyTorch in ${folder}, or set LIBTORCH to another, and run \`npm run build\``;
 }

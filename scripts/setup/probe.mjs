@@ -5,7 +5,7 @@ import { capture } from './commands.mjs';
 import { easyVqaFolder } from './easy-vqa.mjs';
 import { SetupFailure } from './failure.mjs';
 import { locateLibtorch, requireInstaller } from './libtorch.mjs';
-import { isBuilt } from './native.mjs';
+import { isBuilt, mendLibtorch } from './native.mjs';
 import { packagesAreInstalled } from './npm.mjs';
 import { lastLibtorch, packageRoot } from './steps.mjs';
 import { findBuilder, findCmake, findCompiler } from './toolchain.mjs';
@@ -58,16 +58,15 @@ function addon(root, env) {
   const path = join(build, 'tinyllava.node');
   const fix = 'run `npm run build:native`';
   if (!existsSync(path)) return bad('addon', 'not built', fix);
+  const last = lastLibtorch(build, env);
+  const current = last !== undefined && isBuilt(root, build, last);
   // Loaded in a process of its own: a damaged library may end it.
   const { status, stdout, stderr } = capture(process.execPath, ['-e', ask, path], env);
   const reason = stderr.match(/Error: (.*)/)?.[1] ?? 'the process that loads it ends at once';
-  if (status !== 0) return bad('addon', `built, does not load: ${reason}`, fix);
+  if (status !== 0) return bad('addon', `built, does not load: ${reason}`, current ? mendLibtorch(last) : fix);
   const { version, threads, capability, cuda } = JSON.parse(stdout);
   const facts = `PyTorch ${version}, ${threads} threads, ${capability}, ${cuda ? 'CUDA' : 'no CUDA'}`;
-  const last = lastLibtorch(build, env);
-  return last && isBuilt(root, build, last)
-    ? good('addon', `loads: ${facts}`)
-    : bad('addon', `loads, older than its sources: ${facts}`, fix);
+  return current ? good('addon', `loads: ${facts}`) : bad('addon', `loads, older than its sources: ${facts}`, fix);
 }
 
 /** What a machine has of what tinyllava needs to be set up, each with its fix where it is missing. @param {Env} env @param {string} root @returns {Finding[]} */

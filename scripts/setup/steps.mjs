@@ -1,5 +1,6 @@
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isComplete } from './cache.mjs';
 import { compileSources } from './compile.mjs';
 import { requireAll } from './failure.mjs';
 import { hasGpu, inspectLibtorch, installLibtorch, locateLibtorch, requireInstaller } from './libtorch.mjs';
@@ -27,6 +28,7 @@ export function lastLibtorch(build, env, gpu = hasGpu()) {
   if (env['LIBTORCH'] ? last.folder !== resolve(env['LIBTORCH']) : last.source === 'LIBTORCH') return undefined;
   // A GPU was added, or the build folder came from a machine without one.
   if (last.source === 'cache' && !last.cuda && gpu) return undefined;
+  if (last.source === 'cache' && !isComplete(dirname(last.folder))) return undefined;
   const found = inspectLibtorch(last.folder);
   return typeof found !== 'string' && found.version === last.version ? last : undefined;
 }

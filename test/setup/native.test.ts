@@ -101,6 +101,10 @@ test('sources that do not compile give one message, and what was compiled is kep
 
 test.each([
   ['fatal error: error writing to /tmp/x.s: No space left on device', 'the disk became full while building the addon'],
+  [
+    '/usr/bin/ld: /cache/torch/lib/libc10.so: file not recognized: file format not recognized',
+    'a library of PyTorch is damaged: /cache/torch/lib/libc10.so',
+  ],
   ['g++: fatal error: Killed signal terminated program cc1plus', 'the compiler was killed, most likely because memory ran out'],
 ])('"%s" becomes "%s"', async (output, message) => {
   const on = machine();
@@ -114,7 +118,7 @@ test('an addon that does not load is not taken for built', async () => {
   fakeTools(on, 'echo "no library" > "$folder/tinyllava.node"');
   expect(await failure(on, () => buildNative(options))).toMatchInlineSnapshot(`
     "the addon was built but does not load: ~/build/tinyllava.node: file too short
-      fix: run this again, and if that does not help remove ~/cache and run it once more"
+      fix: remove ~/cache, and \`npm run build\` installs it again"
   `);
   expect(isBuilt(options.root, options.build, options.libtorch)).toBe(false);
 });

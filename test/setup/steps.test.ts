@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { setup } from '../../scripts/setup/steps.mjs';
@@ -44,6 +44,14 @@ test('a second clone shares the libtorch of the first', async () => {
   rmSync(join(on.root, 'node_modules'), { recursive: true });
   await run();
   expect(on.said.filter((line) => line.startsWith('installing PyTorch'))).toHaveLength(1);
+});
+
+test('a libtorch in the cache that was cut short after the build is installed again', async () => {
+  const { on, run } = freshClone();
+  await run();
+  writeFileSync(join(on.cache, 'libtorch/2.15.0-cpu/torch/lib/libc10.so'), 'lib');
+  await run();
+  expect(on.said).toContain('replacing what is damaged in ~/cache/libtorch/2.15.0-cpu');
 });
 
 test('a package folder that was removed is installed again', async () => {
