@@ -132,9 +132,44 @@ at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k, const at::
   return q.scalar_type() == at::kFloat ? attend<float>(q, k, v, length, scale) : attend<at::BFloat16>(q, k, v, length, scale);
 }
 
+template <class T>
+void copy_rows(const at::Tensor& rows, const at::Tensor& room, int64_t position) {
+  const int64_t count = rows.size(0), G = rows.size(1), D = rows.size(2);
+  const T* from = rows.const_data_ptr<T>();
+  T* to = room.mutable_data_ptr<T>() + position * room.stride(1);
+  for (int64_t g = 0; g < G; ++g) {
+    for (int64_t t = 0; t < count; ++t) {
+      std::copy_n(from + t * rows.stride(0) + g * rows.stride(1), D, to + g * room.stride(0) + t * room.stride(1));
+    }
+  }
+}
+
+// Rows [T, G, D] of keys and values into their rooms [G, capacity, D] from `position` on.
+void append_(const at::Tensor& key_room, const at::Tensor& value_room, const at::Tensor& keys, const at::Tensor& values, int64_t position) {
+  TORCH_CHECK(key_room.dim() == 3 && keys.dim() == 3, "append_: expected a room [G, capacity, D] and rows [T, G, D], got ", sizes(key_room),
+              " and ", sizes(keys));
+  TORCH_CHECK(keys.size(1) == key_room.size(0) && keys.size(2) == key_room.size(2), "append_: rows ", sizes(keys), " do not fit a room of ",
+              sizes(key_room));
+  TORCH_CHECK(value_room.sizes() == key_room.sizes() && values.sizes() == keys.sizes(), "append_: keys are ", sizes(keys), " for ",
+              sizes(key_room), " but values ", sizes(values), " for ", sizes(value_room));
+  const int64_t count = keys.size(0);
+  TORCH_CHECK(position >= 0 && position + count <= key_room.size(1), "append_: no room for ", count, " rows at ", position, " of ",
+              key_room.size(1));
+  check_devices("append_", key_room, value_room, keys, values);
+  const at::NoGradGuard without;
+  for (const auto& [room, rows] : {std::pair(key_room, keys), std::pair(value_room, values)}) {
+    if (fits_kernel(room) && rows.dtype() == room.dtype() && room.stride(2) == 1 && rows.stride(2) == 1) {
+      room.scalar_type() == at::kFloat ? copy_rows<float>(rows, room, position) : copy_rows<at::BFloat16>(rows, room, position);
+    } else {
+      room.narrow(1, position, count).copy_(rows.transpose(0, 1));
+    }
+  }
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(tinyllava, m) {
+  m.def("append_(Tensor(a!) key_room, Tensor(b!) value_room, Tensor keys, Tensor values, int position) -> ()", append_);
   m.def("decode_attention(Tensor q, Tensor k, Tensor v, int length, float scale) -> Tensor", decode_attention);
 }
 

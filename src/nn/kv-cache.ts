@@ -2,6 +2,7 @@ import { noGrad } from '../tensor/autograd.ts';
 import { empty } from '../tensor/create.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
+import { append_ } from '../tensor/functional.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -75,10 +76,7 @@ export class KvCache {
     this.reserve(total);
     const room = this.#layers[layer] ?? this.#allocate(layer);
     this.#layers[layer] = room;
-    noGrad(() => {
-      room.keys.narrow(1, this.#length, count).copy_(keys.transpose(0, 1));
-      room.values.narrow(1, this.#length, count).copy_(values.transpose(0, 1));
-    });
+    append_(room, keys, values, this.#length);
     return { ...room, length: total };
   }
 

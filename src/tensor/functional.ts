@@ -82,6 +82,11 @@ export function decodeAttention(q: Tensor, keys: Tensor, values: Tensor, length:
   return new Tensor(ops.decodeAttention(q.handle, keys.handle, values.handle, length, scale));
 }
 
+/** Copies rows [T, G, D] of keys and values into the rooms [G, capacity, D] of a cache from `position` on. */
+export function append_(room: { keys: Tensor; values: Tensor }, keys: Tensor, values: Tensor, position: number): void {
+  ops.append_(room.keys.handle, room.values.handle, keys.handle, values.handle, position);
+}
+
 /** Cross-entropy of `logits` [N, V] against int64 `labels` [N], -100 = ignored. The mean is NaN when nothing is labelled. */
 export function crossEntropy(logits: Tensor, labels: Tensor, { reduction = 'mean' }: { reduction?: 'mean' | 'sum' | 'none' } = {}): Tensor {
   const code = { none: 0, mean: 1, sum: 2 }[reduction];

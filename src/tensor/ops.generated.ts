@@ -541,6 +541,9 @@ export const upsampleBicubic2d = operator<(self: Handle, outputSize: readonly nu
 /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBilinear2d = operator<(self: Handle, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null) => Handle>('aten::upsample_bilinear2d', '');
 
+/** `tinyllava::append_(Tensor(a!) key_room, Tensor(b!) value_room, Tensor keys, Tensor values, int position) -> ()` */
+export const append_ = operator<(keyRoom: Handle, valueRoom: Handle, keys: Handle, values: Handle, position: number) => void>('tinyllava::append_', '');
+
 /** `tinyllava::decode_attention(Tensor q, Tensor k, Tensor v, int length, float scale) -> Tensor` */
 export const decodeAttention = operator<(q: Handle, k: Handle, v: Handle, length: number, scale: number) => Handle>('tinyllava::decode_attention', '');
 

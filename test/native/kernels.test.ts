@@ -5,7 +5,7 @@ import { gradients, noGrad } from '../../src/tensor/autograd.ts';
 import { cat, empty, full, indices, ones, randint, randn, zeros } from '../../src/tensor/create.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
 import type { DType } from '../../src/tensor/dtype.ts';
-import { decodeAttention, linear, linearCrossEntropy, rmsNorm, rope, swiglu } from '../../src/tensor/functional.ts';
+import { append_, decodeAttention, linear, linearCrossEntropy, rmsNorm, rope, swiglu } from '../../src/tensor/functional.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import '../matchers.ts';
@@ -126,6 +126,15 @@ describe.each(dtypes)('in %s', (dtype) => {
       const swapped = [keys, values].map((x) => x.transpose(0, 1).contiguous().transpose(0, 1)) as [Tensor, Tensor];
       expectClose(decodeAttention(q, ...swapped, length), expected);
     }
+  });
+
+  test('rows are appended to a cache at their position, from whatever strides', () => {
+    const [keys, values] = [random([4, 3, 20], dtype), random([3, 4, 20], dtype, 2).transpose(0, 1)];
+    const room = { keys: zeros([3, 10, 20], { dtype }), values: zeros([3, 10, 20], { dtype }) };
+    append_(room, keys, values, 5);
+    expect(room.keys.narrow(1, 5, 4)).toMatchTensor(keys.transpose(0, 1), { atol: 0 });
+    expect(room.values.narrow(1, 5, 4)).toMatchTensor(values.transpose(0, 1), { atol: 0 });
+    expect(room.keys.narrow(1, 0, 5).abs().sum().item() + room.keys.narrow(1, 9, 1).abs().sum().item()).toBe(0);
   });
 
   test('decode attention keeps its footing on scores that overflow an exponential', () => {
