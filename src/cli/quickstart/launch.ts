@@ -80,10 +80,11 @@ export function progress(line: StatusLine): Log {
     step: ({ stage, step, steps, loss, secondsLeft, tokensPerSecond }) => {
       seen.loss = seen.loss === undefined ? Number(loss) : 0.95 * seen.loss + 0.05 * Number(loss);
       const done = Math.floor((100 * Number(step)) / Number(steps));
-      const fields = [`${done} %`.padStart(5), `loss ${seen.loss.toFixed(3)}`];
+      const share = `${done} %`.padStart(5);
+      const mean = `loss ${seen.loss.toFixed(3)}`;
       const rate = `${shortNumber(Math.round(Number(tokensPerSecond)))} tokens/s`;
-      if (step === steps) line.finish([name(stage), ...fields, `${duration((performance.now() - seen.startMs) / 1000)}`, rate]);
-      else line.update([name(stage), ...fields, `${duration(Number(secondsLeft))} left`, rate, `step ${step} of ${steps}`]);
+      if (step === steps) line.finish([name(stage), share, mean, duration((performance.now() - seen.startMs) / 1000), rate]);
+      else line.update([name(stage), share, `${duration(Number(secondsLeft))} left`, mean, rate, `step ${step} of ${steps}`]);
     },
     evaluating: () => {
       seen.startMs = performance.now();

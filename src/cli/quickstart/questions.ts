@@ -49,6 +49,11 @@ export async function scoredAnswers(model: ChatModel, samples: readonly Sample[]
   return scored;
 }
 
+/** The steps of a stage behind which the curve has its points: the first, the last, and more at the beginning, where most is learned. */
+export function curveSteps(steps: number, points: number): Set<number> {
+  return new Set(Array.from({ length: points + 1 }, (_, i) => Math.max(1, Math.round(steps * (i / points) ** 2))));
+}
+
 /** The scores of a model on the same questions again and again while it learns. */
 export class Curve {
   readonly points: CurvePoint[] = [];

@@ -14,7 +14,7 @@ import type { Recipe } from '../../train/recipe.ts';
 import { train } from '../../train/trainer.ts';
 import { version } from '../../version.ts';
 import { type Extent, quickstartRecipe, type TrainingData, writeTrainingData } from './plan.ts';
-import { Curve, fiveQuestions, heldOutSamples, scoredAnswers, slots } from './questions.ts';
+import { Curve, curveSteps, fiveQuestions, heldOutSamples, scoredAnswers, slots } from './questions.ts';
 import { finishedFile, inRunFolder } from './run-folder.ts';
 import { runReport } from './run-report.ts';
 
@@ -37,6 +37,7 @@ export interface QuickstartOptions {
 /** What came of it. */
 export interface QuickstartResult {
   readonly out: string;
+  readonly data: string;
   readonly checkpoint: string;
   readonly report: string;
   readonly seed: number;
@@ -83,9 +84,7 @@ export async function quickstart(options: QuickstartOptions): Promise<Quickstart
       log,
       signal,
       onStep: async ({ step, steps, stage, seconds }, model) => {
-        const every = Math.max(1, Math.floor(steps / extent.curvePoints));
-        // the first point shows where the stage begins, the last one where it ends
-        if (stage === recipe.stages.at(-1)?.name && (step === 1 || step % every === 0)) await curve.measure(model, seconds);
+        if (stage === recipe.stages.at(-1)?.name && curveSteps(steps, extent.curvePoints).has(step)) await curve.measure(model, seconds);
       },
     });
     signal.throwIfAborted();
@@ -119,5 +118,5 @@ export async function quickstart(options: QuickstartOptions): Promise<Quickstart
     await writeFile(join(folder, finishedFile), `${JSON.stringify({ version, finished: new Date().toISOString(), ...facts }, null, 2)}\n`);
     return { facts, stage: recipe.stages.at(-1)?.name ?? '' };
   });
-  return { out, checkpoint: join(out, written.stage), report: join(out, 'report.html'), ...written.facts };
+  return { out, data, checkpoint: join(out, written.stage), report: join(out, 'report.html'), ...written.facts };
 }

@@ -41,10 +41,10 @@ export function scoreText(scores: readonly ReportScore[], columns: number): stri
 
 /** What a person reads when the quickstart is done. */
 export function summary(result: QuickstartResult, { columns, command }: { readonly columns: number; readonly command: string }): string {
-  const { scores, asked, seconds, checkpoint, report } = result;
-  const folded = (text: string): string => wrap(text, columns, '  ');
+  const { scores, asked, seconds, checkpoint, report, data } = result;
+  const folded = (text: string): string => wrap(text, columns);
   const answers = asked.flatMap(({ image, question, answer, truth, correct }) => [
-    folded(`${image}: ${question}`),
+    folded(`${image.split('/').slice(-3).join('/')}: ${question}`),
     `  ${correct ? `right: ${answer}` : `WRONG: ${answer} (truth: ${truth})`}`,
   ]);
   const missed = scores.filter(({ goal, accuracy }) => goal !== undefined && accuracy.value < goal).map(({ name }) => name);
@@ -64,8 +64,9 @@ export function summary(result: QuickstartResult, { columns, command }: { readon
     '',
     'Look at the report:',
     `  ${report}`,
-    'Ask the model, or talk with it:',
+    'Ask, talk, evaluate again:',
     `  ${command} ask ${checkpoint} --image ${first?.image ?? 'FILE'} "${first?.question ?? 'what shape is in the image?'}"`,
     `  ${command} chat ${checkpoint}`,
+    `  ${command} eval ${checkpoint} --tasks easy-vqa --data ${data}`,
   ].join('\n');
 }
