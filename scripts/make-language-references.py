@@ -58,7 +58,7 @@ FAMILIES = {
     "gemma-untied": dict(ODD, head_dim=4, tie_word_embeddings=False, attention_bias=True),
     "gemma2": dict(TINY, head_dim=8, query_pre_attn_scalar=5, sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0),
     "gemma2-uncapped": dict(
-        ODD, head_dim=10, num_key_value_heads=1, query_pre_attn_scalar=10, sliding_window=3, attn_logit_softcapping=None,
+        ODD, intermediate_size=26, head_dim=6, num_key_value_heads=1, query_pre_attn_scalar=10, sliding_window=3, attn_logit_softcapping=None,
         final_logit_softcapping=None, tie_word_embeddings=False, layer_types=["full_attention", "sliding_attention", "sliding_attention"],
     ),
     "gemma3_text": dict(
@@ -210,7 +210,8 @@ def language(folder, model):
 def main(root, *names):
     for seed, (name, config) in enumerate(FAMILIES.items(), 40):
         if not names or name in names:
-            language(root / name, randomise(make(name, config), seed))
+            gain = 0 if name.startswith("gemma") else 1  # theirs is 1 + weight
+            language(root / name, randomise(make(name, config), seed, gain))
 
 
 main(Path(sys.argv[1]), *sys.argv[2:])

@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 IMAGE = 60  # the placeholder's token id
 
 
-def randomise(model, seed):
+def randomise(model, seed, gain=1):
     """Every parameter gets values that matter: transformers starts biases at zero and most weights near it."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if "norm" in name and name.endswith("weight"):
-                parameter.copy_(1 + 0.2 * noise)
+                parameter.copy_(gain + 0.2 * noise)
             elif parameter.dim() == 1 or "embed" in name:
                 parameter.copy_(0.3 * noise)
             else:

@@ -1,7 +1,7 @@
 export { type ActivationName, activationNames, activations } from './activation.ts';
 export { batchAttention, packedAttention, positions, type Scores, type Sequences } from './attention.ts';
 export { Conv2d } from './conv.ts';
-export { Embedding } from './embedding.ts';
+export { Embedding, ScaledEmbedding } from './embedding.ts';
 export { GatedMlp } from './gated-mlp.ts';
 export * from './init.ts';
 export { KvCache, type KvCacheShape } from './kv-cache.ts';

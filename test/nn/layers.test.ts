@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
 import { type ActivationName, activations } from '../../src/nn/activation.ts';
 import { Conv2d } from '../../src/nn/conv.ts';
-import { Embedding } from '../../src/nn/embedding.ts';
+import { Embedding, ScaledEmbedding } from '../../src/nn/embedding.ts';
 import { runLayers } from '../../src/nn/layers.ts';
 import { Linear } from '../../src/nn/linear.ts';
 import { LayerNorm, OffsetRmsNorm, RmsNorm } from '../../src/nn/norm.ts';
-import { arange, full, tensor } from '../../src/tensor/create.ts';
+import { arange, full, stack, tensor } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import { Scope } from '../../src/tensor/scope.ts';
@@ -50,6 +50,13 @@ test('layer norm and RMS norm', () => {
   const rms = new RmsNorm(4).initialize(new Generator(0));
   rms.weight.fill_(2);
   expect(rms.forward(x)).toMatchTensor([1, 2, 3, 6].map((value) => (2 * value) / root));
+});
+
+test('the scale of an embedding is rounded to the dtype of its rows before it is used', () => {
+  const scaled = new ScaledEmbedding(5, 4, { scale: Math.sqrt(3072) }).initialize(new Generator(1), { dtype: 'bfloat16' });
+  const rows = scaled.forward(tensor([3, 1], { dtype: 'int64' }));
+  const wanted = scaled.weight.cast('float32').mul(55.5).cast('bfloat16');
+  expect(rows).toMatchTensor(stack([wanted.select(0, 3), wanted.select(0, 1)]), { atol: 0 });
 });
 
 test('the offset RMS norm multiplies by 1 + weight and rounds once', () => {
