@@ -141,7 +141,7 @@ def towers(root, wanted):
             make(name)
 
 
-def plain(root, name, module, config, seed, inputs, shown=()):
+def plain(root, name, module, config, seed, inputs, rename=lambda key: key):
     """A module that is no PreTrainedModel: its weights under their own names, inputs, output and gradients."""
     folder = root / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -151,9 +151,9 @@ def plain(root, name, module, config, seed, inputs, shown=()):
     output = module(inputs)
     probe = draw(*output.shape, seed=2)
     (output * probe).sum().backward()
-    grads = {key: value.grad for key, value in module.named_parameters() if value.grad is not None}
+    grads = {rename(key): value.grad for key, value in module.named_parameters() if value.grad is not None}
     tensors = {"input": inputs, "output": output, "probe": probe, "grad_of_input": inputs.grad, **{f"grad.{key}": grad for key, grad in grads.items()}}
-    weights = {key: value for key, value in module.state_dict().items() if value.dim()}
+    weights = {rename(key): value for key, value in module.state_dict().items() if value.dim()}
     save_file(own(weights), folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(own(tensors), folder / "expected.safetensors")
@@ -215,8 +215,65 @@ def efficientnet(root, name, seed, side, eps, stages):
     plain(root, name, EfficientNetLite(**config), {"model_type": "efficientnet_lite", **config}, seed, draw(2, 3, side, side, seed=1))
 
 
+class Mof(torch.nn.Module):
+    """tinyllava/model/vision_tower/mof.py of TinyLLaVA Factory, its two results side by side; DINOv2 at CLIP's resolution."""
+
+    def __init__(self, clip, dinov2, layer):
+        super().__init__()
+        self.clip = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**clip))
+        self.dinov2 = transformers.Dinov2Model(transformers.Dinov2Config(**dinov2, use_mask_token=False))
+        self.layer = layer
+
+    def forward(self, x):
+        return torch.cat([tower(x, output_hidden_states=True).hidden_states[self.layer][:, 1:] for tower in (self.clip, self.dinov2)], -1)
+
+    @staticmethod
+    def stored(key):
+        """As the two towers' own `save_pretrained` writes it; CLIP with the level that all versions read."""
+        if key.startswith("clip."):
+            return key.replace("clip.", "clip.vision_model.", 1)
+        for name, spelling in dict(q_proj="attention.query", k_proj="attention.key", v_proj="attention.value", o_proj="output.dense").items():
+            key = key.replace(f"attention.{name}", f"attention.{spelling}")
+        return key
+
+
+def mof(root, name, clip, dinov2, seed, side, layer):
+    config = {"model_type": "mof", "clip": clip, "dinov2": dict(dinov2, use_mask_token=False), "vision_feature_layer": layer}
+    plain(root, name, Mof(clip, dinov2, layer), config, seed, draw(2, 3, side, side, seed=1), Mof.stored)
+
+
+def llava(root, name, vision, strategy, layer, seed, extra):
+    """The whole of LlavaForConditionalGeneration with a tower: an image amid text."""
+    folder = root / name
+    shutil.rmtree(folder, ignore_errors=True)
+    text = transformers.LlamaConfig(vocab_size=31, hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    config = transformers.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=30, image_seq_length=extra,
+        vision_feature_layer=layer, vision_feature_select_strategy=strategy,
+    )
+    model = randomise(transformers.LlavaForConditionalGeneration(config), seed)
+    pixels = draw(1, 3, vision.image_size, vision.image_size, seed=1)
+    features = torch.stack(list(model.get_image_features(pixels).pooler_output))
+    ids = torch.tensor([3, 4, *[30] * features.shape[1], 5])
+    logits = model(ids[None], pixel_values=pixels).logits[0]
+    model.save_pretrained(folder)
+    save_file(own({"input_ids": ids, "pixel_values": pixels, "image_features": features, "logits": logits}), folder / "expected.safetensors")
+
+
 def networks(root, wanted):
+    t = transformers
+    clip = lambda width, heads, wide, image, patch: dict(
+        hidden_size=width, num_attention_heads=heads, intermediate_size=wide, num_hidden_layers=2, image_size=image, patch_size=patch)
+    dino = lambda width, heads, image, patch: dict(
+        hidden_size=width, num_attention_heads=heads, num_hidden_layers=2, image_size=image, patch_size=patch, mlp_ratio=2)
     makers = {
+        "vision-mof": lambda name: mof(root, name, clip(8, 2, 12, 12, 4), dino(8, 2, 12, 4), 53, 12, -2),
+        "vision-mof-odd": lambda name: mof(root, name, clip(10, 2, 7, 13, 4), dino(9, 3, 21, 4), 54, 13, -1),
+        "llava-dinov2": lambda name: llava(root, name, t.Dinov2Config(**dino(9, 3, 13, 4)), "default", -2, 55, 9),
+        "llava-dinov2-registers": lambda name: llava(
+            root, name, t.Dinov2WithRegistersConfig(**dino(9, 3, 13, 4), num_register_tokens=2), "default", -1, 56, 11),
+        "llava-dinov3": lambda name: llava(
+            root, name, t.DINOv3ViTConfig(**clip(12, 3, 9, 13, 4), num_register_tokens=2), "full", [-2, -1], 57, 12),
         "vision-efficientnet": lambda name: efficientnet(root, name, 51, 24, 1e-3, [(1, 3, 1, 1, 4), (2, 3, 2, 3, 6), (2, 5, 2, 2, 10)]),
         "vision-efficientnet-odd": lambda name: efficientnet(root, name, 52, 29, 0.1, [(2, 3, 2, 1, 5), (1, 5, 1, 3, 7), (2, 3, 2, 2, 7)]),
     }
@@ -225,8 +282,256 @@ def networks(root, wanted):
             make(name)
 
 
+def perceptron(layers, inputs, outputs, bias=True):
+    names = {f"linear_{i + 1}": torch.nn.Linear(inputs if i == 0 else outputs, outputs, bias) for i in range(layers)}
+    return torch.nn.ModuleDict(names)
+
+
+def through(perceptron, x):
+    for i, layer in enumerate(perceptron.values()):
+        x = layer(x if i == 0 else torch.nn.functional.gelu(x))
+    return x
+
+
+class Mlp(torch.nn.Module):
+    """mlpNx_gelu of LLaVA-1.5, llava/model/multimodal_projector/builder.py."""
+
+    def __init__(self, layers, vision, language, bias):
+        super().__init__()
+        for name, layer in perceptron(layers, vision, language, bias).items():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return through(self._modules, x)
+
+
+class MofMlp(torch.nn.Module):
+    """tinyllava/model/connector/mof_mlp.py of TinyLLaVA Factory, for widths that may differ."""
+
+    def __init__(self, layers, widths, language):
+        super().__init__()
+        self.clip, self.dinov2 = (perceptron(layers, width, language) for width in widths)
+        self.widths = widths
+
+    def forward(self, x):
+        clip, dinov2 = x.split(self.widths, -1)
+        clip, dinov2 = through(self.clip, clip), through(self.dinov2, dinov2)
+        merged = torch.empty(len(x), 2 * x.shape[1], clip.shape[-1])
+        merged[:, 0::2], merged[:, 1::2] = clip, dinov2
+        return merged
+
+
+class PerceiverAttention(torch.nn.Module):
+    def __init__(self, dim, heads, head):
+        super().__init__()
+        self.norm_media, self.norm_latents = torch.nn.LayerNorm(dim), torch.nn.LayerNorm(dim)
+        self.to_q = torch.nn.Linear(dim, heads * head, bias=False)
+        self.to_kv = torch.nn.Linear(dim, 2 * heads * head, bias=False)
+        self.to_out = torch.nn.Linear(heads * head, dim, bias=False)
+        self.heads, self.scale = heads, head**-0.5
+
+    def forward(self, x, latents):
+        latents = self.norm_latents(latents)
+        k, v = self.to_kv(torch.cat([self.norm_media(x), latents], 1)).chunk(2, -1)
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.to_q(latents), k, v))
+        weights = (q * self.scale @ k.transpose(-1, -2)).softmax(-1)
+        return self.to_out((weights @ v).transpose(1, 2).flatten(2))
+
+
+class Resampler(torch.nn.Module):
+    """tinyllava/model/connector/resampler.py of TinyLLaVA Factory."""
+
+    def __init__(self, queries, layers, heads, head, expansion, vision, language):
+        super().__init__()
+        self.latents = torch.nn.Parameter(torch.randn(queries, language))
+        self.linear = torch.nn.Linear(vision, language)
+        inner = int(language * expansion)
+        feed = lambda: torch.nn.Sequential(
+            torch.nn.LayerNorm(language), torch.nn.Linear(language, inner, bias=False), torch.nn.GELU(), torch.nn.Linear(inner, language, bias=False)
+        )
+        self.layers = torch.nn.ModuleList(torch.nn.ModuleList([PerceiverAttention(language, heads, head), feed()]) for _ in range(layers))
+        self.norm = torch.nn.LayerNorm(language)
+
+    def forward(self, x):
+        x = self.linear(x)
+        latents = self.latents.expand(len(x), -1, -1)
+        for attention, feed in self.layers:
+            latents = attention(x, latents) + latents
+            latents = feed(latents) + latents
+        return self.norm(latents)
+
+
+class QFormer(torch.nn.Module):
+    """transformers' BLIP-2; with a plain norm, tinyllava/model/connector/qformer.py of TinyLLaVA Factory, which is the same model."""
+
+    def __init__(self, config, queries, language, affine=True):
+        super().__init__()
+        self.query_tokens = torch.nn.Parameter(torch.zeros(1, queries, config.hidden_size))
+        self.qformer = transformers.Blip2QFormerModel(config)
+        for parameter in self.qformer.layernorm.parameters():
+            parameter.requires_grad_(affine)
+        self.language_projection = torch.nn.Linear(config.hidden_size, language)
+        self.affine = affine
+
+    def forward(self, x):
+        if not self.affine:
+            torch.nn.init.ones_(self.qformer.layernorm.weight), torch.nn.init.zeros_(self.qformer.layernorm.bias)
+        return self.language_projection(self.qformer(query_embeds=self.query_tokens.expand(len(x), -1, -1), encoder_hidden_states=x)[0])
+
+    def state_dict(self):
+        return {key: value for key, value in super().state_dict().items() if self.affine or not key.startswith("qformer.layernorm")}
+
+
+class InternVl(torch.nn.Module):
+    def __init__(self, factor, vision, language):
+        super().__init__()
+        config = transformers.InternVLConfig(
+            vision_config=transformers.InternVLVisionConfig(hidden_size=vision, num_attention_heads=1),
+            text_config=transformers.Qwen2Config(hidden_size=language, num_attention_heads=1, head_dim=2),
+            downsample_ratio=1 / factor,
+        )
+        self.projector = transformers.models.internvl.modeling_internvl.InternVLMultiModalProjector(config)
+        self.factor = factor
+
+    def forward(self, x):
+        side = int(x.shape[1] ** 0.5)
+        grid = x.reshape(len(x), side, side, -1)
+        return self.projector(transformers.InternVLModel.pixel_shuffle(None, grid, 1 / self.factor).flatten(1, 2))
+
+
+def idefics3(factor, vision, language):
+    """Also nanoVLM's models/modality_projector.py."""
+    config = transformers.Idefics3Config(
+        vision_config=dict(hidden_size=vision), text_config=transformers.LlamaConfig(hidden_size=language, num_attention_heads=1, head_dim=2), scale_factor=factor
+    )
+    return transformers.models.idefics3.modeling_idefics3.Idefics3Connector(config)
+
+
+class LdpV2(torch.nn.Module):
+    """LDPNetV2Projector of MobileVLM, mobilevlm/model/vision_projector.py."""
+
+    def __init__(self, vision, language, side):
+        super().__init__()
+        nn = torch.nn
+        self.mlp = nn.ModuleDict({"mlp": nn.Sequential(nn.Linear(vision, language), nn.GELU(), nn.Linear(language, language))})
+        self.peg = nn.ModuleDict({"peg": nn.Sequential(nn.Conv2d(language, language, 3, 1, 1, groups=language))})
+        self.side = side
+
+    def forward(self, x):
+        side = int(x.shape[1] ** 0.5)
+        grid = self.mlp["mlp"](x).permute(0, 2, 1).unflatten(2, (side, side))
+        grid = torch.nn.functional.adaptive_avg_pool2d(grid, self.side)
+        return (self.peg["peg"](grid) + grid).flatten(2).transpose(1, 2)
+
+
+class NormAct(torch.nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class RegBlock(torch.nn.Module):
+    """Bottleneck of timm/models/regnet.py as Honeybee makes it: SiLU, LayerNorm2d (eps 1e-5 there), groups of one channel."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        nn = torch.nn
+        unit = lambda i, o, **options: nn.ModuleDict({"conv": nn.Conv2d(i, o, bias=False, **options), "bn": NormAct(o)})
+        self.conv1 = unit(inputs, outputs, kernel_size=1)
+        self.conv2 = unit(outputs, outputs, kernel_size=3, padding=1, groups=outputs)
+        inner = int(round(inputs * 0.25))
+        self.se = nn.ModuleDict({"fc1": nn.Conv2d(outputs, inner, 1), "fc2": nn.Conv2d(inner, outputs, 1)})
+        self.conv3 = unit(outputs, outputs, kernel_size=1)
+        if inputs != outputs:
+            self.downsample = unit(inputs, outputs, kernel_size=1)
+
+    def forward(self, x):
+        silu = torch.nn.functional.silu
+        run = lambda unit, y: unit["bn"](unit["conv"](y))
+        y = silu(run(self.conv2, silu(run(self.conv1, x))))
+        y = y * self.se["fc2"](silu(self.se["fc1"](y.mean((2, 3), keepdim=True)))).sigmoid()
+        return silu(run(self.conv3, y) + (run(self.downsample, x) if hasattr(self, "downsample") else x))
+
+
+class CAbstractor(torch.nn.Module):
+    """honeybee/projectors/projectors.py of Honeybee."""
+
+    def __init__(self, queries, hidden, depth, mlp_depth, tokens, vision, language, eos=0, prenorm=False):
+        super().__init__()
+        nn = torch.nn
+        self.eos_tokens = nn.Parameter(torch.zeros(1, eos, language)) if eos else None
+        self.pos_emb = nn.Parameter(torch.zeros(1, tokens, vision))
+        self.prenorm = nn.LayerNorm(vision, eps=1e-6) if prenorm else None
+        stages = [nn.Sequential(), nn.AdaptiveAvgPool2d(int(queries**0.5)), nn.Sequential()]
+        for i in range(depth):
+            stages[0].add_module(f"b{i + 1}", RegBlock(vision if i == 0 else hidden, hidden))
+            stages[2].add_module(f"b{i + 1}", RegBlock(hidden, hidden))
+        self.net = nn.Sequential(*stages)
+        layers = [nn.Linear(hidden, language)]
+        for _ in range(1, mlp_depth):
+            layers += [nn.SiLU(), nn.Linear(language, language)]
+        self.readout = nn.Sequential(*layers)
+
+    def forward(self, x):
+        x = (self.prenorm(x) if self.prenorm is not None else x) + self.pos_emb
+        side = int(x.shape[1] ** 0.5)
+        x = self.net(x.transpose(1, 2).unflatten(2, (side, side)))
+        x = self.readout(x.flatten(2).transpose(1, 2))
+        return x if self.eos_tokens is None else torch.cat([x, self.eos_tokens.expand(len(x), -1, -1)], 1)
+
+
+def connector(root, name, module, seed, config, tokens, vision, language, rename=lambda key: key):
+    context = dict(visionSize=vision, visionTokens=tokens, languageSize=language)
+    plain(root, name, module, dict(context=context, connector_config=config), seed, draw(2, tokens, vision, seed=1), rename)
+
+
+def connectors(root, wanted):
+    q = lambda width, heads, wide, layers, every, vision: transformers.Blip2QFormerConfig(
+        hidden_size=width, num_attention_heads=heads, intermediate_size=wide, num_hidden_layers=layers, cross_attention_frequency=every, encoder_hidden_size=vision
+    )
+    makers = {
+        "connector-mlp1": lambda name: connector(root, name, Mlp(1, 7, 10, True), 60, dict(model_type="mlp", layers=1), 5, 7, 10),
+        "connector-mlp3": lambda name: connector(root, name, Mlp(3, 7, 10, False), 61, dict(model_type="mlp", layers=3, bias=False), 5, 7, 10),
+        "connector-mof": lambda name: connector(root, name, MofMlp(2, (6, 6), 10), 62, dict(model_type="mof_mlp"), 4, 12, 10),
+        "connector-mof-odd": lambda name: connector(root, name, MofMlp(3, (7, 4), 9), 63, dict(model_type="mof_mlp", layers=3, clip_size=7), 5, 11, 9),
+        "connector-resampler": lambda name: connector(
+            root, name, Resampler(6, 2, 2, 4, 4, 8, 12), 64, dict(model_type="resampler", num_queries=6, num_layers=2, num_attention_heads=2, head_size=4), 9, 8, 12),
+        "connector-resampler-odd": lambda name: connector(
+            root, name, Resampler(3, 1, 3, 5, 2.5, 7, 11), 65,
+            dict(model_type="resampler", num_queries=3, num_layers=1, num_attention_heads=3, head_size=5, expansion=2.5), 10, 7, 11),
+        "connector-qformer": lambda name: connector(
+            root, name, QFormer(q(12, 2, 20, 3, 2, 10), 5, 8), 66,
+            dict(model_type="qformer", num_queries=5, hidden_size=12, num_attention_heads=2, intermediate_size=20, num_hidden_layers=3), 9, 10, 8),
+        "connector-qformer-factory": lambda name: connector(
+            root, name, QFormer(q(15, 3, 11, 2, 1, 7), 4, 13, affine=False), 67,
+            dict(model_type="qformer", num_queries=4, hidden_size=15, num_attention_heads=3, intermediate_size=11, num_hidden_layers=2,
+                 cross_attention_frequency=1, query_norm_affine=False), 10, 7, 13),
+        "connector-idefics3": lambda name: connector(
+            root, name, idefics3(2, 6, 10), 68, dict(model_type="pixel_shuffle", factor=2, layers=1, bias=False), 16, 6, 10,
+            lambda key: key.replace("modality_projection.proj", "linear_1")),
+        "connector-idefics3-odd": lambda name: connector(
+            root, name, idefics3(3, 5, 7), 69, dict(model_type="pixel_shuffle", factor=3, layers=1, bias=False), 36, 5, 7,
+            lambda key: key.replace("modality_projection.proj", "linear_1")),
+        "connector-internvl": lambda name: connector(
+            root, name, InternVl(2, 6, 10), 70, dict(model_type="pixel_shuffle_mlp"), 16, 6, 10, lambda key: key.replace("projector.", "")),
+        "connector-internvl-odd": lambda name: connector(
+            root, name, InternVl(4, 3, 7), 71, dict(model_type="pixel_shuffle_mlp", factor=4), 64, 3, 7, lambda key: key.replace("projector.", "")),
+        "connector-ldp-v2": lambda name: connector(root, name, LdpV2(6, 10, 3), 72, dict(model_type="ldp_v2", side=3), 36, 6, 10),
+        "connector-ldp-v2-odd": lambda name: connector(root, name, LdpV2(5, 7, 4), 73, dict(model_type="ldp_v2", side=4), 49, 5, 7),
+        "connector-c-abstractor": lambda name: connector(
+            root, name, CAbstractor(4, 8, 2, 2, 16, 8, 10), 74,
+            dict(model_type="c_abstractor", num_queries=4, hidden_size=8, depth=2), 16, 8, 10),
+        "connector-c-abstractor-odd": lambda name: connector(
+            root, name, CAbstractor(9, 7, 1, 3, 25, 10, 5, eos=2, prenorm=True), 75,
+            dict(model_type="c_abstractor", num_queries=9, hidden_size=7, depth=1, mlp_depth=3, num_eos_tokens=2, prenorm=True), 25, 10, 5),
+    }
+    for name, make in makers.items():
+        if not wanted or name in wanted:
+            make(name)
+
+
 def main(root, wanted):
     towers(root, wanted)
+    connectors(root, wanted)
     networks(root, wanted)
 
 

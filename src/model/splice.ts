@@ -23,5 +23,5 @@ export function splice(embeddings: Tensor, rows: readonly number[], features: Te
   }
   if (rows.length === 0) return embeddings;
   const { dtype, device } = embeddings;
-  return embeddings.indexCopy(0, indices(rows).to({ device }), features.view(I * M, C).cast(dtype));
+  return embeddings.indexCopy(0, indices(rows).to({ device }), features.reshape(I * M, C).cast(dtype));
 }

@@ -12,26 +12,12 @@ import { Scope } from '../../src/tensor/scope.ts';
 import '../matchers.ts';
 import type { Json } from '../../src/model/part.ts';
 import { reference } from './reference.ts';
-
-const tiny = { hiddenSize: 8, intermediateSize: 12, numHiddenLayers: 2, numAttentionHeads: 2, imageSize: 16 };
-const { imageSize, ...withoutSize } = tiny;
-const { intermediateSize: _, ...dino } = { ...tiny, imageSize, patchSize: 4 };
-const stage = { repeats: 2, kernel: 3, stride: 2, expand: 2, channels: 6 };
-const settings: Record<keyof typeof visionTowers, { type: string }> = {
-  clip: { type: 'clip', ...tiny, patchSize: 4 },
-  siglip: { type: 'siglip', ...tiny, patchSize: 4 },
-  siglip2: { type: 'siglip2', ...withoutSize, numPatches: 16, patchSize: 4 },
-  dinov2: { type: 'dinov2', ...dino },
-  'dinov2-registers': { type: 'dinov2-registers', ...dino, numRegisterTokens: 2 },
-  dinov3: { type: 'dinov3', ...tiny, patchSize: 4, numRegisterTokens: 2 },
-  'efficientnet-lite': { type: 'efficientnet-lite', imageSize, stemChannels: 4, stages: [stage], hiddenSize: 8 },
-  'conv-vit': { type: 'conv-vit', ...tiny, stemChannels: [4, 6] },
-} as Record<keyof typeof visionTowers, { type: string }>;
+import { tinyConnectors, tinyTowers } from './tiny-parts.ts';
 
 test.each(Object.keys(visionTowers) as (keyof typeof visionTowers)[])(
   '%s turns each image into its tokens, whatever stands beside it',
   (name) => {
-    const tower = visionTowers[name].create(visionTowers[name].parse(settings[name], 'vision'), undefined).initialize(new Generator(1));
+    const tower = visionTowers[name].create(visionTowers[name].parse(tinyTowers[name], 'vision'), undefined).initialize(new Generator(1));
     const pixels = randn([3, 3, tower.imageSize, tower.imageSize], { generator: new Generator(2) });
     const features = tower.forward(pixels);
     expect(features.shape).toEqual([3, tower.tokens, tower.hiddenSize]);
@@ -44,8 +30,8 @@ test.each(Object.keys(visionTowers) as (keyof typeof visionTowers)[])(
 test.each(Object.keys(visionTowers) as (keyof typeof visionTowers)[])(
   '%s sends gradients to every parameter that its features depend on',
   (name) => {
-    const overrides = 'featureLayer' in visionTowers[name].parse(settings[name], 'vision') ? { featureLayer: -1 } : {};
-    const tower = visionTowers[name].create(visionTowers[name].parse({ ...settings[name], ...overrides }, 'vision'), undefined);
+    const overrides = 'featureLayer' in visionTowers[name].parse(tinyTowers[name], 'vision') ? { featureLayer: -1 } : {};
+    const tower = visionTowers[name].create(visionTowers[name].parse({ ...tinyTowers[name], ...overrides }, 'vision'), undefined);
     tower.initialize(new Generator(1)).trainable();
     tower
       .forward(randn([2, 3, 16, 16], { generator: new Generator(2) }))
@@ -56,14 +42,17 @@ test.each(Object.keys(visionTowers) as (keyof typeof visionTowers)[])(
     // Weights of pooling and pre-training that no feature runs through.
     expect(
       without.filter(
-        ([key]) => !/^(vision_model\.(post_layernorm|head)\.|(layernorm|norm)\.|embeddings\.mask_token)|\.running_(mean|var)$/.test(key),
+        ([key]) =>
+          !/^(clip\.|dinov2\.)?(vision_model\.(post_layernorm|head)\.|(layernorm|norm)\.|embeddings\.mask_token)|\.running_(mean|var)$/.test(
+            key,
+          ),
       ),
     ).toEqual([]);
   },
 );
 
 test('layers behind the feature are not run', () => {
-  const tower = visionTowers.siglip.create(visionTowers.siglip.parse({ ...settings.siglip, featureLayer: 1 }, 'vision'), undefined);
+  const tower = visionTowers.siglip.create(visionTowers.siglip.parse({ ...tinyTowers.siglip, featureLayer: 1 }, 'vision'), undefined);
   tower.initialize(new Generator(1)).trainable();
   tower
     .forward(randn([1, 3, 16, 16]))
@@ -75,7 +64,7 @@ test('layers behind the feature are not run', () => {
 
 test('a feature layer that is not there is refused', () => {
   const { siglip } = visionTowers;
-  const make = (featureLayer: number): unknown => siglip.create(siglip.parse({ ...settings.siglip, featureLayer }, 'vision'), undefined);
+  const make = (featureLayer: number): unknown => siglip.create(siglip.parse({ ...tinyTowers.siglip, featureLayer }, 'vision'), undefined);
   expect(() => make(3)).toThrow('feature layer 3 of a tower with 2 layers');
   expect(() => make(-4)).toThrow('feature layer -4 of a tower with 2 layers');
 });
@@ -94,7 +83,7 @@ test('a SigLIP whose LLaVA says `default` loses its first patch as in transforme
 
 test.each(Object.keys(connectors) as (keyof typeof connectors)[])('%s maps features to the width of the language model', (name) => {
   const languageSize = name === 'identity' ? 6 : 10;
-  const connector = connectors[name].create(connectors[name].parse({ type: name }, 'connector'), {
+  const connector = connectors[name].create(connectors[name].parse(tinyConnectors[name].settings, 'connector'), {
     visionSize: 6,
     visionTokens: 16,
     languageSize,
@@ -136,7 +125,7 @@ test('a perceptron of three layers has the keys linear_1 to linear_3', () => {
 });
 
 test('a tower gives back everything but its result', () => {
-  const tower = visionTowers.clip.create(visionTowers.clip.parse({ ...settings.clip, featureLayer: [0, 1, -1] }, 'vision'), undefined);
+  const tower = visionTowers.clip.create(visionTowers.clip.parse({ ...tinyTowers.clip, featureLayer: [0, 1, -1] }, 'vision'), undefined);
   tower.initialize(new Generator(1));
   const pixels = randn([2, 3, 16, 16]);
   const before = liveTensors();

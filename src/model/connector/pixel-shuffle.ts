@@ -15,6 +15,22 @@ export const PixelShuffleConfig = z.strictObject({
 });
 export type PixelShuffleConfig = z.output<typeof PixelShuffleConfig>;
 
+/** Throws ConfigError unless the tokens are a square whose side divides by `factor`; gives its side. */
+export function gridSide(visionTokens: number, factor: number): number {
+  const side = Math.sqrt(visionTokens);
+  if (Number.isInteger(side / factor)) return side;
+  throw new ConfigError(`pixel-shuffle by ${factor} of ${visionTokens} tokens, which make no square of a side that divides by it`, {
+    hint: 'choose an image size that fits, and leave the class token out',
+  });
+}
+
+/** Squares of `factor` x `factor` tokens side by side, row by row: `features` [B, N, C] to [B, N / factor², C · factor²]. */
+export function joinSquares(features: Tensor, { side, factor }: { side: number; factor: number }): Tensor {
+  const [B, N, C] = sizes(features, 'B N C', { N: side ** 2 });
+  const squares = features.reshape(B, side / factor, factor, side / factor, factor, C).permute(0, 1, 3, 2, 4, 5);
+  return squares.reshape(B, N / factor ** 2, C * factor ** 2);
+}
+
 /** Neighbouring tokens side by side, then a perceptron: fewer tokens, nothing thrown away. Shi et al. 2016, arXiv:1609.05158. */
 export class PixelShuffleConnector extends Connector {
   readonly perceptron: Perceptron;
@@ -24,15 +40,7 @@ export class PixelShuffleConnector extends Connector {
   constructor(config: PixelShuffleConfig, { visionSize, visionTokens, languageSize }: ConnectorContext) {
     super();
     this.#factor = config.factor;
-    this.#side = Math.sqrt(visionTokens);
-    if (!Number.isInteger(this.#side / config.factor)) {
-      throw new ConfigError(
-        `pixel-shuffle by ${config.factor} of ${visionTokens} tokens, which make no square of a side that divides by it`,
-        {
-          hint: 'choose an image size that fits, and leave the class token out',
-        },
-      );
-    }
+    this.#side = gridSide(visionTokens, config.factor);
     this.perceptron = new Perceptron(visionSize * config.factor ** 2, languageSize, config);
   }
 
@@ -45,10 +53,7 @@ export class PixelShuffleConnector extends Connector {
   }
 
   forward(features: Tensor): Tensor {
-    const [B, N, C] = sizes(features, 'B N C', { N: this.#side ** 2 });
-    const [factor, side] = [this.#factor, this.#side / this.#factor];
-    const squares = features.view(B, side, factor, side, factor, C).permute(0, 1, 3, 2, 4, 5);
-    return this.perceptron.forward(squares.reshape(B, N / factor ** 2, C * factor ** 2));
+    return this.perceptron.forward(joinSquares(features, { side: this.#side, factor: this.#factor }));
   }
 }
 
