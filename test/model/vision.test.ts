@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
-import { loadVisionTower } from '../../src/model/checkpoint.ts';
+import { loadCheckpoint, loadVisionTower } from '../../src/model/checkpoint.ts';
+import { configToJson } from '../../src/model/hugging-face.ts';
+import type { Json } from '../../src/model/part.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
 import '../matchers.ts';
 import { reference } from './reference.ts';
@@ -9,7 +11,7 @@ const whole = { siglip: {}, siglip2: {}, clip: { select: 'cls_patch' }, dinov2: 
 const all = { select: 'full' };
 
 /** Each with what keeps every token, and the sizes at which its positions are resized. */
-const towers: [name: string, select: object, sizes: number[]][] = [
+const towers: [name: string, select: Json, sizes: number[]][] = [
   ['vision-clip-resized', whole.clip, [16, 22]],
   ['vision-siglip-resized', whole.siglip, [16, 22]],
   ['vision-siglip2', whole.siglip2, [12, 24]],
@@ -83,20 +85,24 @@ test.each([
   }
 });
 
-test.each(['vision-efficientnet', 'vision-efficientnet-odd'])('%s gives the features and gradients of its definition', async (name) => {
-  const { expected, folder, gradients } = reference(name);
-  const { tower } = await loadVisionTower(folder);
-  tower.trainable();
-  const pixels = expected.tensor('input').clone().requiresGrad_();
-  const features = tower.forward(pixels);
-  expect(features).toMatchTensor(expected.tensor('output'), { atol });
-  expect(features.shape).toEqual([2, tower.tokens, tower.hiddenSize]);
-  features.mul(expected.tensor('probe')).sum().backward();
-  expect(pixels.grad).toMatchTensor(expected.tensor('grad_of_input'), { atol: 1e-4 });
-  const parameters = new Map(tower.namedParameters());
-  expect(gradients()).toEqual([...parameters.keys()].filter((key) => !key.includes('running')).sort());
-  for (const key of gradients()) expect(parameters.get(key)?.grad, key).toMatchTensor(expected.tensor(`grad.${key}`), { atol: 1e-4 });
-});
+test.each(['vision-efficientnet', 'vision-efficientnet-odd', 'vision-mof', 'vision-mof-odd'])(
+  '%s gives the features and gradients of its definition',
+  async (name) => {
+    const { expected, folder, gradients } = reference(name);
+    const { tower } = await loadVisionTower(folder);
+    tower.trainable();
+    const pixels = expected.tensor('input').clone().requiresGrad_();
+    const features = tower.forward(pixels);
+    expect(features).toMatchTensor(expected.tensor('output'), { atol });
+    expect(features.shape).toEqual([2, tower.tokens, tower.hiddenSize]);
+    features.mul(expected.tensor('probe')).sum().backward();
+    expect(pixels.grad).toMatchTensor(expected.tensor('grad_of_input'), { atol: 1e-4 });
+    const parameters = new Map(tower.namedParameters());
+    const reached = [...parameters].filter(([, { grad }]) => grad).map(([key]) => key);
+    expect(gradients()).toEqual(reached.sort());
+    for (const key of gradients()) expect(parameters.get(key)?.grad, key).toMatchTensor(expected.tensor(`grad.${key}`), { atol: 1e-4 });
+  },
+);
 
 test('an EfficientNet-Lite0 makes 49 tokens of 1280 with 3,371,008 parameters, and its statistics never learn', () => {
   const { 'efficientnet-lite': kind } = visionTowers;
@@ -105,3 +111,16 @@ test('an EfficientNet-Lite0 makes 49 tokens of 1280 with 3,371,008 parameters, a
     49, 1280, 3_371_008, 3_371_008,
   ]);
 });
+
+test.each(['llava-dinov2', 'llava-dinov2-registers', 'llava-dinov3'])(
+  '%s agrees with transformers and goes back as it came',
+  async (name) => {
+    const { expected, folder, ids } = reference(name);
+    const { model, config } = await loadCheckpoint(folder);
+    const imageFeatures = model.encodeImages(expected.tensor('pixel_values'));
+    expect(imageFeatures).toMatchTensor(expected.tensor('image_features'), { atol });
+    const hidden = model.hidden({ ids: ids(), lengths: [ids().length], imageFeatures });
+    expect(model.logits(hidden)).toMatchTensor(expected.tensor('logits'), { atol });
+    expect(configToJson(config, { dtype: 'float32', imageTokens: model.imageTokens })['model_type']).toBe('llava');
+  },
+);
