@@ -46,6 +46,14 @@ function renameKeys(value: unknown, rename: (key: string) => string): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [rename(key), renameKeys(inner, rename)]));
 }
 
+/**
+ * A section without the fields that have these defaults. transformers refuses a whole number where it wants a float, and JSON.stringify
+ * writes 1.0 as 1.
+ */
+export function withoutDefaults(json: Json, defaults: Json): Json {
+  return Object.fromEntries(Object.entries(json).filter(([key, value]) => defaults[key] !== value));
+}
+
 /** A registry's entry. */
 export function part<Schema extends z.ZodObject, Made, Context = undefined>({
   modelType,

@@ -6,7 +6,7 @@ import { cat } from '../../tensor/create.ts';
 import { upsampleBicubicAa } from '../../tensor/functional.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { part } from '../part.ts';
+import { part, withoutDefaults } from '../part.ts';
 import { Dinov2Encoder, Dinov2PatchEmbeddings, dinov2Shape } from './dinov2.ts';
 import { resizePositions } from './positions.ts';
 import { extraTokens, readSelection, selectTokens, TokenSelection, writeSelection } from './registers.ts';
@@ -91,5 +91,5 @@ export const dinov2Registers = part({
   make: Dinov2RegistersTower,
   inTransformers: ({ select }) => select === 'register_patch' || select === 'full',
   read: readSelection,
-  write: writeSelection,
+  write: (json) => withoutDefaults(writeSelection(json), { layerscale_value: 1 }),
 });

@@ -11,7 +11,7 @@ import { cat } from '../../tensor/create.ts';
 import { swiglu } from '../../tensor/functional.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { part } from '../part.ts';
+import { part, withoutDefaults } from '../part.ts';
 import { resizePositions } from './positions.ts';
 import { VisionTower } from './vision-tower.ts';
 import { FeatureLayer, featureIndices, InputSize, layerFeatures, vitShape } from './vit.ts';
@@ -22,7 +22,7 @@ export const dinov2Shape = {
   numHiddenLayers: vitShape.numHiddenLayers.default(12),
   numAttentionHeads: vitShape.numAttentionHeads.default(12),
   /** Width of a block's perceptron, in widths of the tower. */
-  mlpRatio: z.number().positive().default(4),
+  mlpRatio: z.int().positive().default(4),
   useSwigluFfn: z.boolean().default(false),
   qkvBias: z.boolean().default(true),
   numChannels: z.int().positive().default(3),
@@ -105,7 +105,7 @@ class Mlp extends Module {
 
   constructor({ hiddenSize, mlpRatio, hiddenAct }: BlockConfig) {
     super();
-    const inner = Math.floor(hiddenSize * mlpRatio);
+    const inner = hiddenSize * mlpRatio;
     this.fc1 = new Linear(hiddenSize, inner, { init: normal(0.02) });
     this.fc2 = new Linear(inner, hiddenSize, { init: normal(0.02) });
     this.#activation = activations[hiddenAct];
@@ -124,7 +124,7 @@ class SwigluMlp extends Module {
   constructor({ hiddenSize, mlpRatio }: BlockConfig) {
     super();
     // As many numbers as the plain perceptron has: two thirds of its width, three matrices.
-    const inner = Math.ceil(Math.floor((Math.floor(hiddenSize * mlpRatio) * 2) / 3) / 8) * 8;
+    const inner = Math.ceil(Math.floor((hiddenSize * mlpRatio * 2) / 3) / 8) * 8;
     this.weightsIn = new Linear(hiddenSize, 2 * inner, { init: normal(0.02) });
     this.weightsOut = new Linear(inner, hiddenSize, { init: normal(0.02) });
   }
@@ -277,7 +277,7 @@ export const dinov2 = part({
     select: vision_feature_select_strategy === 'full' ? 'cls_patch' : 'patch',
   }),
   write: ({ feature_layer, select, ...json }) => ({
-    ...json,
+    ...withoutDefaults(json, { layerscale_value: 1 }),
     vision_feature_layer: feature_layer,
     vision_feature_select_strategy: select === 'patch' ? 'default' : 'full',
   }),

@@ -12,7 +12,7 @@ import { cat, tensor } from '../../tensor/create.ts';
 import type { Device } from '../../tensor/device.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { part } from '../part.ts';
+import { part, withoutDefaults } from '../part.ts';
 import { LayerScale } from './dinov2.ts';
 import { extraTokens, readSelection, selectTokens, TokenSelection, writeSelection } from './registers.ts';
 import { VisionTower } from './vision-tower.ts';
@@ -228,5 +228,5 @@ export const dinov3 = part({
   make: Dinov3Tower,
   inTransformers: ({ select }) => select === 'register_patch' || select === 'full',
   read: readSelection,
-  write: writeSelection,
+  write: (json) => withoutDefaults(writeSelection(json), { layerscale_value: 1, rope_theta: 100 }),
 });
