@@ -1,5 +1,5 @@
 /** A share of right answers with its interval; all three between 0 and 1. */
-export interface Share {
+interface Share {
   readonly value: number;
   readonly low: number;
   readonly high: number;

@@ -16,7 +16,7 @@ export interface Series {
 }
 
 /** A marked place on an axis. */
-export interface Tick {
+interface Tick {
   readonly at: number;
   readonly label: string;
 }
