@@ -176,6 +176,3 @@ export const foreachMul_ = (list: readonly Tensor[], factor: number): void =>
     list.map((t) => t.handle),
     factor,
   );
-
-/** The sum of `x` over all elements in float32 or wider, whatever the dtype of `x`. */
-export const sumFloat = (x: Tensor): Tensor => new Tensor(ops.sum(x.handle, dtypeCode(x.dtype === 'float64' ? 'float64' : 'float32')));
