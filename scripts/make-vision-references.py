@@ -80,6 +80,8 @@ def tower(root, name, model, seed, side, larger=(), prefix="", run=None):
     probe = draw(*states[-2].shape, seed=2)
     (states[-2] * probe).sum().backward()
     tensors = {"pixel_values": pixels, "probe": probe, **{f"hidden.{i}": state for i, state in enumerate(states)}}
+    if name.startswith("vision-siglip-"):
+        tensors["last_hidden_state"] = model(pixels).last_hidden_state
     for other in larger:
         values = draw(1, 3, other, other, seed=3)
         options = dict(interpolate_pos_encoding=True) if name.startswith(("vision-clip", "vision-siglip-")) else {}

@@ -75,11 +75,14 @@ export function configFromJson(json: Json, file: string, parts: Parts = everyPar
   };
 }
 
-/** Settings of a tower from its own config.json, or from that of a CLIP, SigLIP or LLaVA that has it as `vision_config`. Throws ConfigError. */
+/** Models of an image and a text encoder, whose image encoder is called <model>_vision_model. */
+const whole = ['clip', 'siglip', 'siglip2'];
+
+/** Settings of a tower from its own config.json, or from that of a CLIP, SigLIP (1 or 2) or LLaVA that has it inside. Throws ConfigError. */
 export function visionFromJson(json: Json, file: string, parts: Parts = everyPart): PartConfig {
   const modelType = json['model_type'];
   if (isLlava(json)) return readTower(check(LlavaFields, json, { file }), file, parts);
-  if (modelType !== 'clip' && modelType !== 'siglip') return read(parts.visionTowers, 'vision tower', json, { file });
+  if (!whole.includes(String(modelType))) return read(parts.visionTowers, 'vision tower', json, { file });
   const inner = check(Section.default({}), json['vision_config'], { file, where: 'vision_config' });
   return read(parts.visionTowers, 'vision tower', { model_type: `${modelType}_vision_model`, ...inner }, { file, where: 'vision_config' });
 }
@@ -111,6 +114,13 @@ export function configToJson(
     text_config: text,
     vision_config: visionConfig,
   };
+}
+
+const floats = /("(?:attn|final)_logit_softcapping": -?\d+)(?=[,\n])/g;
+
+/** The text of a config.json. Python takes 30 for an integer, and transformers 5 refuses one where it wants 30.0. */
+export function jsonText(json: Json): string {
+  return `${JSON.stringify(json, null, 2).replace(floats, '$1.0')}\n`;
 }
 
 /** Throws ConfigError unless a parsed file is a JSON object. */

@@ -40,7 +40,7 @@ test('every mistake is told with its path', () => {
   `);
   expect(failure(() => parseConfig({ ...minimal, connector: { type: 'mpl' } }))).toMatchInlineSnapshot(`
     "ConfigError: unknown connector "mpl"
-    hint: did you mean "mlp"? known: identity, linear, mlp, pixel-shuffle"
+    hint: did you mean "mlp"? known: identity, linear, mlp, pixel-shuffle, pixel-shuffle-mlp, ldp-v2, c-abstractor, resampler, qformer, mof-mlp"
   `);
   expect(failure(() => parseConfig({ ...minimal, langauge: {} }))).toMatchInlineSnapshot(
     `"ConfigError: model: Unrecognized key: "langauge""`,
@@ -58,15 +58,15 @@ test('every mistake is told with its path', () => {
 test('picking proposes a near name and none for a far one', () => {
   expect(failure(() => pick(parts.visionTowers, 'vision tower', 'siglp'))).toMatchInlineSnapshot(`
     "ConfigError: unknown vision tower "siglp"
-    hint: did you mean "siglip"? known: clip, siglip, conv-vit"
+    hint: did you mean "siglip"? known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, mof, efficientnet-lite, conv-vit"
   `);
   expect(failure(() => pick(parts.visionTowers, 'vision tower', 'resnet-50'))).toMatchInlineSnapshot(`
     "ConfigError: unknown vision tower "resnet-50"
-    hint: known: clip, siglip, conv-vit"
+    hint: known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, mof, efficientnet-lite, conv-vit"
   `);
   expect(failure(() => pick(parts.visionTowers, 'vision tower', 'toString'))).toMatchInlineSnapshot(`
     "ConfigError: unknown vision tower "toString"
-    hint: known: clip, siglip, conv-vit"
+    hint: known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, mof, efficientnet-lite, conv-vit"
   `);
 });
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { loadCheckpoint, loadVisionTower } from '../../src/model/checkpoint.ts';
-import { configToJson } from '../../src/model/hugging-face.ts';
+import { configToJson, visionFromJson } from '../../src/model/hugging-face.ts';
 import type { Json } from '../../src/model/part.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
 import '../matchers.ts';
@@ -124,3 +124,27 @@ test.each(['llava-dinov2', 'llava-dinov2-registers', 'llava-dinov3'])(
     expect(configToJson(config, { dtype: 'float32', imageTokens: model.imageTokens })['model_type']).toBe('llava');
   },
 );
+
+test('a SigLIP may end with the norm behind its last layer, and only there', async () => {
+  const { expected, folder } = reference('vision-siglip-resized');
+  const { tower, config } = await loadVisionTower(folder, { overrides: { featureLayer: -1, postNorm: true } });
+  expect(tower.forward(expected.tensor('pixel_values'))).toMatchTensor(expected.tensor('last_hidden_state'), { atol });
+  expect(visionTowers.siglip.inTransformers(config)).toBe(false);
+  await expect(loadVisionTower(folder, { overrides: { postNorm: true } })).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[ConfigError: siglip: the norm behind the last layer is for its features alone, got feature layer -2]`,
+  );
+});
+
+test('the tower of a whole SigLIP 2 is found in its config.json', () => {
+  const json = { model_type: 'siglip2', vision_config: { hidden_size: 12, num_attention_heads: 2, num_patches: 9 }, text_config: {} };
+  expect(visionFromJson(json, 'config.json')).toMatchObject({
+    type: 'siglip2',
+    hiddenSize: 12,
+    numPatches: 9,
+    patchSize: 16,
+    featureLayer: -2,
+  });
+  expect(() => visionFromJson({ ...json, vision_config: { num_patches: 10 } }, 'config.json')).toThrowErrorMatchingInlineSnapshot(
+    `[ConfigError: config.json: vision_config.num_patches: must be a square number]`,
+  );
+});

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ConfigError } from '../../errors.ts';
 import { Conv2d } from '../../nn/conv.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { normal, xavierUniform, zeros } from '../../nn/init.ts';
@@ -7,7 +8,7 @@ import { Module, parameter } from '../../nn/module.ts';
 import { LayerNorm } from '../../nn/norm.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { part } from '../part.ts';
+import { part, withoutDefaults } from '../part.ts';
 import { resizePositions } from './positions.ts';
 import { VisionTower } from './vision-tower.ts';
 import { FeatureLayer, InputSize, VitEncoder, VitMlp, vitShape } from './vit.ts';
@@ -28,6 +29,8 @@ export const SiglipConfig = z.strictObject({
   /** Whether the weights hold the pooling head, which features never run through. */
   visionUseHead: z.boolean().default(true),
   featureLayer: FeatureLayer.default(-2),
+  /** Whether features of the last layer go through the norm behind it, as nanoVLM, Idefics3 and SmolVLM take them. */
+  postNorm: z.boolean().default(false),
   /** SigLIP has no class token, so every patch is kept; true leaves the first one out, as some published models were trained. */
   dropFirstPatch: z.boolean().default(false),
 });
@@ -82,7 +85,7 @@ export class PoolingHead extends Module {
 class SiglipVisionModel extends Module {
   readonly embeddings: SiglipEmbeddings;
   readonly encoder: VitEncoder;
-  /** Never run: the features are taken before it. */
+  /** Run with `postNorm` alone: other features are taken before it. */
   readonly postLayernorm: LayerNorm;
   readonly head: PoolingHead | undefined;
 
@@ -104,6 +107,7 @@ export class SiglipTower extends VisionTower {
   readonly #channels: number;
   readonly #layers: readonly number[];
   readonly #first: number;
+  readonly #postNorm: boolean;
 
   constructor(config: SiglipConfig) {
     super();
@@ -112,14 +116,21 @@ export class SiglipTower extends VisionTower {
     this.#channels = config.numChannels;
     this.#layers = this.visionModel.encoder.featureIndices(config.featureLayer);
     this.#first = config.dropFirstPatch ? 1 : 0;
+    this.#postNorm = config.postNorm;
+    if (config.postNorm && this.#layers.join() !== String(config.numHiddenLayers)) {
+      throw new ConfigError(`siglip: the norm behind the last layer is for its features alone, got feature layer ${config.featureLayer}`, {
+        hint: 'set featureLayer to -1, or postNorm to false',
+      });
+    }
     this.hiddenSize = config.hiddenSize * this.#layers.length;
     this.tokens = Math.floor(this.imageSize / config.patchSize) ** 2 - this.#first;
   }
 
   forward(pixels: Tensor): Tensor {
     sizes(pixels, 'B channels H W', { channels: this.#channels, H: this.imageSize, W: this.imageSize });
-    const { embeddings, encoder } = this.visionModel;
-    const features = encoder.features(embeddings.forward(pixels), this.#layers);
+    const { embeddings, encoder, postLayernorm } = this.visionModel;
+    const raw = encoder.features(embeddings.forward(pixels), this.#layers);
+    const features = this.#postNorm ? postLayernorm.forward(raw) : raw;
     return this.#first === 0 ? features : features.narrow(1, this.#first, this.tokens);
   }
 }
@@ -129,7 +140,7 @@ export const siglip = part({
   modelType: 'siglip_vision_model',
   schema: SiglipConfig,
   make: SiglipTower,
-  inTransformers: ({ inputSize }) => inputSize === undefined,
+  inTransformers: ({ inputSize, postNorm }) => inputSize === undefined && !postNorm,
   // `default` makes transformers drop the first token, be it a class token or, here, a patch.
   read: ({ vision_feature_layer, vision_feature_select_strategy, ...json }) => ({
     ...json,
@@ -137,7 +148,7 @@ export const siglip = part({
     drop_first_patch: vision_feature_select_strategy === 'default',
   }),
   write: ({ feature_layer, drop_first_patch, ...json }) => ({
-    ...json,
+    ...withoutDefaults(json, { post_norm: false }),
     vision_feature_layer: feature_layer,
     vision_feature_select_strategy: drop_first_patch ? 'default' : 'full',
   }),
