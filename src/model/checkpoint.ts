@@ -7,7 +7,7 @@ import type { DType } from '../tensor/dtype.ts';
 import { openWeights, writeSafetensors } from '../tensor/safetensors.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
-import { asJson, configFromJson, configToJson, visionFromJson } from './hugging-face.ts';
+import { asJson, configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
 import type { LanguageModel } from './language/language-model.ts';
 import type { Json, PartConfig } from './part.ts';
 import { pick } from './registry.ts';
@@ -130,7 +130,7 @@ export async function saveCheckpoint(
   try {
     await rm(draft, { recursive: true, force: true });
     await mkdir(draft, { recursive: true });
-    await writeFile(join(draft, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    await writeFile(join(draft, 'config.json'), jsonText(config));
     for (const [name, content] of Object.entries(files)) {
       if (basename(name) !== name) throw new CheckpointError(`${folder}: the file name "${name}" is not a plain one`);
       await writeFile(join(draft, name), content);

@@ -4,6 +4,7 @@ import { unlabelled } from '../processor/processor.ts';
 import { indices } from '../tensor/create.ts';
 import { linearCrossEntropy } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { cappedCrossEntropy } from './capped-loss.ts';
 
 /** Logits at a time, 64 MiB of float32: enough rows to keep a matrix product busy, few enough to forget about. */
 export const chunkElements = 1 << 24;
@@ -33,9 +34,11 @@ export function targetsOf({ labels, lengths }: Pick<Batch, 'labels' | 'lengths'>
 
 /** The cross-entropy summed over the targets; the head sees their rows alone. `hidden` [N, C]. */
 export function summedLoss({ languageModel }: TinyLlava, hidden: Tensor, { rows, tokens }: Targets): Tensor {
-  const { headWeight, headBias } = languageModel;
+  const { headWeight, headBias, logitCap } = languageModel;
   const { device } = hidden;
   const chunk = Math.max(1, Math.floor(chunkElements / headWeight.size(0)));
   const wanted = hidden.indexSelect(0, indices(rows).to({ device }));
-  return linearCrossEntropy(wanted, headWeight, indices(tokens).to({ device }), { bias: headBias, chunk });
+  const labels = indices(tokens).to({ device });
+  if (logitCap !== undefined) return cappedCrossEntropy(wanted, { weight: headWeight, bias: headBias, cap: logitCap }, labels, { chunk });
+  return linearCrossEntropy(wanted, headWeight, labels, { bias: headBias, chunk });
 }

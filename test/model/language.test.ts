@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { loadCheckpoint, saveCheckpoint } from '../../src/model/checkpoint.ts';
+import { configFromJson } from '../../src/model/hugging-face.ts';
 import { languageModels } from '../../src/model/language/index.ts';
 import type { Json } from '../../src/model/part.ts';
 import { createTinyLlava } from '../../src/model/tinyllava.ts';
@@ -13,6 +14,7 @@ import { Generator } from '../../src/tensor/random.ts';
 import { openWeights } from '../../src/tensor/safetensors.ts';
 import { Scope } from '../../src/tensor/scope.ts';
 import '../matchers.ts';
+import { published } from './published.ts';
 import { languageReferences, nextTokens, reference } from './reference.ts';
 
 const atol = 1e-5;
@@ -120,4 +122,85 @@ test.each(languageReferences)('%s in bfloat16 stays near the logits in float32',
   expect(hidden.dtype).toBe('bfloat16');
   const [logits, wanted] = [model.logits(hidden), expected.tensor('logits')];
   expect(logits.sub(wanted).norm().item() / wanted.norm().item()).toBeLessThan(0.03);
+});
+
+test.each(Object.entries(published))(
+  '%s, as its file says, has its parameters to the unit, and reads back',
+  (name, { json, parameters }) => {
+    const config = configFromJson(json, name);
+    expect(createTinyLlava(config).parameterCount()).toBe(parameters);
+    const written = languageModels[config.language.type as keyof typeof languageModels].toJson(config.language);
+    expect(configFromJson(JSON.parse(JSON.stringify(written)) as Json, name)).toEqual(config);
+  },
+);
+
+test('every family serves a published model', () => {
+  expect(new Set(Object.values(published).map(({ json }) => json['model_type']))).toEqual(new Set(Object.keys(languageModels)));
+});
+
+const settingsOf = (json: Json): Json => configFromJson(json, 'config.json').language;
+
+test('older spellings mean the same', () => {
+  const gemma3 = { model_type: 'gemma3_text', rope_theta: 5e5, rope_local_base_freq: 100, sliding_window_pattern: 3 };
+  expect(settingsOf({ ...gemma3, rope_scaling: { rope_type: 'linear', factor: 8 } })).toMatchObject({
+    ropeParameters: {
+      fullAttention: { ropeType: 'linear', ropeTheta: 5e5, factor: 8 },
+      slidingAttention: { ropeType: 'default', ropeTheta: 100 },
+    },
+    slidingWindowPattern: 3,
+  });
+  const factors = { short_factor: new Array(48).fill(1), long_factor: new Array(48).fill(2) };
+  const longrope = { ropeType: 'longrope', ropeTheta: 1e4, shortFactor: factors.short_factor, longFactor: factors.long_factor };
+  const rope_scaling = { type: 'su', ...factors };
+  expect(settingsOf({ model_type: 'phi3', rope_scaling })['ropeParameters']).toEqual(longrope);
+  expect(settingsOf({ model_type: 'gemma', hidden_act: 'gelu' })['hiddenAct']).toBe('gelu_pytorch_tanh');
+  expect(settingsOf({ model_type: 'gemma2' })['attnLogitSoftcapping']).toBe(50);
+  expect(settingsOf({ model_type: 'gemma2', attn_logit_softcapping: null })['attnLogitSoftcapping']).toBe(false);
+  expect(settingsOf({ model_type: 'phi' })['partialRotaryFactor']).toBe(0.5);
+  expect(settingsOf({ model_type: 'phi', rope_parameters: { partial_rotary_factor: 0.25 } })['partialRotaryFactor']).toBe(0.25);
+});
+
+test('a LLaVA around a Gemma shares embeddings and head unless it says otherwise', () => {
+  const llava = (text_config: Json): unknown =>
+    configFromJson({ model_type: 'llava', text_config }, 'config.json').language['tieWordEmbeddings'];
+  expect(llava({ model_type: 'gemma' })).toBe(true);
+  expect(llava({ model_type: 'gemma', tie_word_embeddings: false })).toBe(false);
+  expect(llava({ model_type: 'qwen2' })).toBe(false);
+});
+
+test('settings that no model can have are refused by name', () => {
+  const failures = [
+    { model_type: 'phi', hidden_size: 40, num_attention_heads: 4, partial_rotary_factor: 0.5 },
+    { model_type: 'qwen2', num_hidden_layers: 2, layer_types: ['full_attention'] },
+    { model_type: 'gemma3_text', use_bidirectional_attention: true },
+    { model_type: 'phi3', rope_scaling: { type: 'longrope', short_factor: [1], long_factor: [1] } },
+    { model_type: 'openelm', num_transformer_layers: 4, ffn_multipliers: [1, 2, 3] },
+    { model_type: 'phi4' },
+  ].map((json) => {
+    try {
+      return JSON.stringify(settingsOf(json));
+    } catch (error) {
+      return (error as Error).message;
+    }
+  });
+  expect(failures).toMatchInlineSnapshot(`
+    [
+      "config.json: partial_rotary_factor: rotates 5 elements of a head, which must be even and some",
+      "config.json: layer_types: expected 2 layers, got 1",
+      "config.json: use_bidirectional_attention: Invalid input: expected false, got true",
+      "config.json: rope_parameters: expected 48 short and 48 long factors",
+      "config.json: ffn_multipliers: expected one number, two, or one for each of numTransformerLayers",
+      "config.json: unknown language model "phi4"",
+    ]
+  `);
+});
+
+test('a sequence that outgrows the short factors of LongRoPE in its cache is refused, not computed wrongly', async () => {
+  const { model } = await loadCheckpoint(reference('phi3-longrope').folder);
+  const caches = [model.languageModel.createCache(), model.languageModel.createCache()];
+  model.hidden({ ids: Int32Array.of(1, 2, 3, 4, 5, 6, 7, 8), lengths: [6, 2], caches });
+  model.hidden({ ids: Int32Array.of(9, 10, 11), lengths: [2, 1], caches });
+  expect(() => model.hidden({ ids: Int32Array.of(1, 2), lengths: [1, 1], caches })).toThrowErrorMatchingInlineSnapshot(
+    `[ShapeError: a sequence grows from 8 cached tokens to 9, past 8]`,
+  );
 });

@@ -51,14 +51,14 @@ test.skipIf(python === undefined)(
       const { folder, ids, lengths } = reference(name);
       const { model, config } = await loadCheckpoint(folder);
       if (config.language.type !== 'openelm') folders.push(await write(name, model, { ids: ids(), lengths: lengths() }));
+      const kind = languageModels[config.language.type as keyof typeof languageModels];
+      if (!kind.inTransformers(config.language)) continue;
       const llava = createTinyLlava({
         language: { ...config.language, initializerRange: 0.3 },
         vision: { ...vision, visionUseHead: false, featureLayer: -1 },
         connector: { type: 'mlp' },
         imageTokenId: 44,
       });
-      const kind = languageModels[config.language.type as keyof typeof languageModels];
-      if (!kind.inTransformers(config.language)) continue;
       llava.initialize(new Generator(7));
       const batch = { ids: Int32Array.of(1, 44, 44, 44, 44, 2, 3, 4, 5), lengths: [7, 2], pixels: randn([1, 3, 8, 8]) };
       folders.push(await write(`llava-${name}`, llava, batch));
