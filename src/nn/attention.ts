@@ -103,12 +103,6 @@ export function batchAttention(
   return y.transpose(1, 2).flatten(2, 3);
 }
 
-/** Every row over all of `k` and `v`. Dims: B sequences, T rows, S keys, C = heads · D. `q` [B, T, C], `k` and `v` [B, S, C] to [B, T, C]. */
-export function multiHeadAttention(q: Tensor, k: Tensor, v: Tensor, { heads }: { heads: number }): Tensor {
-  const [qs, ks, vs] = [q, k, v].map((x) => x.view(x.size(0), x.size(1), heads, x.size(2) / heads)) as [Tensor, Tensor, Tensor];
-  return batchAttention(qs, ks, vs, { causal: false });
-}
-
 /** New rows of one sequence over its cache and themselves. `q` [T, H, D], `k` and `v` [T, G, D] to [T, H · D]. */
 function cachedAttention(
   q: Tensor,

@@ -182,7 +182,7 @@ test('folders that are no model say what is missing', async () => {
   writeFileSync(join(scratch, 'broken/config.json'), '{"model_type": "lama"}');
   expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(`
     "ConfigError: broken/config.json: unknown language model "lama"
-    hint: did you mean "llama"? known: llama"
+    hint: did you mean "llama"? known: llama, phi, phi3, stablelm, qwen2, qwen3, gemma, gemma2, gemma3_text, smollm3, openelm"
   `);
   writeFileSync(
     join(scratch, 'broken/config.json'),
