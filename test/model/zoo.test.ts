@@ -57,6 +57,21 @@ test.each(pairs)('%s with %s answers, learns, and comes back out of a folder as 
   expect(moved.length).toBeGreaterThan(6);
 });
 
+test.each(pairs.filter(([tower, name]) => name === 'linear' || tower === 'siglip'))(
+  '%s with %s in bfloat16 stays near float32',
+  async (tower, connector) => {
+    const model = build(tower, connector);
+    const { pixels } = batch(model);
+    const wanted = model.encodeImages(pixels);
+    const folder = join(scratch, `bf16-${tower}-${connector}`);
+    await saveCheckpoint(folder, model);
+    const { model: half } = await loadCheckpoint(folder, { dtype: 'bfloat16' });
+    const features = half.encodeImages(pixels);
+    expect(features.dtype).toBe('bfloat16');
+    expect(features.cast('float32').sub(wanted).norm().item() / wanted.norm().item()).toBeLessThan(0.03);
+  },
+);
+
 test.each(['patch', 'cls_patch', 'register_patch', 'full'])('registers selected as %s survive config.json', async (select) => {
   for (const type of ['dinov2-registers', 'dinov3'] as const) {
     const kind = visionTowers[type];
