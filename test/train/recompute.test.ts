@@ -26,6 +26,11 @@ test.each([
   ['llava-clip', /multi_modal_projector/],
   ['llava-clip', /vision_tower/],
   ['llava-clip', /language_model.layers.1/],
+  ['gemma2', /./],
+  ['gemma3_text-scaled', /layers.1/],
+  ['phi', /lm_head|mlp/],
+  ['phi3-longrope', /./],
+  ['openelm', /./],
 ] as const)('gradients of %s with respect to %o are the same bits when layers are computed again', async (name, learns) => {
   const ref = reference(name);
   const run = async (compute: (model: TinyLlava) => void): Promise<Map<string, Tensor | undefined>> => {
