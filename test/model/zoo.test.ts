@@ -6,8 +6,10 @@ import { loadCheckpoint, saveCheckpoint } from '../../src/model/checkpoint.ts';
 import { connectors } from '../../src/model/connector/index.ts';
 import { createTinyLlava, type TinyLlava } from '../../src/model/tinyllava.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
+import { backwardRecomputing } from '../../src/nn/layers.ts';
 import { randn } from '../../src/tensor/create.ts';
 import { Generator } from '../../src/tensor/random.ts';
+import type { Tensor } from '../../src/tensor/tensor.ts';
 import '../matchers.ts';
 import { tinyConnectors, tinyTowers } from './tiny-parts.ts';
 
@@ -69,6 +71,24 @@ test.each(pairs.filter(([tower, name]) => name === 'linear' || tower === 'siglip
     const features = half.encodeImages(pixels);
     expect(features.dtype).toBe('bfloat16');
     expect(features.cast('float32').sub(wanted).norm().item() / wanted.norm().item()).toBeLessThan(0.03);
+  },
+);
+
+test.each(pairs.filter(([tower, name]) => name === 'resampler' || tower === 'dinov3'))(
+  '%s with %s has the same gradients when layers are computed again',
+  (tower, connector) => {
+    const model = build(tower, connector).trainable();
+    const input = batch(model);
+    const loss = (): Tensor => model.logits(model.hidden(input)).square().mean();
+    loss().backward();
+    const wanted = Array.from(model.namedParameters(), ([key, { grad }]) => [key, grad?.clone()] as const);
+    for (const parameter of model.parameters()) parameter.grad = undefined;
+    backwardRecomputing(loss);
+    const found = new Map(model.namedParameters());
+    for (const [key, grad] of wanted) {
+      if (grad) expect(found.get(key)?.grad, key).toMatchTensor(grad, { atol: 1e-6 });
+      else expect(found.get(key)?.grad, key).toBeUndefined();
+    }
   },
 );
 
