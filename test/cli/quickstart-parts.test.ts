@@ -82,7 +82,7 @@ test('the summary says what was missed, what was asked and what to do next, with
   const text = summary(
     {
       out: 'runs/quickstart',
-      data: '/data',
+      data: 'runs/quickstart/data',
       checkpoint: 'runs/quickstart/instruct',
       report: 'runs/quickstart/report.html',
       seed: 0,
@@ -91,7 +91,7 @@ test('the summary says what was missed, what was asked and what to do next, with
       goalsReached: false,
       asked: [
         {
-          image: '/data/test/images/3.png',
+          image: 'runs/quickstart/data/test/images/3.png',
           question: 'is no red shape present?',
           answer: 'yes',
           truth: 'yes',
@@ -99,7 +99,7 @@ test('the summary says what was missed, what was asked and what to do next, with
           correct: true,
         },
         {
-          image: '/data/test/images/5.png',
+          image: 'runs/quickstart/data/test/images/5.png',
           question: 'what shape is present?',
           answer: 'circle',
           truth: 'triangle',
@@ -134,11 +134,11 @@ test('the summary says what was missed, what was asked and what to do next, with
 
     Five questions about such pictures:
 
-    test/images/3.png: is no red shape
-    present?
+    runs/quickstart/data/test/images/3.png:
+    is no red shape present?
       right: yes
-    test/images/5.png: what shape is
-    present?
+    runs/quickstart/data/test/images/5.png:
+    what shape is present?
       WRONG: circle (truth: triangle)
 
     2 min 04 s of training, 9 s of
@@ -147,9 +147,9 @@ test('the summary says what was missed, what was asked and what to do next, with
     Look at the report:
       runs/quickstart/report.html
     Ask, talk, evaluate again:
-      npx tinyllava ask runs/quickstart/instruct --image /data/test/images/3.png "is no red shape present?"
+      npx tinyllava ask runs/quickstart/instruct --image runs/quickstart/data/test/images/3.png "is no red shape present?"
       npx tinyllava chat runs/quickstart/instruct
-      npx tinyllava eval runs/quickstart/instruct --tasks easy-vqa --data /data"
+      npx tinyllava eval runs/quickstart/instruct --tasks easy-vqa --data runs/quickstart/data"
   `);
 });
 

@@ -38,7 +38,8 @@ test('a short run trains, evaluates, asks five questions and leaves a whole fold
     'samples_easy-vqa.jsonl',
   ]);
   expect(stdout).toMatch(/questions +model +95 % interval +majority +question only\nall +100 /);
-  expect(stdout.match(/test\/images\/\d+\.png:/g)).toHaveLength(5);
+  expect(stdout.match(/first\/data\/test\/images\/\d+\.png:/g)).toHaveLength(5);
+  expect(stdout).toMatch(/its scores\s+mean nothing\./);
   expect(stdout).toContain(`ask ${join(out, 'instruct')} --image`);
 });
 

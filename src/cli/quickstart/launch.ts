@@ -1,6 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { ConfigError } from '../../errors.ts';
 import { count, duration, percent, short as shortNumber } from '../../evaluate/html/format.ts';
 import type { Log, LogEvent } from '../../log.ts';
@@ -47,8 +47,8 @@ export async function extentFor(
   try {
     line.update(['timing a few steps']);
     await writeTrainingData(data, join(folder, 'data'), { seed });
-    const { stages } = await quickstartRecipe(resolve(data), { seed, steps: {} });
-    const recipe = await quickstartRecipe(resolve(data), { seed, steps: Object.fromEntries(stages.map(({ name }) => [name, timedSteps])) });
+    const { stages } = await quickstartRecipe({ seed, steps: {} });
+    const recipe = await quickstartRecipe({ seed, steps: Object.fromEntries(stages.map(({ name }) => [name, timedSteps])) });
     const timed = await train(recipe, { root: folder, signal });
     signal.throwIfAborted();
     const perStep = timed.stages.map(

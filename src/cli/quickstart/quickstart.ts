@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join, relative } from 'node:path';
 import { evaluate } from '../../evaluate/evaluate.ts';
 import type { CurvePoint, ReportSample, ReportScore } from '../../evaluate/html/data.ts';
 import { reportSample, reportScores } from '../../evaluate/html/from-results.ts';
@@ -37,6 +37,7 @@ export interface QuickstartOptions {
 /** What came of it. */
 export interface QuickstartResult {
   readonly out: string;
+  /** align.json, instruct.json and the splits of easy-VQA. */
   readonly data: string;
   readonly checkpoint: string;
   readonly report: string;
@@ -44,7 +45,10 @@ export interface QuickstartResult {
   readonly seconds: { readonly training: number; readonly evaluation: number; readonly all: number };
   readonly scores: readonly ReportScore[];
   readonly goalsReached: boolean;
+  /** Their images are in `data`. */
   readonly asked: readonly ReportSample[];
+  /** What to know about the scores. */
+  readonly note?: string;
 }
 
 /** Everything that is known when the report is written. */
@@ -67,56 +71,68 @@ const order = ['all', 'shape', 'colour', 'yes/no'];
  * page of the run. Throws the signal's reason when it is interrupted; nothing is left then.
  */
 export async function quickstart(options: QuickstartOptions): Promise<QuickstartResult> {
-  const { out, data, seed, extent, log, signal } = options;
+  const { out, data, seed, extent } = options;
   const start = performance.now();
-  const written = await inRunFolder(out, async (folder) => {
-    const benchmark = await easyVqa.open(data);
-    const training = await writeTrainingData(data, join(folder, 'data'), { seed });
-    log({ event: 'data', ...training, heldOut: training.heldOut.size });
-    const recipe = await quickstartRecipe(resolve(data), { seed, steps: extent.steps });
-    const curve = new Curve(heldOutSamples(benchmark.train ?? [], training.heldOut, { seed, count: extent.curveQuestions }), {
-      log,
-      signal,
-    });
-    const trained = await train(recipe, {
-      out: folder,
-      root: folder,
-      log,
-      signal,
-      onStep: async ({ step, steps, stage, seconds }, model) => {
-        if (stage === recipe.stages.at(-1)?.name && curveSteps(steps, extent.curvePoints).has(step)) await curve.measure(model, seconds);
-      },
-    });
-    signal.throwIfAborted();
-    const checkpoint = trained.stages.at(-1)?.folder ?? folder;
-    const model = await loadModel(checkpoint);
-    const results = await evaluate(model, {
-      tasks: [easyVqa],
-      data,
-      batchSize: slots,
-      limit: extent.testQuestions,
-      out: folder,
-      log,
-      signal,
-    });
-    const result = results.tasks[easyVqa.name];
-    assert(result);
-    const asked = await scoredAnswers(model, fiveQuestions(benchmark.samples, seed), signal);
-    model.free();
-    const scores = reportScores(result, { order, goals: options.goals });
-    const scored = await readSamples(join(folder, `samples_${easyVqa.name}.jsonl`));
-    const run = { options, recipe, training, trained, curve: curve.points, scores, scored, asked: asked.map(reportSample) };
-    const page = await runReport({ ...run, evaluationSeconds: result.seconds });
-    await writeFile(join(folder, 'report.html'), report(page));
+  return inRunFolder(out, async (folder) => {
+    const { checkpoint, ...run } = await trainAndEvaluate(folder, options);
+    await writeFile(join(folder, 'report.html'), report(await runReport(run)));
+    const { scores, asked, curve, trained, evaluationSeconds } = run;
     const facts = {
       seed,
-      seconds: { training: trained.seconds, evaluation: result.seconds, all: (performance.now() - start) / 1000 },
+      ...(extent.note !== undefined && { note: extent.note }),
+      seconds: { training: trained.seconds, evaluation: evaluationSeconds, all: (performance.now() - start) / 1000 },
       scores,
       goalsReached: scores.every(({ accuracy, goal }) => goal === undefined || accuracy.value >= goal),
-      asked: run.asked,
     };
-    await writeFile(join(folder, finishedFile), `${JSON.stringify({ version, finished: new Date().toISOString(), ...facts }, null, 2)}\n`);
-    return { facts, stage: recipe.stages.at(-1)?.name ?? '' };
+    const linked = asked.map(({ image, ...sample }) => ({ ...sample, image: join('data', relative(data, image)) }));
+    const finished = { version, finished: new Date().toISOString(), ...facts, asked: linked, curve };
+    await writeFile(join(folder, finishedFile), `${JSON.stringify(finished, null, 2)}\n`);
+    return {
+      out,
+      data: join(out, 'data'),
+      checkpoint: join(out, checkpoint),
+      report: join(out, 'report.html'),
+      ...facts,
+      asked: linked.map(({ image, ...sample }) => ({ ...sample, image: join(out, image) })),
+    };
   });
-  return { out, data, checkpoint: join(out, written.stage), report: join(out, 'report.html'), ...written.facts };
+}
+
+async function trainAndEvaluate(folder: string, options: QuickstartOptions): Promise<FinishedRun & { readonly checkpoint: string }> {
+  const { data, seed, extent, log, signal } = options;
+  const benchmark = await easyVqa.open(data);
+  const training = await writeTrainingData(data, join(folder, 'data'), { seed });
+  log({ event: 'data', ...training, heldOut: training.heldOut.size });
+  const recipe = await quickstartRecipe({ seed, steps: extent.steps });
+  const checkpoint = recipe.stages.at(-1)?.name ?? '';
+  const curve = new Curve(heldOutSamples(benchmark.train ?? [], training.heldOut, { seed, count: extent.curveQuestions }), { log, signal });
+  const trained = await train(recipe, {
+    out: folder,
+    root: folder,
+    log,
+    signal,
+    onStep: async ({ step, steps, stage, seconds }, model) => {
+      if (stage === checkpoint && curveSteps(steps, extent.curvePoints).has(step)) await curve.measure(model, seconds);
+    },
+  });
+  signal.throwIfAborted();
+  // What is on disk is what people will use, so that is what is evaluated.
+  const model = await loadModel(join(folder, checkpoint));
+  const settings = { data, batchSize: slots, limit: extent.testQuestions, out: folder, log, signal };
+  const result = (await evaluate(model, { ...settings, tasks: [easyVqa] })).tasks[easyVqa.name];
+  assert(result);
+  const asked = await scoredAnswers(model, fiveQuestions(benchmark.samples, seed), signal);
+  model.free();
+  return {
+    options,
+    recipe,
+    training,
+    trained,
+    curve: curve.points,
+    scores: reportScores(result, { order, goals: options.goals }),
+    scored: await readSamples(join(folder, `samples_${easyVqa.name}.jsonl`)),
+    asked: asked.map(reportSample),
+    evaluationSeconds: result.seconds,
+    checkpoint,
+  };
 }

@@ -63,7 +63,7 @@ export async function runReport(run: FinishedRun): Promise<ReportData> {
   };
   return {
     title: 'A tiny multimodal model answers questions about images',
-    summary: `A vision tower, a connector and a language model learned together from nothing, on ${count(training.pictures)} drawings, in ${duration(trained.seconds)} on ${threads() === 1 ? 'one thread' : `${threads()} threads`} of a CPU. Then they were asked ${count(scores[0]?.count ?? 0)} questions about ${count(gallery.imagesInAll)} drawings that they had not seen.`,
+    summary: `A vision tower, a connector and a language model learned together from nothing, on ${count(training.pictures)} drawings, in ${duration(trained.seconds)} on ${threads() === 1 ? 'one thread' : `${threads()} threads`} of a CPU. Then they were asked ${count(scores[0]?.count ?? 0)} questions about ${count(gallery.imagesInAll)} drawings that they had not seen.${options.extent.note === undefined ? '' : ` ${options.extent.note}`}`,
     scores,
     stages: trained.stages.map(({ name, steps }) => ({
       name,

@@ -44,7 +44,7 @@ export function summary(result: QuickstartResult, { columns, command }: { readon
   const { scores, asked, seconds, checkpoint, report, data } = result;
   const folded = (text: string): string => wrap(text, columns);
   const answers = asked.flatMap(({ image, question, answer, truth, correct }) => [
-    folded(`${image.split('/').slice(-3).join('/')}: ${question}`),
+    folded(`${image}: ${question}`),
     `  ${correct ? `right: ${answer}` : `WRONG: ${answer} (truth: ${truth})`}`,
   ]);
   const missed = scores.filter(({ goal, accuracy }) => goal !== undefined && accuracy.value < goal).map(({ name }) => name);
@@ -54,6 +54,7 @@ export function summary(result: QuickstartResult, { columns, command }: { readon
     folded('Right answers on pictures that it has not seen, beside answering without looking:'),
     '',
     scoreText(scores, columns),
+    ...(result.note === undefined ? [] : ['', folded(result.note)]),
     ...(missed.length > 0 ? ['', folded(`Goals missed: ${missed.join(', ')}.`)] : []),
     '',
     folded('Five questions about such pictures:'),
