@@ -17,19 +17,22 @@ export async function follow(stream: AsyncGenerator<string, Answer>, write: (tex
   }
 }
 
-/** Words of the command line that are files, up to the first that is none, are images; the rest is the question. */
+const imageName = /^\S+\.(avif|gif|jpe?g|png|tiff?|webp)$/i;
+
+/** Words of the command line that are files or are called as images are, up to the first that is neither, are images; the rest is the question. */
 function split(words: readonly string[]): { images: string[]; question: string } {
-  const first = words.slice(0, -1).findIndex((word) => !existsSync(word));
-  const end = first < 0 ? words.length - 1 : first;
-  return { images: words.slice(0, end), question: words.slice(end).join(' ') };
+  const last = words.length - 1;
+  const first = words.findIndex((word, i) => !imageName.test(word) && (i === last || !existsSync(word)));
+  const end = first < 0 ? words.length : first;
+  return { images: words.slice(0, end), question: words.slice(end).join(' ').trim() };
 }
 
 /** The verb `ask`. */
 export function askCommand(): Command {
-  const command = new Command('ask')
+  const command: Command = new Command('ask')
     .description('one answer about images')
     .argument('<model>', 'checkpoint folder')
-    .argument('<question...>', 'what to ask')
+    .argument('<question...>', 'what to ask; images may stand before it')
     .option('--image <file>', 'image that the question is about; may be given again', collect);
   return withModelOptions(withAnswerOptions(command)).action(
     async (
@@ -38,6 +41,7 @@ export function askCommand(): Command {
       { image = [], device, dtype, threads, json, ...answering }: AnswerFlags & ModelFlags & { image?: string[] },
     ) => {
       const { images, question } = split(words);
+      if (question === '') command.error('error: no question, only images');
       const model = await openModel(path, { ...(device && { device }), ...(dtype && { dtype }), ...(threads && { threads }) });
       await interruptible(async (signal) => {
         const stream = model.stream({

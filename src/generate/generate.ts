@@ -129,6 +129,7 @@ export class ChatModel {
     const limits = check(Limits, { maxNewTokens, stop }, { where: 'generation' });
     const example = this.processor.encode(withImages(messages, images));
     const promptTokens = example.ids.length;
+    if (promptTokens === 0) throw new DataError('the prompt is empty', { hint: 'give the last message a text or an image' });
     if (promptTokens >= this.contextTokens) {
       throw new DataError(`the prompt has ${promptTokens} tokens, and the model reads ${this.contextTokens} with its answer`, {
         hint: 'shorten the conversation, or use fewer images',

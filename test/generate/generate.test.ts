@@ -285,6 +285,10 @@ describe('a request that cannot be answered', () => {
     expect(answer.usage.promptTokens + answer.usage.completionTokens).toBe(11);
   });
 
+  test('is refused when there is nothing to answer', async () => {
+    await expect(chat.generate({ messages: [] })).rejects.toMatchInlineSnapshot(`[DataError: the prompt is empty]`);
+  });
+
   test('is refused when images have no message to belong to', async () => {
     await expect(chat.generate({ messages: [], images: [first] })).rejects.toBeInstanceOf(DataError);
   });
@@ -314,6 +318,6 @@ describe('loadModel', () => {
   });
 
   test('says what is wrong with a folder that is none', async () => {
-    await expect(loadModel('/nowhere')).rejects.toMatchInlineSnapshot(`[CheckpointError: /nowhere: no config.json]`);
+    await expect(loadModel('/nowhere')).rejects.toMatchInlineSnapshot(`[CheckpointError: /nowhere: no such folder]`);
   });
 });
