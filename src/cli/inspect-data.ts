@@ -35,6 +35,25 @@ export async function findData(file: string, { model, template, imageFolder, max
   return { json: { kind: 'data', ...report }, lines: describeData(report) };
 }
 
+const plural = (count: number, name: string): string => `${count.toLocaleString('en-US')} ${name}${count === 1 ? '' : 's'}`;
+
+const problemsOfAKind = 10;
+
+/** The first problems of each kind, and how many more there are. */
+function describeProblems(problems: Awaited<ReturnType<typeof inspectData>>['problems']): string[] {
+  const counts = new Map<string, number>();
+  const lines: string[] = [];
+  for (const { kind, name, message, hint } of problems) {
+    const count = (counts.get(kind) ?? 0) + 1;
+    counts.set(kind, count);
+    if (count <= problemsOfAKind) lines.push(`  ${kind}: ${name}: ${message}`, ...(hint ? [`    fix: ${hint}`] : []));
+  }
+  for (const [kind, count] of counts) {
+    if (count > problemsOfAKind) lines.push(`  ${kind}: ${(count - problemsOfAKind).toLocaleString('en-US')} more; --json lists all`);
+  }
+  return lines;
+}
+
 /** The report as lines to read. */
 function describeData(report: Awaited<ReturnType<typeof inspectData>>): string[] {
   const { file, rows, usable, turns, answers, images, tokens, turnsPerRow, answerCharacters, problems, samples } = report;
@@ -47,7 +66,7 @@ function describeData(report: Awaited<ReturnType<typeof inspectData>>): string[]
     ...spread('learned tokens of a row', tokens?.supervisedPerRow),
   ];
   return [
-    `${file}: ${rows.toLocaleString('en-US')} conversations, ${usable.toLocaleString('en-US')} of them usable`,
+    `${file}: ${plural(rows, 'conversation')}, ${usable.toLocaleString('en-US')} of them usable`,
     ...columns([
       ['turns', `${turns.human} human, ${turns.gpt} gpt, ${turns.system} system`],
       ['answers', `${answers.empty} empty, ${answers.skipped} skipped, ${answers.unanswered} questions without one`],
@@ -64,7 +83,7 @@ function describeData(report: Awaited<ReturnType<typeof inspectData>>): string[]
       ...spans.map(({ text, supervised }) => `  ${supervised ? 'learned' : 'given  '}  ${JSON.stringify(text)}`),
     ]),
     '',
-    problems.length === 0 ? 'no problems' : `${problems.length} problems`,
-    ...problems.flatMap(({ kind, name, message, hint }) => [`  ${kind}: ${name}: ${message}`, ...(hint ? [`    fix: ${hint}`] : [])]),
+    problems.length === 0 ? 'no problems' : plural(problems.length, 'problem'),
+    ...describeProblems(problems),
   ];
 }

@@ -21,7 +21,7 @@ sharp.cache(false);
 export async function decodeImage(source: ImageSource): Promise<RgbImage> {
   const name = nameOf(source);
   const bytes = await bytesOf(source, name);
-  if (bytes.length === 0) throw new DataError(`${name} is empty (0 bytes)`, { hint: 'fetch it again, or remove the rows that use it' });
+  if (bytes.length === 0) throw new DataError(`${name} is empty (0 bytes)`, { hint: 'fetch it again, or leave it out' });
   try {
     const options = { failOn: 'error', ignoreIcc: true } as const;
     const { space } = await sharp(bytes, options).metadata();
@@ -35,7 +35,7 @@ export async function decodeImage(source: ImageSource): Promise<RgbImage> {
   } catch (cause) {
     const reason = (cause as Error).message.replace(/\s+/g, ' ').replace(/[\s:]+$/, '');
     throw new DataError(`${name} cannot be decoded as an image: ${reason}`, {
-      hint: 'fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or remove the rows that use it',
+      hint: 'fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or leave it out',
       cause,
     });
   }
@@ -60,7 +60,7 @@ async function bytesOf(source: ImageSource, name: string): Promise<Uint8Array> {
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
     throw new DataError(missing ? `${name} does not exist` : `${name} cannot be read: ${(cause as Error).message}`, {
-      hint: 'check the image folder and the path in the data file',
+      hint: 'check the path; in a data file it starts at the image folder',
       cause,
     });
   }

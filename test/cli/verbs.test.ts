@@ -54,11 +54,22 @@ describe('ask', () => {
       {
         "code": 1,
         "stderr": "error: /nowhere.png does not exist
-        fix: check the image folder and the path in the data file
+        fix: check the path; in a data file it starts at the image folder
       ",
         "stdout": "",
       }
     `);
+    expect(await tinyllava('ask', model, '/nowhere.png', 'what?')).toEqual(missing);
+    expect(await tinyllava('ask', model, first)).toMatchInlineSnapshot(`
+      {
+        "code": 2,
+        "stderr": "error: no question, only images
+        fix: see \`tinyllava ask --help\`
+      ",
+        "stdout": "",
+      }
+    `);
+    expect((await tinyllava('ask', model, ' ')).code).toBe(2);
     expect(await tinyllava('ask', model, 'what?', '--top-p', '2')).toMatchInlineSnapshot(`
       {
         "code": 1,
@@ -110,7 +121,7 @@ describe('chat', () => {
         fix: use /image FILE, /clear, /exit or /help
       error: nowhere.png: no such file
       error: ROOT cannot be read: EISDIR: illegal operation on a directory, read
-        fix: check the image folder and the path in the data file
+        fix: check the path; in a data file it starts at the image folder
       "
     `);
   });
@@ -457,6 +468,22 @@ describe('inspect', () => {
     `);
     const plain = JSON.parse((await tinyllava('inspect', path, '--json')).stdout);
     expect(plain).toMatchObject({ kind: 'data', rows: 3, samples: [] });
+  });
+
+  test('shows the first problems of each kind, and all in JSON', async () => {
+    const path = join(root, 'gone.json');
+    const row = (i: number) => ({
+      image: `gone-${i}.png`,
+      conversations: [
+        { from: 'human', value: '<image>\na' },
+        { from: 'gpt', value: 'b' },
+      ],
+    });
+    writeFileSync(path, JSON.stringify(Array.from({ length: 14 }, (_, i) => row(i))));
+    const lines = (await tinyllava('inspect', path)).stdout.trimEnd().split('\n');
+    expect(lines.filter((line) => line.includes('does not exist'))).toHaveLength(10);
+    expect(lines.at(-1)).toBe('  missing image: 4 more; --json lists all');
+    expect(JSON.parse((await tinyllava('inspect', path, '--json')).stdout).problems).toHaveLength(14);
   });
 
   test('says what it takes', async () => {

@@ -122,7 +122,7 @@ test('a file is counted, and what is wrong with it is named', async () => {
       "too long: data.json#7: 14 tokens are cut to 12 (raise maxLength, or split the conversation)",
       "nothing learned: data.json#7: none of 12 tokens is learned (raise maxLength, or remove the row)",
       "missing image: gone.png: does not exist, first used by data.json#3 (check the image folder)",
-      "unreadable image: cut.png: cannot be decoded as an image: Input buffer has corrupt header, first used by data.json#4 (fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or remove the rows that use it)",
+      "unreadable image: cut.png: cannot be decoded as an image: Input buffer has corrupt header, first used by data.json#4 (fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or leave it out)",
     ]
   `);
   expect(samples).toHaveLength(2);
