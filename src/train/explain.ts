@@ -12,7 +12,8 @@ const english = z.locales.en().localeError;
 function shown(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object' && value !== null) return 'a map';
-  return JSON.stringify(value) ?? 'nothing';
+  const text = JSON.stringify(value) ?? 'nothing';
+  return text.length > 80 ? `${text.slice(0, 60)}…` : text;
 }
 
 /** What a schema has against a value, in the words of somebody who reads a YAML file; for unknown keys, the known ones. */

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { type Document, isMap, isNode, LineCounter, type Node, parseDocument, parse as parseYaml, stringify } from 'yaml';
+import { type Document, isMap, isNode, isSeq, LineCounter, type Node, parseDocument, parse as parseYaml, stringify } from 'yaml';
 import { ConfigError } from '../errors.ts';
 import { examine } from './explain.ts';
 import { Recipe } from './recipe.ts';
@@ -41,6 +41,10 @@ export function readRecipeText(text: string, file: string, overrides: readonly O
   if (broken) throw new ConfigError(`${file}:${lines.linePos(broken.pos[0]).line}: not YAML: ${broken.message}`, { cause: broken });
   for (const { path, value } of overrides) {
     try {
+      for (const [depth, key] of path.entries()) {
+        const around = document.getIn(path.slice(0, depth), true);
+        if (isSeq(around) && Number(key) > around.items.length) throw new RangeError(`there are ${around.items.length}`);
+      }
       document.setIn(path, document.createNode(value));
     } catch (cause) {
       throw new ConfigError(`--set ${path.join('.')}: there is no such place in ${file}`, {

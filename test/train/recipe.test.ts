@@ -164,6 +164,9 @@ test('mistakes of an override are told as such', () => {
   expect(complaint('align', 'align', ['stages.first.steps=1'])).toMatchInlineSnapshot(
     `"--set stages.first.steps: there is no such place in tiny.yaml"`,
   );
+  expect(complaint('align', 'align', ['stages.7.steps=1'])).toMatchInlineSnapshot(
+    `"--set stages.7.steps: there is no such place in tiny.yaml"`,
+  );
   expect(() => parseOverride('stages.0.steps')).toThrowErrorMatchingInlineSnapshot(`[ConfigError: "stages.0.steps" is no override]`);
 });
 
