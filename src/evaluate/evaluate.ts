@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError } from '../errors.ts';
 import type { ChatModel, GenerateOptions } from '../generate/generate.ts';
@@ -82,11 +82,15 @@ function* requests<S extends Sample>(task: Task<S>, samples: readonly S[]): Gene
  */
 export async function evaluate(model: ChatModel, options: EvaluateOptions): Promise<Results> {
   const { data, batchSize = 8, limit, out, log = silent } = options;
-  const wanted = options.tasks.map((task) => (typeof task === 'string' ? pick<Task>(everyTask, 'task', task) : task));
+  const wanted = [...new Set(options.tasks)].map((task) => (typeof task === 'string' ? pick<Task>(everyTask, 'task', task) : task));
   if (wanted.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
   const opened = [];
   for (const task of wanted) opened.push({ task, benchmark: await task.open(data) });
-  if (out !== undefined) await mkdir(out, { recursive: true });
+  if (out !== undefined) {
+    await mkdir(out, { recursive: true });
+    // An earlier run's results would not be those of the samples that are written now.
+    await rm(join(out, 'results.json'), { force: true });
+  }
   const results: Record<string, TaskResult> = {};
   for (const { task, benchmark } of opened) {
     results[task.name] = await run(model, task, benchmark, { ...options, batchSize });

@@ -105,6 +105,7 @@ describe('an evaluation', () => {
 
   test('keeps what was answered when it is interrupted', async () => {
     const out = join(root, 'interrupted');
+    await evaluate(chat, { tasks: ['easy-vqa'], data, out, limit: 1 });
     const abort = new AbortController();
     const log = ({ event, done }: LogEvent): void => {
       if (event === 'answered' && done === 3) abort.abort(new Error('interrupted'));
