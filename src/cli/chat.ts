@@ -9,7 +9,7 @@ import { interruptible } from './interrupt.ts';
 import { type AnswerFlags, type ModelFlags, openModel, withAnswerOptions, withModelOptions } from './options.ts';
 import { complain, Interrupted, print, printJson } from './print.ts';
 
-const help = '/image FILE  show an image with the next message\n/clear       begin a new conversation\n/exit        end (so does Ctrl-D)';
+const help = '/image FILE  goes with the next message\n/clear       begin a new conversation\n/exit        end (so does Ctrl-D)';
 
 /** A conversation that grows by what is typed. */
 class Conversation {

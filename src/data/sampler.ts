@@ -34,7 +34,10 @@ export class Sampler {
   /** Throws ConfigError for data without rows and for lengths or states that do not fit. */
   constructor(options: SamplerOptions) {
     const { count, batchSize, lengths, state = { epoch: 0, position: 0 } } = options;
-    if (count < 1) throw new ConfigError('there are no rows to take batches from');
+    if (count < 1)
+      throw new ConfigError('there are no rows to take batches from', {
+        hint: 'see what the data files hold with `tinyllava inspect FILE`',
+      });
     if (!Number.isInteger(batchSize) || batchSize < 1) throw new ConfigError(`batchSize must be a positive whole number, got ${batchSize}`);
     if (lengths && lengths.length !== count) throw new ConfigError(`${lengths.length} lengths for ${count} rows`);
     if (state.position > count) {
