@@ -1,4 +1,5 @@
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { CheckpointError, ConfigError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
@@ -33,8 +34,11 @@ async function readJson(path: string): Promise<Json> {
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new CheckpointError(`${dirname(path)}: no ${basename(path)}`, {
-      hint: 'a model is a folder with config.json and *.safetensors',
+    const folder = dirname(path);
+    const inside = await readdir(folder).catch(() => undefined);
+    const models = inside?.filter((name) => existsSync(join(folder, name, basename(path)))).map((name) => join(folder, name)) ?? [];
+    throw new CheckpointError(`${folder}: ${inside ? `no ${basename(path)}` : 'no such folder'}`, {
+      hint: models.length > 0 ? `the models in it are ${models.join(', ')}` : 'a model is a folder with config.json and *.safetensors',
       cause,
     });
   }

@@ -106,7 +106,7 @@ describe('the command line', () => {
     expect(await tinyllava('ask', '/nowhere', 'what?')).toMatchInlineSnapshot(`
       {
         "code": 1,
-        "stderr": "error: /nowhere: no config.json
+        "stderr": "error: /nowhere: no such folder
         fix: a model is a folder with config.json and *.safetensors
       ",
         "stdout": "",

@@ -171,8 +171,18 @@ test('two spellings of one weight are refused', async () => {
 
 test('folders that are no model say what is missing', async () => {
   expect(await failure(loadCheckpoint(join(scratch, 'nowhere')))).toMatchInlineSnapshot(`
-    "CheckpointError: nowhere: no config.json
+    "CheckpointError: nowhere: no such folder
     hint: a model is a folder with config.json and *.safetensors"
+  `);
+  mkdirSync(join(scratch, 'run/instruct'), { recursive: true });
+  expect(await failure(loadCheckpoint(join(scratch, 'run')))).toMatchInlineSnapshot(`
+    "CheckpointError: run: no config.json
+    hint: a model is a folder with config.json and *.safetensors"
+  `);
+  writeFileSync(join(scratch, 'run/instruct/config.json'), '{}');
+  expect(await failure(loadCheckpoint(join(scratch, 'run')))).toMatchInlineSnapshot(`
+    "CheckpointError: run: no config.json
+    hint: the models in it are run/instruct"
   `);
   mkdirSync(join(scratch, 'broken'));
   writeFileSync(join(scratch, 'broken/config.json'), '{"model_type": "llama",');
