@@ -1,0 +1,158 @@
+import { existsSync } from 'node:fs';
+import { CheckpointError } from '../errors.ts';
+import { type DType, dtypeBytes, dtypeCode } from './dtype.ts';
+import { type Mapping, native } from './native.ts';
+import { globalName, unpickle } from './pickle.ts';
+import type { WeightSource } from './safetensors.ts';
+import { Tensor } from './tensor.ts';
+import { zipEntries } from './zip.ts';
+
+const storages: Readonly<Record<string, DType>> = {
+  DoubleStorage: 'float64',
+  FloatStorage: 'float32',
+  HalfStorage: 'float16',
+  BFloat16Storage: 'bfloat16',
+  LongStorage: 'int64',
+  IntStorage: 'int32',
+  ShortStorage: 'int16',
+  CharStorage: 'int8',
+  ByteStorage: 'uint8',
+  BoolStorage: 'bool',
+};
+
+class Stored {
+  readonly dtype: DType;
+  /** Shape of the memory as it lies in the file, which `axes` puts in the tensor's order. */
+  readonly memory: readonly number[];
+  readonly shape: readonly number[];
+  readonly axes: readonly number[] | undefined;
+  readonly offset: number;
+
+  constructor({ dtype, offset: start }: Storage, first: number, shape: readonly number[], strides: readonly number[]) {
+    // The widest stride outside: a transposed matrix lies in the file as it was before.
+    const order = shape.map((_, i) => i).sort((a, b) => (strides[b] ?? 0) - (strides[a] ?? 0) || a - b);
+    this.memory = order.map((i) => shape[i] ?? 0);
+    this.axes = order.every((axis, i) => axis === i) ? undefined : order.map((_, i) => order.indexOf(i));
+    this.shape = shape;
+    this.dtype = dtype;
+    this.offset = start + first * dtypeBytes(dtype);
+  }
+}
+
+interface Storage {
+  readonly dtype: DType;
+  readonly offset: number;
+  readonly elements: number;
+}
+
+const whole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+const wholes = (value: unknown): value is number[] => Array.isArray(value) && value.every(whole);
+
+/** Whether the elements lie without gap or overlap, in whatever order of the dimensions. */
+function dense(shape: readonly number[], strides: readonly number[]): boolean {
+  const dims = shape.map((size, i) => ({ size, stride: strides[i] ?? 0 })).filter(({ size }) => size !== 1);
+  dims.sort((a, b) => a.stride - b.stride);
+  let next = 1;
+  return dims.every(({ size, stride }) => {
+    const fits = stride === next;
+    next *= size;
+    return fits;
+  });
+}
+
+/**
+ * Opens what `torch.save` wrote of a dictionary of tensors (`pytorch_model.bin`, `.pth`, `.pt`), without running any of it; tensors are
+ * memory-mapped. Throws CheckpointError for a damaged file, and for one that holds anything else than tensors.
+ */
+export function openTorchFile(path: string): WeightSource {
+  const fail = (what: string, cause?: unknown): never => {
+    throw new CheckpointError(`${path}: ${what}`, {
+      hint: 'the file is damaged or holds more than tensors; fetch or save it again',
+      cause,
+    });
+  };
+  if (!existsSync(path)) throw new CheckpointError(`${path}: no such file`);
+  let mapping: Mapping;
+  let bytes: number;
+  try {
+    [mapping, bytes] = native.mapFile(path);
+  } catch (cause) {
+    return fail('cannot be read', cause);
+  }
+  const read = (offset: number, length: number): Buffer => {
+    const data = Buffer.alloc(length);
+    if (length > 0) native.mappedBytes(mapping, offset, data);
+    return data;
+  };
+  if (bytes > 2 && read(0, 1)[0] === 0x80) {
+    throw new CheckpointError(`${path}: written by torch.save before PyTorch 1.6`, { hint: 'load and save it again with a newer PyTorch' });
+  }
+  const entries = zipEntries(read, path, bytes);
+  const pickleName = [...entries.keys()].find((name) => name.endsWith('/data.pkl')) ?? fail('no data.pkl in it');
+  const root = pickleName.slice(0, -'data.pkl'.length);
+  const content = (name: string): { offset: number; bytes: number } => {
+    const entry = entries.get(root + name) ?? fail(`no ${name} in it`);
+    return entry.stored ? entry : fail(`${name} is compressed`);
+  };
+  const text = (name: string): Buffer => {
+    const entry = content(name);
+    return read(entry.offset, entry.bytes);
+  };
+  if (entries.has(`${root}byteorder`) && text('byteorder').toString() !== 'little') return fail('written on a big-endian machine');
+
+  const persistent = (id: unknown): Storage => {
+    const [kind, type, key, , elements] = Array.isArray(id) ? (id as unknown[]) : [];
+    const name = globalName(type)?.replace(/^torch\./, '');
+    const dtype = name === undefined ? undefined : storages[name];
+    if (kind !== 'storage' || !dtype || typeof key !== 'string' || !whole(elements))
+      return fail('a storage is not described as torch.save does');
+    const entry = content(`data/${key}`);
+    if (entry.bytes !== elements * dtypeBytes(dtype)) {
+      return fail(`data/${key} holds ${entry.bytes} bytes, ${elements} x ${dtype} need ${elements * dtypeBytes(dtype)}`);
+    }
+    return { dtype, offset: entry.offset, elements };
+  };
+  const rebuild = (storage: unknown, first: unknown, shape: unknown, strides: unknown): Stored => {
+    if (!whole(first) || !wholes(shape) || !wholes(strides) || strides.length !== shape.length)
+      return fail('a tensor is not described as torch.save does');
+    const { elements } = storage as Storage;
+    const count = shape.reduce((product, size) => product * size, 1);
+    if (count > 0 && !dense(shape, strides))
+      return fail(`a tensor [${shape.join(', ')}] has the strides [${strides.join(', ')}], and so gaps or overlaps`);
+    if (first + count > elements) return fail(`a tensor [${shape.join(', ')}] at ${first} does not fit into its storage of ${elements}`);
+    return new Stored(storage as Storage, first, shape, strides);
+  };
+  const globals = new Map<string, (...args: readonly unknown[]) => unknown>([
+    ['collections.OrderedDict', () => new Map()],
+    ['torch._utils._rebuild_tensor_v2', rebuild],
+    ['torch._utils._rebuild_parameter', (tensor) => tensor],
+    ...Object.keys(storages).map((name): [string, () => never] => [`torch.${name}`, () => fail(`calls torch.${name}`)]),
+  ]);
+  const dictionary = unpickle(text('data.pkl'), path, { globals, persistent });
+  if (!(dictionary instanceof Map)) return fail('holds something else than a dictionary of tensors');
+  const stored = new Map<string, Stored>();
+  for (const [name, value] of dictionary as Map<unknown, unknown>) {
+    if (typeof name !== 'string') return fail('a tensor has a name that is not text');
+    if (!(value instanceof Stored)) return fail(`"${name}" is not a tensor`);
+    stored.set(name, value);
+  }
+  const find = (name: string): Stored => {
+    const found = stored.get(name);
+    if (!found) throw new CheckpointError(`${path}: no tensor "${name}"`);
+    return found;
+  };
+  return {
+    path,
+    names: [...stored.keys()],
+    shape: (name) => find(name).shape,
+    dtype: (name) => find(name).dtype,
+    tensor: (name) => {
+      const { dtype, memory, axes, offset } = find(name);
+      const mapped = new Tensor(native.mapped(mapping, offset, memory, dtypeCode(dtype)));
+      if (!axes) return mapped;
+      const turned = mapped.permute(...axes).contiguous();
+      mapped.free();
+      return turned;
+    },
+  };
+}
