@@ -7,6 +7,8 @@ const stageTones = ['warm', 'cool', 'plum', 'ink'];
 const scoreTones = ['ink', 'plum', 'warm', 'cool', 'good', 'bad'];
 const drawnPoints = 240;
 const hoverPoints = 48;
+/** Smaller losses are drawn as this one. */
+const smallestLoss = 1e-8;
 
 /** The means of at most `buckets` runs of neighbouring points. */
 function thin(points: readonly LossPoint[], buckets: number): LossPoint[] {
@@ -18,16 +20,16 @@ function thin(points: readonly LossPoint[], buckets: number): LossPoint[] {
   });
 }
 
-/** The mean of the losses around each step, over a 30th of the stage. */
+/** The geometric mean of the losses around each step, over a 30th of the stage: on a logarithmic axis no single loss bends it. */
 function smooth(points: readonly LossPoint[]): LossPoint[] {
   const reach = Math.floor(points.length / 60);
   const sums = [0];
-  for (const { loss } of points) sums.push((sums.at(-1) ?? 0) + loss);
+  for (const { loss } of points) sums.push((sums.at(-1) ?? 0) + Math.log(Math.max(loss, smallestLoss)));
   return points.map((point, index) => {
     // the window shrinks towards both ends so that it stays centred
     const side = Math.min(reach, index, points.length - 1 - index);
     const total = (sums[index + side + 1] ?? 0) - (sums[index - side] ?? 0);
-    return { ...point, loss: total / (2 * side + 1) };
+    return { ...point, loss: Math.exp(total / (2 * side + 1)) };
   });
 }
 

@@ -38,7 +38,7 @@ function learning(data: ReportData, seconds: number): Markup {
     data.curve.length > 1 &&
     html`<figure><figcaption>Right answers on questions held out from training, asked during the second stage</figcaption>${accuracyChart(data, seconds)}</figure>`;
   return html`<ol class="stages">${stages}</ol>
-<div class="charts"><figure><figcaption>Training loss, smoothed; every step faint behind it</figcaption>${lossChart(data.stages, seconds)}</figure>
+<div class="charts"><figure><figcaption>Training loss, smoothed, with its noise faint behind it</figcaption>${lossChart(data.stages, seconds)}</figure>
 ${curve || undefined}</div>`;
 }
 
