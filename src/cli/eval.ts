@@ -60,7 +60,8 @@ export function evalCommand(): Command {
     if (data === undefined) command.error("error: required option '--data <folder>' not specified");
     const [{ evaluate }, { markdown }] = await Promise.all([import('../evaluate/evaluate.ts'), import('../evaluate/report.ts')]);
     const model = await openModel(path, flags);
-    const log = evaluationProgress(new StatusLine(process.stderr));
+    using line = new StatusLine(process.stderr);
+    const log = evaluationProgress(line);
     const results = await interruptible((signal) => evaluate(model, { tasks: tasks.split(','), data, batchSize, limit, out, log, signal }));
     if (flags.json) printJson(results);
     else print(markdown(results).trimEnd());

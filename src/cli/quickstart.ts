@@ -34,7 +34,7 @@ export function quickstartCommand(): Command {
     .option('--json', 'print one JSON document')
     .action(async (flags: QuickstartFlags) => {
       const { out, seed } = flags;
-      const line = new StatusLine(process.stderr);
+      using line = new StatusLine(process.stderr);
       const [{ announce, extentFor, goalsFor, progress }, { quickstart }, { summary }] = await Promise.all([
         import('./quickstart/launch.ts'),
         import('./quickstart/quickstart.ts'),

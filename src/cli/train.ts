@@ -129,7 +129,8 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     return;
   }
   const out = flags.out ?? join('runs', basename(file, extname(file)));
-  const log = trainingProgress(new StatusLine(process.stderr));
+  using line = new StatusLine(process.stderr);
+  const log = trainingProgress(line);
   await interruptible(async (signal) => {
     const result = await train(recipe, { ...launch, out, log, signal });
     if (json) printJson(summary(result));

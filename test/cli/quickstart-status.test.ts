@@ -38,6 +38,17 @@ test('a terminal sees one line that changes, ten times a second at most', () => 
   expect(text()).toBe('\r\x1b[2Kalign  1 %\r\x1b[2Kalign  3 %\r\x1b[2Kalign  done\n');
 });
 
+test('what is written after a line that still changes begins a new one', () => {
+  const { text, line } = screen({ isTTY: true, columns: 40 });
+  {
+    using open = line;
+    open.update(['align', '1 %']);
+  }
+  expect(text()).toBe('\r\x1b[2Kalign  1 %\n');
+  line[Symbol.dispose]();
+  expect(text()).toBe('\r\x1b[2Kalign  1 %\n');
+});
+
 test('a pipe gets whole lines without control characters, one in fifteen seconds', () => {
   const { text, line, wait } = screen({});
   for (let second = 0; second < 32; second++) {

@@ -32,7 +32,7 @@ export function wrap(text: string, columns: number, indent = ''): string {
 }
 
 /** Progress that stays on one line of a terminal, and comes as a line now and then where there is no terminal. */
-export class StatusLine {
+export class StatusLine implements Disposable {
   readonly #screen: Screen;
   readonly #now: () => number;
   #printedMs = Number.NEGATIVE_INFINITY;
@@ -70,6 +70,12 @@ export class StatusLine {
     this.#screen.write(`${this.#open ? '\r\x1b[2K' : ''}${fitFields(fields, this.columns)}\n`);
     this.#open = false;
     this.#printedMs = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Ends a line that still changes, so that an error does not stand behind it. */
+  [Symbol.dispose](): void {
+    if (this.#open) this.#screen.write('\n');
+    this.#open = false;
   }
 
   /** Writes sentences that stay, broken at the width of the terminal. */
