@@ -41,7 +41,7 @@ export function askCommand(): Command {
       { image = [], device, dtype, threads, json, ...answering }: AnswerFlags & ModelFlags & { image?: string[] },
     ) => {
       const { images, question } = split(words);
-      if (question === '') command.error('error: no question, only images');
+      if (question === '') command.error('error: the question is missing');
       const model = await openModel(path, { ...(device && { device }), ...(dtype && { dtype }), ...(threads && { threads }) });
       await interruptible(async (signal) => {
         const stream = model.stream({

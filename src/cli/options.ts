@@ -39,6 +39,24 @@ export function number(text: string): number {
   return value;
 }
 
+function atLeastZero(text: string): number {
+  const value = number(text);
+  if (value < 0) throw new InvalidArgumentError('expected 0 or more');
+  return value;
+}
+
+function aboveZero(text: string): number {
+  const value = number(text);
+  if (value <= 0) throw new InvalidArgumentError('expected more than 0');
+  return value;
+}
+
+function share(text: string): number {
+  const value = atLeastZero(text);
+  if (value > 1) throw new InvalidArgumentError('expected a share from 0 to 1');
+  return value;
+}
+
 /** Collects the values of an option that may be given again and again. */
 export const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
@@ -66,11 +84,11 @@ export function withModelOptions(command: Command): Command {
 export function withAnswerOptions(command: Command): Command {
   return command
     .option('--max-new-tokens <count>', 'most tokens of an answer', wholeNumber(1))
-    .option('--temperature <number>', '0 takes the likeliest token always', number, 0)
+    .option('--temperature <number>', '0 takes the likeliest token always', atLeastZero, 0)
     .option('--top-k <count>', 'draw from this many tokens', wholeNumber(1))
-    .option('--top-p <share>', 'draw from the likeliest tokens with this share', number)
-    .option('--min-p <share>', 'draw from tokens this likely beside the likeliest', number)
-    .option('--repetition-penalty <number>', 'above 1 repeats less', number)
+    .option('--top-p <share>', 'draw from the likeliest tokens with this share', share)
+    .option('--min-p <share>', 'draw from tokens this likely beside the likeliest', share)
+    .option('--repetition-penalty <number>', 'above 1 repeats less', aboveZero)
     .option('--seed <number>', 'draw the same again', wholeNumber(0))
     .option('--stop <text>', 'end the answer here; may be given again', collect);
 }

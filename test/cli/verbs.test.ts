@@ -63,7 +63,7 @@ describe('ask', () => {
     expect(await tinyllava('ask', model, first)).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: no question, only images
+        "stderr": "error: the question is missing
         fix: see \`tinyllava ask --help\`
       ",
         "stdout": "",
@@ -72,8 +72,9 @@ describe('ask', () => {
     expect((await tinyllava('ask', model, ' ')).code).toBe(2);
     expect(await tinyllava('ask', model, 'what?', '--top-p', '2')).toMatchInlineSnapshot(`
       {
-        "code": 1,
-        "stderr": "error: generation.topP: Too big: expected number to be <=1, got 2
+        "code": 2,
+        "stderr": "error: option '--top-p <share>' argument '2' is invalid. expected a share from 0 to 1
+        fix: see \`tinyllava ask --help\`
       ",
         "stdout": "",
       }
