@@ -3,6 +3,7 @@ export * from './create.ts';
 export { type Device, hasCuda, libtorch, liveTensors, memory, setThreads, threads } from './device.ts';
 export { type DType, dtypeBytes, isFloating } from './dtype.ts';
 export * from './functional.ts';
+export { type GgufFile, type GgufValue, openGguf } from './gguf.ts';
 export type { Scalar, TypedArray } from './native.ts';
 export { Generator, manualSeed } from './random.ts';
 export { openSafetensors, openWeights, type SafetensorsFile, type WeightSource, writeSafetensors } from './safetensors.ts';

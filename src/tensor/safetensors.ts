@@ -2,9 +2,10 @@ import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, r
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError } from '../errors.ts';
-import { type DType, dtypeBytes, dtypeCode } from './dtype.ts';
-import { type Mapping, native } from './native.ts';
-import { Tensor } from './tensor.ts';
+import { type DType, dtypeBytes } from './dtype.ts';
+import { MappedFile } from './mapped-file.ts';
+import { native } from './native.ts';
+import type { Tensor } from './tensor.ts';
 
 const dtypes: Readonly<Record<string, DType>> = {
   F64: 'float64',
@@ -55,26 +56,21 @@ export function openSafetensors(path: string): SafetensorsFile {
   const fail = (what: string, cause?: unknown): never => {
     throw new CheckpointError(`${path}: ${what}`, { hint: 'the file is damaged or not a safetensors file; fetch or save it again', cause });
   };
-  if (!existsSync(path)) throw new CheckpointError(`${path}: no such file`);
-  let mapping: Mapping;
-  let bytes: number;
+  let file: MappedFile;
   try {
-    [mapping, bytes] = native.mapFile(path);
+    file = new MappedFile(path);
   } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
     return fail('cannot be read', cause);
   }
-  const read = (offset: number, length: number): Buffer => {
-    const data = Buffer.alloc(length);
-    native.mappedBytes(mapping, offset, data);
-    return data;
-  };
+  const { bytes } = file;
   if (bytes < 8) return fail(`${bytes} bytes are too few for a header`);
-  const headerBytes = Number(read(0, 8).readBigUInt64LE());
+  const headerBytes = Number(file.read(0, 8).readBigUInt64LE());
   if (headerBytes > maxHeaderBytes) return fail(`claims a header of ${headerBytes} bytes`);
   if (headerBytes > bytes - 8) return fail(`cut short: the header needs ${headerBytes} bytes, the file has ${bytes - 8} after its length`);
   let header: z.output<typeof Header>;
   try {
-    header = Header.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(read(8, headerBytes))));
+    header = Header.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(file.read(8, headerBytes))));
   } catch (cause) {
     return fail('the header is not the JSON object that it should be', cause);
   }
@@ -116,7 +112,7 @@ export function openSafetensors(path: string): SafetensorsFile {
     dtype: (name) => find(name).dtype,
     tensor: (name) => {
       const { dtype, shape, offset } = find(name);
-      return new Tensor(native.mapped(mapping, offset, shape, dtypeCode(dtype)));
+      return file.tensor(offset, shape, dtype);
     },
   };
 }
