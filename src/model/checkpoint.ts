@@ -5,9 +5,11 @@ import { CheckpointError, ConfigError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { openWeights, writeSafetensors } from '../tensor/safetensors.ts';
+import { openGguf } from '../tensor/gguf.ts';
+import { openWeights, type WeightSource, writeSafetensors } from '../tensor/safetensors.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
+import { ggufConfig, isGguf, openGgufWeights } from './gguf.ts';
 import { asJson, configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
 import type { LanguageModel } from './language/language-model.ts';
 import type { Json, PartConfig } from './part.ts';
@@ -50,21 +52,27 @@ async function readJson(path: string): Promise<Json> {
   }
 }
 
+/** The weights of a model folder, or of a GGUF file by Hugging Face's keys. Throws CheckpointError or ConfigError. */
+export function openModelWeights(path: string): WeightSource {
+  return isGguf(path) ? openGgufWeights(path) : openWeights(path);
+}
+
 function loadInto(module: Module, folder: string, rows: KeyRows, { dtype, device }: LoadOptions): void {
   const wanted = new Set<string>();
   for (const [key] of module.namedParameters()) wanted.add(key);
-  module.load(translated(openWeights(folder), rows, wanted), { ...(dtype && { dtype }), ...(device && { device }) });
+  module.load(translated(openModelWeights(folder), rows, wanted), { ...(dtype && { dtype }), ...(device && { device }) });
 }
 
-/** The settings in a model folder's config.json. Throws CheckpointError or ConfigError. */
+/** The settings in a model folder's config.json, or in a GGUF file. Throws CheckpointError or ConfigError. */
 export async function readConfig(folder: string, { parts = everyPart }: { parts?: Parts } = {}): Promise<TinyLlavaConfig> {
+  if (isGguf(folder)) return configFromJson(ggufConfig(openGguf(folder)), folder, parts);
   const path = join(folder, 'config.json');
   return configFromJson(await readJson(path), path, parts);
 }
 
 /**
- * Opens a Hugging Face folder: a LLaVA in any spelling that transformers ever wrote, one of this package's, or a Llama alone. Parameters are
- * frozen until `trainable`. Throws CheckpointError or ConfigError.
+ * Opens a Hugging Face folder: a LLaVA in any spelling that transformers ever wrote, one of this package's, or a language model alone; or
+ * a language model's GGUF file. Parameters are frozen until `trainable`. Throws CheckpointError or ConfigError.
  */
 export async function loadCheckpoint(folder: string, options: LoadOptions = {}): Promise<Checkpoint> {
   const config = await readConfig(folder, options);
@@ -88,7 +96,7 @@ export async function loadVisionTower(
   return { tower, config };
 }
 
-/** A language model and its settings out of its own folder or a LLaVA's. Throws CheckpointError or ConfigError. */
+/** A language model and its settings out of its own folder, its GGUF file or a LLaVA's folder. Throws CheckpointError or ConfigError. */
 export async function loadLanguageModel(folder: string, options: LoadOptions = {}): Promise<{ model: LanguageModel; config: PartConfig }> {
   const { languageModels } = options.parts ?? everyPart;
   const { language } = await readConfig(folder, options);

@@ -3,8 +3,12 @@ import { join } from 'node:path';
 import { CheckpointError } from '../errors.ts';
 import type { TokenizerConfig } from './tokenizer-files.ts';
 
-/** The chat template of a checkpoint folder: `chat_template.jinja`, else `chat_template.json`, else the tokenizer config's. Undefined when there is none. */
+/**
+ * The chat template of a checkpoint folder: `chat_template.jinja`, else `chat_template.json`, else the tokenizer config's, as for a GGUF file.
+ * Undefined when there is none.
+ */
 export async function readTemplate(folder: string, config: TokenizerConfig): Promise<string | undefined> {
+  if (folder.endsWith('.gguf')) return templateOf(config['chat_template'], folder);
   const jinja = await readText(join(folder, 'chat_template.jinja'));
   if (jinja !== undefined) return jinja;
   const json = await readText(join(folder, 'chat_template.json'));

@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError } from '../errors.ts';
+import { ggufTokenizerFiles } from './gguf-tokenizer.ts';
 
 const AddedToken = z.looseObject({
   id: z.int().nonnegative(),
@@ -35,8 +36,9 @@ export interface TokenizerFiles {
   readonly config: TokenizerConfig;
 }
 
-/** Reads the tokenizer of a checkpoint folder; special tokens that only `special_tokens_map.json` names are merged into the config. Throws CheckpointError. */
+/** Reads the tokenizer of a checkpoint folder, or of a GGUF file; special tokens that only `special_tokens_map.json` names are merged into the config. Throws CheckpointError. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
+  if (folder.endsWith('.gguf')) return ggufTokenizerFiles(folder);
   const json = await readJson(join(folder, 'tokenizer.json'), TokenizerJson);
   if (json === undefined) {
     throw new CheckpointError(`${folder} has no tokenizer.json`, {
