@@ -10,6 +10,7 @@ export interface Problem {
 const english = z.locales.en().localeError;
 
 function shown(value: unknown): string {
+  if (value === null) return 'nothing';
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object' && value !== null) return 'a map';
   const text = JSON.stringify(value) ?? 'nothing';

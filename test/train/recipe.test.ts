@@ -170,6 +170,11 @@ test('mistakes of an override are told as such', () => {
   expect(() => parseOverride('stages.0.steps')).toThrowErrorMatchingInlineSnapshot(`[ConfigError: "stages.0.steps" is no override]`);
 });
 
+test('an empty recipe is told as nothing, and of a long wrong value the beginning is shown', () => {
+  expect(() => readRecipeText('', 'empty.yaml')).toThrow('empty.yaml:1: recipe: expected a map, got nothing');
+  expect(() => readRecipeText('x'.repeat(500), 'long.yaml')).toThrow(/got "x{59}…$/);
+});
+
 test('a recipe that is not there is named', async () => {
   await expect(readRecipe('recipes/none.yaml')).rejects.toThrowErrorMatchingInlineSnapshot(
     `[ConfigError: recipes/none.yaml: no such file]`,
