@@ -2,6 +2,8 @@
 #include "value.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -17,30 +19,58 @@ namespace {
 struct Mapping {
   void* data = nullptr;
   size_t length = 0;
+  int file = -1;
 
-  explicit Mapping(const std::string& path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  explicit Mapping(const std::string& path) : file(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
     if (file < 0) throw Misuse(path + ": " + std::strerror(errno));
     struct stat facts;
     const bool known = ::fstat(file, &facts) == 0 && S_ISREG(facts.st_mode);
     length = known ? static_cast<size_t>(facts.st_size) : 0;
     data = length > 0 ? ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0) : nullptr;
     const auto error = errno;
-    ::close(file);
+    if (!known || data == MAP_FAILED) ::close(file);
     if (!known) throw Misuse(path + ": not a regular file");
-    if (data == MAP_FAILED) {
-      data = nullptr;
-      throw Misuse(path + ": " + std::strerror(error));
-    }
+    if (data == MAP_FAILED) throw Misuse(path + ": " + std::strerror(error));
   }
   ~Mapping() {
     if (data) ::munmap(data, length);
+    ::close(file);
   }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 };
 
+/// Memory that is filled from front to back and given back as a whole, in huge pages where the system has them: weights that are streamed
+/// through from ordinary ones reach half of the memory's bandwidth, the other half goes into finding the pages.
+struct Pages {
+  void* data = nullptr;
+  size_t length = 0;
+  size_t used = 0;
+  static constexpr size_t kHuge = size_t{2} << 20;
+
+  explicit Pages(size_t bytes) : length(bytes + kHuge) {
+    data = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) throw Misuse("no memory for " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
+#ifdef MADV_HUGEPAGE
+    if (bytes >= kHuge) ::madvise(data, length, MADV_HUGEPAGE);  // otherwise a few bytes would take one whole
+#endif
+    used = (kHuge - reinterpret_cast<uintptr_t>(data) % kHuge) % kHuge;
+  }
+  ~Pages() { ::munmap(data, length); }
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+
+  char* take(size_t bytes) {
+    const auto begin = (used + 63) / 64 * 64;
+    if (begin > length || bytes > length - begin) throw Misuse("the pages are full");
+    used = begin + bytes;
+    return static_cast<char*>(data) + begin;
+  }
+};
+
 using Shared = std::shared_ptr<Mapping>;
+using SharedPages = std::shared_ptr<Pages>;
+constexpr napi_type_tag kPagesTag = {0x3b6e8f0d91c24a57ULL, 0xa15c7d2e4f80b963ULL};
 constexpr napi_type_tag kMappingTag = {0x7c1d5a0be2f94e0bULL, 0x9d3f64a1c5b87e21ULL};
 
 Shared& mapping(const Call& call, size_t i) {
@@ -50,6 +80,42 @@ Shared& mapping(const Call& call, size_t i) {
       napi_get_value_external(call.env, call.at(i), &data) != napi_ok)
     throw Misuse("expected a mapped file");
   return *static_cast<Shared*>(data);
+}
+
+SharedPages& pages(const Call& call, size_t i) {
+  bool ours = false;
+  void* data = nullptr;
+  if (i >= call.count || napi_check_object_type_tag(call.env, call.at(i), &kPagesTag, &ours) != napi_ok || !ours ||
+      napi_get_value_external(call.env, call.at(i), &data) != napi_ok)
+    throw Misuse("expected pages");
+  return *static_cast<SharedPages*>(data);
+}
+
+/// pages(bytes): room for tensors of so many bytes together, each rounded up to 64.
+napi_value make_pages(const Call& call) {
+  const auto bytes = call.integer(0);
+  if (bytes < 0 || bytes > (int64_t{1} << 46)) throw Misuse("impossible size");
+  auto shared = std::make_unique<SharedPages>(std::make_shared<Pages>(static_cast<size_t>(bytes)));
+  napi_value external;
+  check(napi_create_external(
+            call.env, shared.get(), [](napi_env, void* data, void*) { delete static_cast<SharedPages*>(data); }, nullptr, &external),
+        "cannot keep the pages");
+  shared.release();
+  check(napi_type_tag_object(call.env, external, &kPagesTag), "cannot tag the pages");
+  return external;
+}
+
+/// place(pages, tensor): a copy of a tensor of the CPU in the pages; one that is there already stays where it is.
+napi_value place(const Call& call) {
+  const SharedPages room = pages(call, 0);
+  const auto tensor = call.tensor(1).detach().contiguous();
+  if (!tensor.device().is_cpu()) throw Misuse("expected a tensor of the CPU");
+  const auto* base = static_cast<const char*>(room->data);
+  const auto* from = static_cast<const char*>(tensor.const_data_ptr());
+  if (from >= base && from < base + room->length) return call.handle(tensor);
+  auto* data = room->take(tensor.nbytes());
+  const auto copy = at::from_blob(data, tensor.sizes(), [room](void*) {}, tensor.options());
+  return call.handle(copy.copy_(tensor));
 }
 
 /// mapFile(path): [the mapping, its length in bytes].
@@ -69,23 +135,34 @@ napi_value map_file(const Call& call) {
   return result;
 }
 
+struct Extent {
+  int64_t offset;
+  std::vector<int64_t> sizes;
+  at::ScalarType type;
+  int64_t bytes;
+};
+
+/// Arguments 1 to 3, byte offset, sizes and dtype, of a tensor inside a file.
+Extent extent(const Call& call, const Mapping& file) {
+  Extent found = {call.integer(1), call.integers(2), to_dtype(call.integer(3)), 0};
+  found.bytes = static_cast<int64_t>(c10::elementSize(found.type));
+  for (const auto size : found.sizes)
+    if (size < 0 || __builtin_mul_overflow(found.bytes, size, &found.bytes)) throw Misuse("impossible shape");
+  const auto length = static_cast<int64_t>(file.length);
+  if (found.offset < 0 || found.offset > length || found.bytes > length - found.offset) throw Misuse("the tensor lies outside the file");
+  return found;
+}
+
 /// mapped(mapping, byte offset, sizes, dtype): a tensor over the mapped bytes, which keeps the mapping alive. An offset that
 /// the dtype is not aligned to gives a copy.
 napi_value mapped(const Call& call) {
   const Shared file = mapping(call, 0);
-  const auto offset = call.integer(1);
-  const auto sizes = call.integers(2);
-  const auto type = to_dtype(call.integer(3));
-  const auto width = static_cast<int64_t>(c10::elementSize(type));
-  int64_t bytes = width;
-  for (const auto size : sizes)
-    if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) throw Misuse("impossible shape");
-  if (offset < 0 || offset > static_cast<int64_t>(file->length) || bytes > static_cast<int64_t>(file->length) - offset)
-    throw Misuse("the tensor lies outside the file");
+  const auto [offset, sizes, type, bytes] = extent(call, *file);
+  const auto width = c10::elementSize(type);
   const auto options = at::TensorOptions().dtype(type);
   if (bytes == 0) return call.handle(at::empty(sizes, options));
   auto* data = static_cast<char*>(file->data) + offset;
-  if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(width) != 0) {
+  if (reinterpret_cast<uintptr_t>(data) % width != 0) {
     auto copy = at::empty(sizes, options);
     std::memcpy(copy.data_ptr(), data, static_cast<size_t>(bytes));
     return call.handle(std::move(copy));
@@ -93,6 +170,25 @@ napi_value mapped(const Call& call) {
   const auto handle = call.addon.tensors.put(at::from_blob(data, sizes, [file](void*) {}, options));
   call.addon.tensors.accounted(handle) = -1;  // pages of a file are no reason to collect garbage
   return call.value(handle);
+}
+
+/// readInto(mapping, byte offset, sizes, dtype, pages): a tensor in the pages with what the file holds there, read now.
+napi_value read_into(const Call& call) {
+  const Shared file = mapping(call, 0);
+  const auto [offset, sizes, type, bytes] = extent(call, *file);
+  const SharedPages room = pages(call, 4);
+  auto* data = room->take(static_cast<size_t>(bytes));
+  std::atomic<int> failure = 0;
+  at::parallel_for(0, bytes, int64_t{8} << 20, [&, offset = offset](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const auto got = ::pread(file->file, data + begin, static_cast<size_t>(end - begin), offset + begin);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) return failure.store(got < 0 ? errno : EIO);
+      begin += got;
+    }
+  });
+  if (failure != 0) throw Misuse(std::strerror(failure));
+  return call.handle(at::from_blob(data, sizes, [room](void*) {}, at::TensorOptions().dtype(type)));
 }
 
 /// mappedBytes(mapping, byte offset, typed array): copies bytes out.
@@ -123,6 +219,8 @@ napi_value write_tensor(const Call& call) {
 
 }  // namespace
 
-const std::vector<Export> storage_exports = {{"mapFile", map_file}, {"mapped", mapped}, {"mappedBytes", mapped_bytes}, {"writeTensor", write_tensor}};
+const std::vector<Export> storage_exports = {{"mapFile", map_file},   {"mapped", mapped},           {"mappedBytes", mapped_bytes},
+                                            {"pages", make_pages},   {"place", place},             {"readInto", read_into},
+                                            {"writeTensor", write_tensor}};
 
 }  // namespace tinyllava

@@ -80,6 +80,6 @@ export function translated(source: WeightSource, rows: KeyRows, wanted: Readonly
     names: [...origin.keys()],
     shape: (key) => source.shape(find(key)),
     dtype: (key) => source.dtype(find(key)),
-    tensor: (key) => source.tensor(find(key)),
+    tensor: (key, memory) => source.tensor(find(key), memory),
   };
 }

@@ -7,6 +7,7 @@ import type { Generator } from '../tensor/random.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { Scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { WeightMemory } from '../tensor/weight-memory.ts';
 import type { Init } from './init.ts';
 import { matchWeights } from './weights.ts';
 
@@ -121,20 +122,19 @@ export abstract class Module {
   }
 
   /**
-   * Takes every parameter from `weights`, whose names start with `prefix`; a tensor that already has the dtype and device is used as it is,
-   * without a copy. Without `dtype` the parameters take the one of the weights. Throws CheckpointError that lists what is missing,
+   * Takes every parameter from `weights`, whose names start with `prefix`; on the CPU they lie together in huge pages. Without `dtype` the parameters take the one of the weights. Throws CheckpointError that lists what is missing,
    * unexpected or mis-shaped, and then changes nothing.
    */
   load(weights: WeightSource, { prefix = '', dtype, device = 'cpu' }: { prefix?: string; dtype?: DType; device?: Device } = {}): this {
     const slots = [...this.#slots()];
     matchWeights(weights, new Map(slots.map(({ key, tensor }) => [prefix + key, tensor.shape])), { prefix, into: this.constructor.name });
-    for (const slot of slots) {
-      const stored = weights.tensor(prefix + slot.key);
-      const wanted = dtype ?? stored.dtype;
-      const fits = stored.dtype === wanted && stored.device === device;
-      const tensor = Scope.release(fits ? stored : stored.to({ dtype: wanted, device }));
-      if (!fits) stored.free();
-      replace(slot, tensor);
+    const wanted = slots.map(({ key, tensor: { shape } }) => ({ shape, dtype: dtype ?? weights.dtype(prefix + key) }));
+    const memory = device === 'cpu' ? new WeightMemory(wanted) : undefined;
+    for (const [i, slot] of slots.entries()) {
+      using _scope = new Scope();
+      const target = wanted[i]?.dtype ?? 'float32';
+      const stored = weights.tensor(prefix + slot.key, weights.dtype(prefix + slot.key) === target ? memory : undefined).cast(target);
+      replace(slot, Scope.release(memory ? memory.place(stored) : stored.to({ device })));
     }
     return this;
   }

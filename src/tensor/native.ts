@@ -11,6 +11,8 @@ export type Handle = number & { readonly [brand]: 'tensor' };
 export type GeneratorHandle = number & { readonly [brand]: 'generator' };
 /** A memory-mapped file. */
 export type Mapping = { readonly [brand]: 'mapping' };
+/** Memory for tensors that is given back as a whole. */
+export type Pages = { readonly [brand]: 'pages' };
 /** What an operator takes as a number. A whole number counts as an integer, as in Python. */
 export type Scalar = number | boolean | bigint;
 /** The typed arrays that tensors are made of and read into. */
@@ -67,6 +69,9 @@ export interface Native {
   mapFile(path: string): [mapping: Mapping, bytes: number];
   mapped(mapping: Mapping, offset: number, shape: Ints, dtype: number): Handle;
   mappedBytes(mapping: Mapping, offset: number, into: Uint8Array): void;
+  pages(bytes: number): Pages;
+  place(pages: Pages, tensor: Handle): Handle;
+  readInto(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages: Pages): Handle;
   writeTensor(file: number, tensor: Handle): void;
 }
 

@@ -6,6 +6,7 @@ import { type DType, dtypeBytes } from './dtype.ts';
 import { MappedFile } from './mapped-file.ts';
 import { native } from './native.ts';
 import type { Tensor } from './tensor.ts';
+import type { WeightMemory } from './weight-memory.ts';
 
 const dtypes: Readonly<Record<string, DType>> = {
   F64: 'float64',
@@ -42,8 +43,11 @@ export interface WeightSource {
   readonly names: readonly string[];
   shape(name: string): readonly number[];
   dtype(name: string): DType;
-  /** A tensor over the mapped file; nothing is read until it is used, and writing to it never reaches the file. */
-  tensor(name: string): Tensor;
+  /**
+   * A tensor over the mapped file: nothing is read until it is used, and writing to it never reaches the file. With `memory` it may be read
+   * into that at once.
+   */
+  tensor(name: string, memory?: WeightMemory): Tensor;
 }
 
 /** A memory-mapped safetensors file (https://github.com/huggingface/safetensors, format 0.x). */
@@ -110,9 +114,9 @@ export function openSafetensors(path: string): SafetensorsFile {
     names: [...stored.keys()],
     shape: (name) => find(name).shape,
     dtype: (name) => find(name).dtype,
-    tensor: (name) => {
+    tensor: (name, memory) => {
       const { dtype, shape, offset } = find(name);
-      return file.tensor(offset, shape, dtype);
+      return file.tensor(offset, shape, dtype, memory);
     },
   };
 }
@@ -150,7 +154,7 @@ export function openWeights(folder: string): WeightSource {
     names: [...sources.keys()],
     shape: (name) => find(name).shape(name),
     dtype: (name) => find(name).dtype(name),
-    tensor: (name) => find(name).tensor(name),
+    tensor: (name, memory) => find(name).tensor(name, memory),
   };
 }
 
