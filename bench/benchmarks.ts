@@ -1,0 +1,46 @@
+import type { Benchmark } from './harness.ts';
+
+const memory = { name: 'peak memory', unit: 'MB', better: 'lower', target: 0.9 } as const;
+
+/** Every question that `npm run bench` answers; each is a folder with `ours.ts` and `theirs.py`. */
+export const benchmarks: readonly Benchmark[] = [
+  {
+    name: 'operators',
+    question: 'How long is one call of a small operator, on tensors of 4 x 4?',
+    variants: [[]],
+    metrics: ['add', 'add with grad', 'view', 'view with grad', 'matmul', 'matmul with grad'].map((name) => ({
+      name,
+      unit: 'ns',
+      better: 'lower',
+      target: 0.8,
+    })),
+  },
+  {
+    name: 'llama-step',
+    question:
+      'How long is one optimizer step of a Llama (8 layers, width 512, 8 heads, MLP 1408, vocabulary 8192, untied) in float32 with AdamW on 8 x 256 tokens, all supervised, gradients clipped?',
+    variants: [[]],
+    metrics: [{ name: 'step', unit: 'ms', better: 'lower', target: 1 }, memory],
+  },
+  {
+    name: 'llava-step',
+    question:
+      'How many samples a second go through a training step of a LLaVA (SigLIP of 4 layers of 256 at 224/16, two-layer MLP, Llama of 8 layers of 512 with a vocabulary of 32000) in float32 on 8 captions of 10 to 50 tokens, 30 on average, behind 196 image tokens?',
+    variants: [['align'], ['instruct']],
+    metrics: [
+      { name: 'throughput', unit: 'samples/s', better: 'higher', target: 1.5 },
+      { name: 'peak memory', unit: 'MB', better: 'lower' },
+    ],
+  },
+  {
+    name: 'decode',
+    question:
+      'How many tokens a second does greedy decoding give at batch 1, of a SmolLM2-135M-shaped model (30 layers, width 576, 9/3 heads, MLP 1536, vocabulary 49152, tied) with random weights, after a prompt of 128 tokens?',
+    variants: [['float32'], ['bfloat16']],
+    metrics: [
+      { name: 'decode', unit: 'tokens/s', better: 'higher', target: 2 },
+      { name: 'prefill', unit: 'tokens/s', better: 'higher' },
+      { name: 'peak memory', unit: 'MB', better: 'lower' },
+    ],
+  },
+];
