@@ -13,16 +13,24 @@ namespace tinyllava {
 namespace {
 
 constexpr int64_t kSpan = 256;
-constexpr int64_t kTogether = 8;  // keys whose products with a query are summed at once
+constexpr int kTogether = 8;  // keys whose products with a query are summed at once
 
 // One span of one key/value head for `heads` queries (float32, already scaled, [heads, D]): per query the largest score, the sum of the
 // exponentials below it and the values weighted by them.
 template <class T>
 struct AttendSpan {
-  static ALWAYS_INLINE Floats product(Floats sum, const float* q, const T* k, int64_t D) {
+  // The products of a query with `Keys` keys, whose sums grow side by side so that no addition waits for the one before.
+  template <int Keys>
+  static ALWAYS_INLINE Floats products(const float* q, const T* k, int64_t k_row, int64_t D) {
+    Floats sums[Keys] = {};
     int64_t d = 0;
-    for (; d + kLanes <= D; d += kLanes) sum += load(q + d) * load(k + d);
-    return d < D ? sum + load_some(q + d, D - d) * load_some(k + d, D - d) : sum;
+    for (; d + kLanes <= D; d += kLanes) {
+      for (int i = 0; i < Keys; ++i) sums[i] += load(q + d) * load(k + i * k_row + d);
+    }
+    if (d < D) {
+      for (int i = 0; i < Keys; ++i) sums[i] += load_some(q + d, D - d) * load_some(k + i * k_row + d, D - d);
+    }
+    return sums_of<Keys>(sums);
   }
 
   template <int Vectors>
@@ -36,17 +44,15 @@ struct AttendSpan {
 
   static ALWAYS_INLINE void run(const float* q, const T* k, int64_t k_row, const T* v, int64_t v_row, int64_t count, int64_t heads, int64_t D,
                                 float* scores, float* most, float* total, float* out) {
-    for (int64_t p = 0; p < count; p += kTogether) {
-      const int64_t keys = std::min(kTogether, count - p);
+    int64_t p = 0;
+    for (; p + kTogether <= count; p += kTogether) {
       for (int64_t h = 0; h < heads; ++h) {
-        Floats sums[kTogether] = {};
-        if (keys == kTogether) {
-          for (int i = 0; i < kTogether; ++i) sums[i] = product(sums[i], q + h * D, k + (p + i) * k_row, D);
-        } else {
-          for (int64_t i = 0; i < keys; ++i) sums[i] = product(sums[i], q + h * D, k + (p + i) * k_row, D);
-        }
-        store_some(scores + h * kSpan + p, sums_of<kTogether>(sums), keys);
+        const Floats found = products<kTogether>(q + h * D, k + p * k_row, k_row, D);
+        std::memcpy(scores + h * kSpan + p, &found, kTogether * sizeof(float));
       }
+    }
+    for (; p < count; ++p) {
+      for (int64_t h = 0; h < heads; ++h) scores[h * kSpan + p] = products<1>(q + h * D, k + p * k_row, k_row, D)[0];
     }
     for (int64_t h = 0; h < heads; ++h) {
       float* weights = scores + h * kSpan;
@@ -78,14 +84,18 @@ template <class T>
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t length, double scale) {
   const int64_t H = q.size(0), D = q.size(1), G = k.size(0), heads = H / G;
   const int64_t spans = (length + kSpan - 1) / kSpan;
-  const at::Tensor queries = q.to(at::kFloat).mul(scale).contiguous();
+  std::vector<float> queries(H * D);
+  for (int64_t h = 0; h < H; ++h) {
+    const T* row = q.const_data_ptr<T>() + h * q.stride(0);
+    for (int64_t d = 0; d < D; ++d) queries[h * D + d] = static_cast<float>(row[d * q.stride(1)]) * static_cast<float>(scale);
+  }
   at::Tensor out = at::empty({H, D}, q.options());
   // Per key/value head and span: the largest scores, the totals and the values of its heads.
-  at::Tensor partial = at::empty({G * spans, heads, D + 2}, queries.options());
-  const float* from = queries.const_data_ptr<float>();
-  const T *keys = k.const_data_ptr<T>(), *values = v.const_data_ptr<T>();
-  float* parts = partial.mutable_data_ptr<float>();
   const int64_t part = heads * (D + 2);
+  std::vector<float> partial(G * spans * part);
+  const float* from = queries.data();
+  const T *keys = k.const_data_ptr<T>(), *values = v.const_data_ptr<T>();
+  float* parts = partial.data();
   at::parallel_for(0, G * spans, grain(std::min(length, kSpan) * D * heads, 32768), [&](int64_t begin, int64_t end) {
     std::vector<float> scores(heads * kSpan);
     for (int64_t task = begin; task < end; ++task) {
