@@ -1,7 +1,7 @@
 import { CheckpointError } from '../errors.ts';
 
 /** What a pickle may use: functions by "module.name", and what a persistent id stands for. */
-export interface PickleTrust {
+interface PickleTrust {
   readonly globals: ReadonlyMap<string, (...args: readonly unknown[]) => unknown>;
   persistent(id: unknown): unknown;
 }

@@ -1,10 +1,8 @@
-import { existsSync } from 'node:fs';
 import { CheckpointError } from '../errors.ts';
-import { type DType, dtypeBytes, dtypeCode } from './dtype.ts';
-import { type Mapping, native } from './native.ts';
+import { type DType, dtypeBytes } from './dtype.ts';
+import { MappedFile } from './mapped-file.ts';
 import { globalName, unpickle } from './pickle.ts';
 import type { WeightSource } from './safetensors.ts';
-import { Tensor } from './tensor.ts';
 import { zipEntries } from './zip.ts';
 
 const storages: Readonly<Record<string, DType>> = {
@@ -22,8 +20,8 @@ const storages: Readonly<Record<string, DType>> = {
 
 class Stored {
   readonly dtype: DType;
-  /** Shape of the memory as it lies in the file, which `axes` puts in the tensor's order. */
-  readonly memory: readonly number[];
+  /** Shape of the elements as they lie in the file, which `axes` puts in the tensor's order. */
+  readonly lying: readonly number[];
   readonly shape: readonly number[];
   readonly axes: readonly number[] | undefined;
   readonly offset: number;
@@ -31,7 +29,7 @@ class Stored {
   constructor({ dtype, offset: start }: Storage, first: number, shape: readonly number[], strides: readonly number[]) {
     // The widest stride outside: a transposed matrix lies in the file as it was before.
     const order = shape.map((_, i) => i).sort((a, b) => (strides[b] ?? 0) - (strides[a] ?? 0) || a - b);
-    this.memory = order.map((i) => shape[i] ?? 0);
+    this.lying = order.map((i) => shape[i] ?? 0);
     this.axes = order.every((axis, i) => axis === i) ? undefined : order.map((_, i) => order.indexOf(i));
     this.shape = shape;
     this.dtype = dtype;
@@ -39,10 +37,16 @@ class Stored {
   }
 }
 
-interface Storage {
+class Storage {
   readonly dtype: DType;
   readonly offset: number;
   readonly elements: number;
+
+  constructor(dtype: DType, offset: number, elements: number) {
+    this.dtype = dtype;
+    this.offset = offset;
+    this.elements = elements;
+  }
 }
 
 const whole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
@@ -71,19 +75,15 @@ export function openTorchFile(path: string): WeightSource {
       cause,
     });
   };
-  if (!existsSync(path)) throw new CheckpointError(`${path}: no such file`);
-  let mapping: Mapping;
-  let bytes: number;
+  let file: MappedFile;
   try {
-    [mapping, bytes] = native.mapFile(path);
+    file = new MappedFile(path);
   } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
     return fail('cannot be read', cause);
   }
-  const read = (offset: number, length: number): Buffer => {
-    const data = Buffer.alloc(length);
-    if (length > 0) native.mappedBytes(mapping, offset, data);
-    return data;
-  };
+  const { bytes } = file;
+  const read = (offset: number, length: number): Buffer => (length > 0 ? file.read(offset, length) : Buffer.alloc(0));
   if (bytes > 2 && read(0, 1)[0] === 0x80) {
     throw new CheckpointError(`${path}: written by torch.save before PyTorch 1.6`, { hint: 'load and save it again with a newer PyTorch' });
   }
@@ -110,20 +110,20 @@ export function openTorchFile(path: string): WeightSource {
     if (entry.bytes !== elements * dtypeBytes(dtype)) {
       return fail(`data/${key} holds ${entry.bytes} bytes, ${elements} x ${dtype} need ${elements * dtypeBytes(dtype)}`);
     }
-    return { dtype, offset: entry.offset, elements };
+    return new Storage(dtype, entry.offset, elements);
   };
   const rebuild = (storage: unknown, first: unknown, shape: unknown, strides: unknown): Stored => {
-    if (!whole(first) || !wholes(shape) || !wholes(strides) || strides.length !== shape.length)
+    if (!(storage instanceof Storage) || !whole(first) || !wholes(shape) || !wholes(strides) || strides.length !== shape.length)
       return fail('a tensor is not described as torch.save does');
-    const { elements } = storage as Storage;
     const count = shape.reduce((product, size) => product * size, 1);
     if (count > 0 && !dense(shape, strides))
       return fail(`a tensor [${shape.join(', ')}] has the strides [${strides.join(', ')}], and so gaps or overlaps`);
-    if (first + count > elements) return fail(`a tensor [${shape.join(', ')}] at ${first} does not fit into its storage of ${elements}`);
-    return new Stored(storage as Storage, first, shape, strides);
+    if (first + count > storage.elements)
+      return fail(`a tensor [${shape.join(', ')}] at ${first} does not fit into its storage of ${storage.elements}`);
+    return new Stored(storage, first, shape, strides);
   };
   const globals = new Map<string, (...args: readonly unknown[]) => unknown>([
-    ['collections.OrderedDict', () => new Map()],
+    ['collections.OrderedDict', (...items) => (items.length === 0 ? new Map() : fail('a dictionary is not described as torch.save does'))],
     ['torch._utils._rebuild_tensor_v2', rebuild],
     ['torch._utils._rebuild_parameter', (tensor) => tensor],
     ...Object.keys(storages).map((name): [string, () => never] => [`torch.${name}`, () => fail(`calls torch.${name}`)]),
@@ -146,11 +146,13 @@ export function openTorchFile(path: string): WeightSource {
     names: [...stored.keys()],
     shape: (name) => find(name).shape,
     dtype: (name) => find(name).dtype,
-    tensor: (name) => {
-      const { dtype, memory, axes, offset } = find(name);
-      const mapped = new Tensor(native.mapped(mapping, offset, memory, dtypeCode(dtype)));
-      if (!axes) return mapped;
-      const turned = mapped.permute(...axes).contiguous();
+    tensor: (name, memory) => {
+      const { dtype, lying, axes, offset } = find(name);
+      if (!axes) return file.tensor(offset, lying, dtype, memory);
+      const mapped = file.tensor(offset, lying, dtype);
+      const view = mapped.permute(...axes);
+      const turned = view.contiguous();
+      view.free();
       mapped.free();
       return turned;
     },

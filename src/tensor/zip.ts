@@ -1,14 +1,14 @@
 import { CheckpointError } from '../errors.ts';
 
 /** A file inside a zip file: where its bytes lie, and whether they lie there as they are. */
-export interface ZipEntry {
+interface ZipEntry {
   readonly offset: number;
   readonly bytes: number;
   readonly stored: boolean;
 }
 
 /** Reads `length` bytes at `offset`. */
-export type ReadBytes = (offset: number, length: number) => Buffer;
+type ReadBytes = (offset: number, length: number) => Buffer;
 
 const endBytes = 22;
 const longestComment = 65_535;

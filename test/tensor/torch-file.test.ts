@@ -126,6 +126,19 @@ describe('what is refused', () => {
     `);
   });
 
+  test('tensors and dictionaries that are made of something else', () => {
+    const forged = Buffer.from(`\x80\x02}${text('w')}ctorch._utils\n_rebuild_tensor_v2\n(K\x05K\x00))tRs.`, 'latin1');
+    expect(refusal(zip('forged.bin', { 'data.pkl': forged }))).toMatchInlineSnapshot(`
+      "CheckpointError: forged.bin: a tensor is not described as torch.save does
+      hint: the file is damaged or holds more than tensors; fetch or save it again"
+    `);
+    const items = Buffer.from('\x80\x02ccollections\nOrderedDict\n(]tR.', 'latin1');
+    expect(refusal(zip('items.bin', { 'data.pkl': items }))).toMatchInlineSnapshot(`
+      "CheckpointError: items.bin: a dictionary is not described as torch.save does
+      hint: the file is damaged or holds more than tensors; fetch or save it again"
+    `);
+  });
+
   test('files that are cut short at any byte', () => {
     const whole = readFileSync(written);
     const path = join(scratch, 'cut.bin');
