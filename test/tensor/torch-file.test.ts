@@ -10,8 +10,8 @@ afterAll(() => rmSync(scratch, { recursive: true }));
 
 const written = join(import.meta.dirname, '../reference/dialect-factory-pretrain/connector/pytorch_model.bin');
 
-/** A zip file of stored entries, as torch.save lays it out, with any content. */
-function zip(name: string, files: Readonly<Record<string, Buffer | string>>, { method = 0 } = {}): string {
+/** A zip file of stored entries, as torch.save lays it out, with any content; `wide` numbers take 8 bytes, as beyond 4 GiB. */
+function zip(name: string, files: Readonly<Record<string, Buffer | string>>, { method = 0, wide = false } = {}): string {
   const parts: Buffer[] = [];
   const directory: Buffer[] = [];
   let at = 0;
@@ -28,8 +28,16 @@ function zip(name: string, files: Readonly<Record<string, Buffer | string>>, { m
     central.writeUInt32LE(data.length, 24);
     central.writeUInt16LE(label.length, 28);
     central.writeUInt32LE(at, 42);
+    const extra = Buffer.alloc(wide ? 28 : 0);
+    if (wide) {
+      for (const field of [20, 24, 42]) central.writeUInt32LE(0xffffffff, field);
+      central.writeUInt16LE(extra.length, 30);
+      extra.writeUInt16LE(1);
+      extra.writeUInt16LE(24, 2);
+      for (const [i, value] of [data.length, data.length, at].entries()) extra.writeBigUInt64LE(BigInt(value), 4 + 8 * i);
+    }
     parts.push(local, label, data);
-    directory.push(central, label);
+    directory.push(central, label, extra);
     at += 30 + label.length + data.length;
   }
   const listed = Buffer.concat(directory);
@@ -38,8 +46,16 @@ function zip(name: string, files: Readonly<Record<string, Buffer | string>>, { m
   end.writeUInt16LE(Object.keys(files).length, 10);
   end.writeUInt32LE(listed.length, 12);
   end.writeUInt32LE(at, 16);
+  const far = Buffer.alloc(wide ? 76 : 0);
+  if (wide) {
+    end.fill(0xff, 8, 20);
+    far.writeUInt32LE(0x06064b50);
+    for (const [i, value] of [Object.keys(files).length, listed.length, at].entries()) far.writeBigUInt64LE(BigInt(value), 32 + 8 * i);
+    far.writeUInt32LE(0x07064b50, 56);
+    far.writeBigUInt64LE(BigInt(at + listed.length), 64);
+  }
   const path = join(scratch, name);
-  writeFileSync(path, Buffer.concat([...parts, listed, end]));
+  writeFileSync(path, Buffer.concat([...parts, listed, far, end]));
   return path;
 }
 
@@ -88,6 +104,14 @@ describe('what torch.save writes', () => {
       [3, 6],
     ]);
   });
+});
+
+test('a zip file may say its sizes in 8 bytes, as those above 4 GiB do', () => {
+  const file = openTorchFile(zip('wide.bin', { 'data.pkl': tensorPickle(), 'data/0': floats }, { wide: true }));
+  expect(file.tensor('w').toList()).toEqual([
+    [1, 2, 3],
+    [4, 5, 6],
+  ]);
 });
 
 describe('what is refused', () => {
