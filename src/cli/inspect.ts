@@ -7,12 +7,46 @@ import { type DataFlags, findData } from './inspect-data.ts';
 import { wholeNumber } from './options.ts';
 import { columns, type Finding, print, printJson } from './print.ts';
 
+/** What ends a model's answers, and its chat template. */
+interface Conversation {
+  readonly endsAnswersWith?: string | undefined;
+  readonly template?: string | undefined;
+}
+
+/** What a GGUF file says of conversations: it has no image settings, which a processor needs. */
+async function conversationOfGguf(path: string): Promise<Conversation> {
+  const { openGguf } = await import('../tensor/gguf.ts');
+  if (!openGguf(path).metadata.has('tokenizer.ggml.model')) return {};
+  const { Tokenizer } = await import('../processor/tokenizer.ts');
+  const { readTemplate } = await import('../processor/template-files.ts');
+  const tokenizer = await Tokenizer.open(path);
+  return { endsAnswersWith: tokenizer.eosToken, template: await readTemplate(path, tokenizer.files.config) };
+}
+
+async function conversationOfFolder(folder: string, imageTokens: number): Promise<Conversation> {
+  if (!existsSync(join(folder, 'tokenizer.json'))) return {};
+  const { Processor } = await import('../processor/processor.ts');
+  const { stopIds, tokenizer, template } = await Processor.open(folder, { imageTokens });
+  return { endsAnswersWith: stopIds.map((id) => tokenizer.tokenOf(id)).join(' '), template: template.source };
+}
+
+/** How the tensors of a checkpoint folder or a GGUF file are stored, each kind once. */
+async function storedAs(path: string): Promise<string[]> {
+  const { isGguf, openGguf } = await import('../tensor/gguf.ts');
+  if (isGguf(path)) {
+    const file = openGguf(path);
+    return [...new Set(file.names.map((name) => file.type(name)))];
+  }
+  const { openModelFiles } = await import('../model/model-files.ts');
+  const weights = (await openModelFiles(path)).weights();
+  return [...new Set(weights.names.map((name) => weights.dtype(name)))];
+}
+
 async function checkpoint(folder: string): Promise<Finding> {
-  const [{ readConfig }, { createTinyLlava }, { openWeights }, { Processor }] = await Promise.all([
+  const [{ readConfig }, { createTinyLlava }, { isGguf }] = await Promise.all([
     import('../model/checkpoint.ts'),
     import('../model/tinyllava.ts'),
-    import('../tensor/safetensors.ts'),
-    import('../processor/processor.ts'),
+    import('../tensor/gguf.ts'),
   ]);
   const config = await readConfig(folder);
   const model = createTinyLlava(config);
@@ -23,19 +57,15 @@ async function checkpoint(folder: string): Promise<Finding> {
     ...part('connector', config.connector?.type, model.connector),
     ...part('language model', config.language.type, model.languageModel),
   ];
-  const weights = openWeights(folder);
-  const dtypes = [...new Set(weights.names.map((name) => weights.dtype(name)))];
-  const processor = existsSync(join(folder, 'tokenizer.json'))
-    ? await Processor.open(folder, { imageTokens: model.imageTokens })
-    : undefined;
+  const conversation = isGguf(folder) ? await conversationOfGguf(folder) : await conversationOfFolder(folder, model.imageTokens);
   const facts = {
     parameters: model.parameterCount(),
-    dtype: dtypes.join(', '),
+    dtype: (await storedAs(folder)).join(', '),
     imageTokens: model.imageTokens,
     contextTokens: config.language['maxPositionEmbeddings'],
     vocabulary: model.languageModel.vocabSize,
-    endsAnswersWith: processor?.stopIds.map((id) => processor.tokenizer.tokenOf(id)).join(' '),
-    template: processor?.template.source,
+    endsAnswersWith: conversation.endsAnswersWith,
+    template: conversation.template,
   };
   const { template, ...short } = facts;
   const known = Object.entries(short).filter(([name, value]) => name !== 'parameters' && value !== undefined);
@@ -82,19 +112,19 @@ async function recipe(path: string): Promise<Finding> {
 async function find(path: string, flags: DataFlags): Promise<Finding> {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) throw new ConfigError(`${path}: no such file or folder`);
-  if (found.isDirectory()) return checkpoint(path);
+  if (found.isDirectory() || path.endsWith('.gguf')) return checkpoint(path);
   if (path.endsWith('.safetensors')) return safetensors(path);
   if (/\.ya?ml$/.test(path)) return recipe(path);
   if (/\.jsonl?$/.test(path)) return findData(path, flags);
   throw new ConfigError(`${path}: cannot tell what this is`, {
-    hint: 'inspect takes a checkpoint folder, a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)',
+    hint: 'inspect takes a checkpoint folder, a language model (.gguf), a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)',
   });
 }
 
 /** The verb `inspect`. */
 export function inspectCommand(): Command {
   return new Command('inspect')
-    .description('what a checkpoint, recipe, data or safetensors file holds')
+    .description('what a checkpoint, GGUF, recipe, data or safetensors file holds')
     .argument('<path>', 'file or checkpoint folder')
     .option('--model <folder>', 'for data: count its tokens and show what is learned')
     .option('--template <name>', "for data: another chat template than the model's")

@@ -5,11 +5,11 @@ import { CheckpointError, ConfigError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { openGguf } from '../tensor/gguf.ts';
+import { isGguf, openGguf } from '../tensor/gguf.ts';
 import { openWeights, type WeightSource, writeSafetensors } from '../tensor/safetensors.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
-import { ggufConfig, isGguf, openGgufWeights } from './gguf.ts';
+import { ggufConfig, openGgufWeights } from './gguf.ts';
 import { asJson, configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
 import type { LanguageModel } from './language/language-model.ts';
 import type { Json, PartConfig } from './part.ts';
@@ -53,7 +53,7 @@ async function readJson(path: string): Promise<Json> {
 }
 
 /** The weights of a model folder, or of a GGUF file by Hugging Face's keys. Throws CheckpointError or ConfigError. */
-export function openModelWeights(path: string): WeightSource {
+function openModelWeights(path: string): WeightSource {
   return isGguf(path) ? openGgufWeights(path) : openWeights(path);
 }
 

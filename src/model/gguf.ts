@@ -7,9 +7,6 @@ import type { Tensor } from '../tensor/tensor.ts';
 import type { Json } from './part.ts';
 import { pick } from './registry.ts';
 
-/** Whether a path names a GGUF file, which holds a language model, its settings, tokenizer and chat template. */
-export const isGguf = (path: string): boolean => path.endsWith('.gguf');
-
 /** Metadata of the file's architecture, without its prefix: `block_count` for `llama.block_count`. */
 class Settings {
   readonly file: GgufFile;
@@ -68,25 +65,47 @@ const usualKeys: Readonly<Record<string, string>> = {
   ffn_down: 'mlp.down_proj',
 };
 
+const headNorms: Readonly<Record<string, string>> = { attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' };
+
 /** Tensors that are settings. */
 const settingTensors = new Set(['rope_freqs.weight', 'rope_factors_short.weight', 'rope_factors_long.weight']);
 
 /** Metadata are float32: 9.999999747378752e-6 was 1e-5. */
 const decimal = (value: number | undefined): number | undefined => (value === undefined ? undefined : Number(value.toPrecision(7)));
 
+/** The settings of Llama 3.1 and later; files have what each frequency is divided by, and these were never others. */
+const llama3 = { rope_type: 'llama3', low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
+
+/** What `llama3` scaling divides the frequencies of a head by. */
+function llama3Divisors(factor: number, theta: number, count: number): number[] {
+  const { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: original } = llama3;
+  return Array.from({ length: count }, (_, i) => {
+    const turns = original / (2 * Math.PI * theta ** (i / count));
+    const smooth = Math.min(Math.max((turns - low) / (high - low), 0), 1);
+    return 1 / ((1 - smooth) / factor + smooth);
+  });
+}
+
 function ropeOf(settings: Settings): Json {
   const { path } = settings.file;
-  const rope_theta = decimal(settings.number('rope.freq_base'));
+  const theta = decimal(settings.number('rope.freq_base'));
   const type = settings.text('rope.scaling.type') ?? 'none';
   if (settings.has('rope_freqs.weight')) {
-    throw new CheckpointError(`${path}: rope_freqs.weight scales each rotary frequency, which is not read`, {
+    const divisors = settings.values('rope_freqs.weight');
+    const factor = Math.max(...divisors);
+    const expected = llama3Divisors(factor, theta ?? 10_000, divisors.length);
+    if (divisors.every((divisor, i) => Math.abs(divisor / (expected[i] ?? 0) - 1) < 1e-3))
+      return { rope_theta: theta, rope_scaling: { ...llama3, factor } };
+    throw new CheckpointError(`${path}: rope_freqs.weight scales rotary frequencies in another way than Llama 3 does`, {
       hint: 'open the model from its safetensors folder',
     });
   }
-  if (type === 'none') return { rope_theta };
+  if (type === 'none') return { rope_theta: theta };
   if (type === 'linear')
-    return { rope_theta, rope_scaling: { rope_type: 'linear', factor: decimal(settings.number('rope.scaling.factor')) } };
-  throw new CheckpointError(`${path}: rotary positions scaled by "${type}" are not read`, { hint: 'known: none, linear' });
+    return { rope_theta: theta, rope_scaling: { rope_type: type, factor: decimal(settings.number('rope.scaling.factor')) } };
+  throw new CheckpointError(`${path}: rotary positions scaled by "${type}" are not read`, {
+    hint: 'none, linear, and that of Llama 3 and Phi-3 are read',
+  });
 }
 
 /** Rows of queries and keys stand in the order of pairs (0, 1), (2, 3), …; here the halves of a head are paired. */
@@ -114,6 +133,11 @@ const architectures: Readonly<Record<string, Architecture>> = {
     },
   },
   qwen2: { modelType: 'qwen2', fields: ropeOf },
+  qwen3: {
+    modelType: 'qwen3',
+    fields: (settings) => ({ ...ropeOf(settings), head_dim: settings.number('attention.key_length') }),
+    keys: headNorms,
+  },
   gemma3: {
     modelType: 'gemma3_text',
     fields: (settings) => {
@@ -134,8 +158,7 @@ const architectures: Readonly<Record<string, Architecture>> = {
       };
     },
     keys: {
-      attn_q_norm: 'self_attn.q_norm',
-      attn_k_norm: 'self_attn.k_norm',
+      ...headNorms,
       post_attention_norm: 'post_attention_layernorm',
       ffn_norm: 'pre_feedforward_layernorm',
       post_ffw_norm: 'post_feedforward_layernorm',

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../errors.ts';
+import { isGguf } from '../tensor/gguf.ts';
 import type { TokenizerConfig } from './tokenizer-files.ts';
 
 /**
@@ -8,7 +9,7 @@ import type { TokenizerConfig } from './tokenizer-files.ts';
  * Undefined when there is none.
  */
 export async function readTemplate(folder: string, config: TokenizerConfig): Promise<string | undefined> {
-  if (folder.endsWith('.gguf')) return templateOf(config['chat_template'], folder);
+  if (isGguf(folder)) return templateOf(config['chat_template'], folder);
   const jinja = await readText(join(folder, 'chat_template.jinja'));
   if (jinja !== undefined) return jinja;
   const json = await readText(join(folder, 'chat_template.json'));

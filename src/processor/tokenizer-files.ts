@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError } from '../errors.ts';
+import { isGguf } from '../tensor/gguf.ts';
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts';
 
 const AddedToken = z.looseObject({
@@ -38,7 +39,7 @@ export interface TokenizerFiles {
 
 /** Reads the tokenizer of a checkpoint folder, or of a GGUF file; special tokens that only `special_tokens_map.json` names are merged into the config. Throws CheckpointError. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
-  if (folder.endsWith('.gguf')) return ggufTokenizerFiles(folder);
+  if (isGguf(folder)) return ggufTokenizerFiles(folder);
   const json = await readJson(join(folder, 'tokenizer.json'), TokenizerJson);
   if (json === undefined) {
     throw new CheckpointError(`${folder} has no tokenizer.json`, {

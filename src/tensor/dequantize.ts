@@ -28,6 +28,16 @@ function signed(x: Tensor): Tensor {
 /** [B, n] to [B, 2n]: all low halves, then all high ones. */
 const nibbles = (x: Tensor): Tensor => cat([bits(x, 0, 4), bits(x, 4, 4)], 1);
 
+/** 16 bytes and the fifth bits of their halves, 32 in the 4 bytes before them: [B, 32]. */
+function fiveBits(bytes: Tensor, from: number): Tensor {
+  const high = part(bytes, from, 4);
+  const fifth = stack(
+    Array.from({ length: 8 }, (_, i) => bits(high, i, 1)),
+    2,
+  ).view(-1, 32);
+  return nibbles(part(bytes, from + 4, 16)).add(fifth, { alpha: 16 });
+}
+
 /** [B, 12] to the scales and the minima [B, 8, 1] of a block's eight parts, six bits each. */
 function scalesAndMinima(packed: Tensor): { scales: Tensor; minima: Tensor } {
   const [a, b, c] = packed.split([4, 4, 4], 1) as [Tensor, Tensor, Tensor];
@@ -66,6 +76,8 @@ export const blockFormats = {
         .mul(half(halves, 0))
         .add(half(halves, 1)),
   },
+  Q5_0: { values: 32, bytes: 22, decode: (bytes, halves) => fiveBits(bytes, 2).sub(16).mul(half(halves, 0)) },
+  Q5_1: { values: 32, bytes: 24, decode: (bytes, halves) => fiveBits(bytes, 4).mul(half(halves, 0)).add(half(halves, 1)) },
   Q8_0: { values: 32, bytes: 34, decode: (bytes, halves) => signed(part(bytes, 2, 32)).mul(half(halves, 0)) },
   Q4_K: { values: 256, bytes: 144, decode: (bytes, halves) => scaleAndShift(parts(bytes, 16), bytes, halves) },
   Q5_K: {

@@ -4,6 +4,9 @@ import { type DType, dtypeBytes } from './dtype.ts';
 import { MappedFile } from './mapped-file.ts';
 import type { WeightSource } from './safetensors.ts';
 
+/** Whether a path names a GGUF file: a language model with its settings, its tokenizer and its chat template. */
+export const isGguf = (path: string): boolean => path.endsWith('.gguf');
+
 /** A value of a GGUF file's metadata; 64-bit integers come as numbers. */
 export type GgufValue = string | number | boolean | readonly GgufValue[];
 
@@ -21,6 +24,8 @@ const types = new Map<number, { readonly name: string; readonly dtype: DType; re
   [30, { name: 'BF16', dtype: 'bfloat16' }],
   [2, { name: 'Q4_0', dtype: 'float32', format: blockFormats.Q4_0 }],
   [3, { name: 'Q4_1', dtype: 'float32', format: blockFormats.Q4_1 }],
+  [6, { name: 'Q5_0', dtype: 'float32', format: blockFormats.Q5_0 }],
+  [7, { name: 'Q5_1', dtype: 'float32', format: blockFormats.Q5_1 }],
   [8, { name: 'Q8_0', dtype: 'float32', format: blockFormats.Q8_0 }],
   [12, { name: 'Q4_K', dtype: 'float32', format: blockFormats.Q4_K }],
   [13, { name: 'Q5_K', dtype: 'float32', format: blockFormats.Q5_K }],
@@ -29,8 +34,6 @@ const types = new Map<number, { readonly name: string; readonly dtype: DType; re
 
 /** Names of types that are not read, for messages. */
 const unreadTypes: Readonly<Record<number, string>> = {
-  6: 'Q5_0',
-  7: 'Q5_1',
   9: 'Q8_1',
   10: 'Q2_K',
   11: 'Q3_K',
@@ -175,7 +178,13 @@ export function openGguf(path: string): GgufFile {
   const fail: Fail = (what, hint = 'the file is damaged or not a GGUF file; fetch it again') => {
     throw new CheckpointError(`${path}: ${what}`, { hint });
   };
-  const file = new MappedFile(path);
+  let file: MappedFile;
+  try {
+    file = new MappedFile(path);
+  } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
+    return fail(`cannot be read: ${(cause as Error).message}`);
+  }
   const cursor = new Cursor(file, fail);
   if (file.bytes < 4 || file.read(0, 4).toString('latin1') !== 'GGUF') fail('not a GGUF file: it does not begin with "GGUF"');
   cursor.position = 4;

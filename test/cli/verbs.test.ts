@@ -399,6 +399,22 @@ describe('inspect', () => {
     expect(parts).toHaveLength(3);
   });
 
+  test('shows the language model of a GGUF file', async () => {
+    const { code, stdout } = await tinyllava('inspect', 'test/reference/gguf/phi3.gguf');
+    expect(code).toBe(0);
+    expect(stdout).toMatchInlineSnapshot(`
+      "test/reference/gguf/phi3.gguf: checkpoint
+      language model  phi3  4,208
+      all                   4,208
+
+      dtype          F32
+      imageTokens    0
+      contextTokens  4096
+      vocabulary     45
+      "
+    `);
+  });
+
   test('shows the tensors of a file', async () => {
     const { stdout } = await tinyllava('inspect', 'test/reference/llama-mqa/model-00003-of-00004.safetensors');
     expect(stdout).toMatchInlineSnapshot(`
@@ -500,7 +516,7 @@ describe('inspect', () => {
       {
         "code": 1,
         "stderr": "error: LICENSE: cannot tell what this is
-        fix: inspect takes a checkpoint folder, a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)
+        fix: inspect takes a checkpoint folder, a language model (.gguf), a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)
       ",
         "stdout": "",
       }

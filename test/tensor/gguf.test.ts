@@ -44,7 +44,7 @@ describe('the values of a tensor', () => {
   const expected = openSafetensors(join(reference, 'types.safetensors'));
 
   test('are tried for every type that is read', () => {
-    expect([...expected.names].sort()).toEqual(['BF16', 'F16', 'F32', 'Q4_0', 'Q4_1', 'Q4_K', 'Q5_K', 'Q6_K', 'Q8_0']);
+    expect([...expected.names].sort()).toEqual(['BF16', 'F16', 'F32', 'Q4_0', 'Q4_1', 'Q4_K', 'Q5_0', 'Q5_1', 'Q5_K', 'Q6_K', 'Q8_0']);
   });
 
   test.each([...expected.names])('of type %s are to the bit those of the gguf package', (name) => {
@@ -88,7 +88,7 @@ describe('a file that cannot be read is refused by name', () => {
       the file is damaged or not a GGUF file; fetch it again"
     `);
     expect(complaint(damaged('data', (all) => all.subarray(0, all.length - 64)))).toMatchInlineSnapshot(`
-      "data.gguf: cut short: tensor "Q6_K" ends at byte 5676, the file at 5632
+      "data.gguf: cut short: tensor "Q6_K" ends at byte 6092, the file at 6048
       the file is damaged or not a GGUF file; fetch it again"
     `);
     for (let end = 0; end < 900; end += 7) expect(complaint(damaged('anywhere', (all) => all.subarray(0, end)))).not.toBe('opened');
@@ -101,11 +101,11 @@ describe('a file that cannot be read is refused by name', () => {
     };
     expect(complaint(damaged('iq4', retype(23)))).toMatchInlineSnapshot(`
       "iq4.gguf: tensor "Q4_1" has the type IQ4_XS, which is not read
-      types that are read: F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K"
+      types that are read: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K"
     `);
     expect(complaint(damaged('new', retype(4711)))).toMatchInlineSnapshot(`
       "new.gguf: tensor "Q4_1" has the type 4711, which is not read
-      types that are read: F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K"
+      types that are read: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K"
     `);
     expect(complaint(damaged('k', retype(12)))).toMatchInlineSnapshot(`
       "k.gguf: tensor "Q4_1" has rows of 64 values, which blocks of 256 (Q4_K) do not fill
@@ -116,11 +116,11 @@ describe('a file that cannot be read is refused by name', () => {
   test('when a count was tampered with', () => {
     const count = (at: number) => (all: Buffer) => all.fill(0xff, at, at + 7);
     expect(complaint(damaged('tensors', count(8)))).toMatchInlineSnapshot(`
-      "tensors.gguf: cut short: the header needs 1577729084020994600 bytes from byte 495 on, the file ends at 5696
+      "tensors.gguf: cut short: the header needs 9513476249251987000 bytes from byte 583 on, the file ends at 6112
       the file is damaged or not a GGUF file; fetch it again"
     `);
     expect(complaint(damaged('entries', count(16)))).toMatchInlineSnapshot(`
-      "entries.gguf: cut short: the header needs 844424930131968 bytes from byte 94 on, the file ends at 5696
+      "entries.gguf: cut short: the header needs 844424930131968 bytes from byte 94 on, the file ends at 6112
       the file is damaged or not a GGUF file; fetch it again"
     `);
   });
