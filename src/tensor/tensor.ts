@@ -84,8 +84,8 @@ export class Tensor {
   own(scope: Scope | undefined): void {
     this.#owner = scope;
     if (scope !== undefined || this.#registered) return;
+    native.account(this.handle); // throws for what is no handle, which must not be freed later
     collected.register(this, this.handle, this);
-    native.account(this.handle);
     this.#registered = true;
   }
   /** Gives the memory back now. Using the tensor afterwards throws; freeing twice does nothing. */

@@ -188,6 +188,6 @@ test('what does not fit together is said before training', async () => {
   await expect(run({ ...short, processor: { image: {} } })).rejects.toThrowErrorMatchingInlineSnapshot(
     `[ConfigError: the language model is fresh and has no tokenizer]`,
   );
-  await expect(run({ ...short, model: { from: 'nowhere' }, processor: { image: {} } })).rejects.toThrow(/nowhere: no config\.json/);
+  await expect(run({ ...short, model: { from: 'nowhere' }, processor: { image: {} } })).rejects.toThrow(/nowhere: no such folder/);
   await expect(readRecipe(file, [parseOverride('model={from: align}')])).rejects.toThrow(/keeps its tokenizer/);
 });
