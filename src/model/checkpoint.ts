@@ -1,17 +1,15 @@
-import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { CheckpointError, ConfigError } from '../errors.ts';
+import { CheckpointError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { isGguf, openGguf } from '../tensor/gguf.ts';
-import { openWeights, type WeightSource, writeSafetensors } from '../tensor/safetensors.ts';
+import { writeSafetensors } from '../tensor/safetensors.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
-import { ggufConfig, openGgufWeights } from './gguf.ts';
-import { asJson, configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
+import { configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
 import type { LanguageModel } from './language/language-model.ts';
+import { type ModelFiles, openModelFiles } from './model-files.ts';
 import type { Json, PartConfig } from './part.ts';
 import { pick } from './registry.ts';
 import { TinyLlava } from './tinyllava.ts';
@@ -31,53 +29,28 @@ export interface Checkpoint {
   readonly folder: string;
 }
 
-async function readJson(path: string): Promise<Json> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (cause) {
-    const folder = dirname(path);
-    const inside = await readdir(folder).catch(() => undefined);
-    const models = inside?.filter((name) => existsSync(join(folder, name, basename(path)))).map((name) => join(folder, name)) ?? [];
-    throw new CheckpointError(`${folder}: ${inside ? `no ${basename(path)}` : 'no such folder'}`, {
-      hint: models.length > 0 ? `the models in it are ${models.join(', ')}` : 'a model is a folder with config.json and *.safetensors',
-      cause,
-    });
-  }
-  try {
-    return asJson(JSON.parse(text), path);
-  } catch (cause) {
-    if (cause instanceof ConfigError) throw cause;
-    throw new ConfigError(`${path}: not JSON: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/** The weights of a model folder, or of a GGUF file by Hugging Face's keys. Throws CheckpointError or ConfigError. */
-function openModelWeights(path: string): WeightSource {
-  return isGguf(path) ? openGgufWeights(path) : openWeights(path);
-}
-
-function loadInto(module: Module, folder: string, rows: KeyRows, { dtype, device }: LoadOptions): void {
+function loadInto(module: Module, { weights, rows }: ModelFiles, more: KeyRows, { dtype, device }: LoadOptions): void {
   const wanted = new Set<string>();
   for (const [key] of module.namedParameters()) wanted.add(key);
-  module.load(translated(openModelWeights(folder), rows, wanted), { ...(dtype && { dtype }), ...(device && { device }) });
+  module.load(translated(weights(), [...rows, ...more], wanted), { ...(dtype && { dtype }), ...(device && { device }) });
 }
 
 /** The settings in a model folder's config.json, or in a GGUF file. Throws CheckpointError or ConfigError. */
 export async function readConfig(folder: string, { parts = everyPart }: { parts?: Parts } = {}): Promise<TinyLlavaConfig> {
-  if (isGguf(folder)) return configFromJson(ggufConfig(openGguf(folder)), folder, parts);
-  const path = join(folder, 'config.json');
-  return configFromJson(await readJson(path), path, parts);
+  const { json, file } = await openModelFiles(folder);
+  return configFromJson(json, file, parts);
 }
 
 /**
- * Opens a Hugging Face folder: a LLaVA in any spelling that transformers ever wrote, one of this package's, or a language model alone; or
- * a language model's GGUF file. Parameters are frozen until `trainable`. Throws CheckpointError or ConfigError.
+ * Opens a Hugging Face folder: a LLaVA in any spelling that transformers ever wrote, one of this package's, or a language model alone; a
+ * folder in one of the layouts of `dialects`; or a language model's GGUF file. Parameters are frozen until `trainable`. Throws
+ * CheckpointError or ConfigError.
  */
 export async function loadCheckpoint(folder: string, options: LoadOptions = {}): Promise<Checkpoint> {
-  const config = await readConfig(folder, options);
+  const files = await openModelFiles(folder);
+  const config = configFromJson(files.json, files.file, options.parts);
   const model = new TinyLlava(config, options.parts);
-  loadInto(model, folder, llavaRows, options);
+  loadInto(model, files, llavaRows, options);
   return { model, config, folder };
 }
 
@@ -87,21 +60,22 @@ export async function loadVisionTower(
   { overrides = {}, ...options }: LoadOptions & { overrides?: Json } = {},
 ): Promise<{ tower: VisionTower; config: PartConfig }> {
   const { visionTowers } = options.parts ?? everyPart;
-  const path = join(folder, 'config.json');
-  const found = visionFromJson(await readJson(path), path, options.parts);
+  const files = await openModelFiles(folder);
+  const found = visionFromJson(files.json, files.file, options.parts);
   const kind = pick(visionTowers, 'vision tower', found.type);
-  const config = kind.parse({ ...found, ...overrides }, path);
+  const config = kind.parse({ ...found, ...overrides }, files.file);
   const tower = kind.create(config, undefined);
-  loadInto(tower, folder, towerRows, options);
+  loadInto(tower, files, towerRows, options);
   return { tower, config };
 }
 
 /** A language model and its settings out of its own folder, its GGUF file or a LLaVA's folder. Throws CheckpointError or ConfigError. */
 export async function loadLanguageModel(folder: string, options: LoadOptions = {}): Promise<{ model: LanguageModel; config: PartConfig }> {
   const { languageModels } = options.parts ?? everyPart;
-  const { language } = await readConfig(folder, options);
+  const files = await openModelFiles(folder);
+  const { language } = configFromJson(files.json, files.file, options.parts);
   const model = pick(languageModels, 'language model', language.type).create(language, undefined);
-  loadInto(model, folder, languageRows, options);
+  loadInto(model, files, languageRows, options);
   return { model, config: language };
 }
 

@@ -20,6 +20,9 @@ export { PixelShuffleConfig, PixelShuffleConnector } from './connector/pixel-shu
 export { PixelShuffleMlpConfig, PixelShuffleMlpConnector } from './connector/pixel-shuffle-mlp.ts';
 export { QFormerConfig, QFormerConnector } from './connector/qformer.ts';
 export { ResamplerConfig, ResamplerConnector } from './connector/resampler.ts';
+export { loadConnector } from './dialects/connector-file.ts';
+export { dialects } from './dialects/index.ts';
+export type { PublishedDialect } from './dialects/published.ts';
 export { configFromJson, configToJson, visionFromJson } from './hugging-face.ts';
 export { Gemma, GemmaConfig } from './language/gemma.ts';
 export { Gemma2, Gemma2Config } from './language/gemma2.ts';
@@ -34,6 +37,7 @@ export { Qwen2, Qwen2Config } from './language/qwen2.ts';
 export { Qwen3, Qwen3Config } from './language/qwen3.ts';
 export { SmolLm3, SmolLm3Config } from './language/smollm3.ts';
 export { StableLm, StableLmConfig } from './language/stablelm.ts';
+export { type ModelFiles, openModelFiles } from './model-files.ts';
 export { type Json, type Part, type PartConfig, type PartDefinition, part } from './part.ts';
 export { check, nearest, pick } from './registry.ts';
 export { placeholders, splice } from './splice.ts';

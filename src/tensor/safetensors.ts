@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError } from '../errors.ts';
@@ -118,43 +118,6 @@ export function openSafetensors(path: string): SafetensorsFile {
       const { dtype, shape, offset } = find(name);
       return file.tensor(offset, shape, dtype, memory);
     },
-  };
-}
-
-const Index = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
-
-/** Opens `model.safetensors`, or all files that `model.safetensors.index.json` names, as one. */
-export function openWeights(folder: string): WeightSource {
-  const single = join(folder, 'model.safetensors');
-  if (existsSync(single)) return openSafetensors(single);
-  const indexPath = `${single}.index.json`;
-  if (!existsSync(indexPath)) throw new CheckpointError(`${folder}: neither model.safetensors nor model.safetensors.index.json`);
-  let index: z.output<typeof Index>;
-  try {
-    index = Index.parse(JSON.parse(readFileSync(indexPath, 'utf8')));
-  } catch (cause) {
-    throw new CheckpointError(`${indexPath}: not an index of safetensors files`, { cause });
-  }
-  const files = new Map<string, SafetensorsFile>();
-  const sources = new Map<string, SafetensorsFile>();
-  for (const [name, fileName] of Object.entries(index.weight_map)) {
-    if (basename(fileName) !== fileName) throw new CheckpointError(`${indexPath}: "${fileName}" lies outside the folder`);
-    const file = files.get(fileName) ?? openSafetensors(join(folder, fileName));
-    files.set(fileName, file);
-    if (!file.names.includes(name)) throw new CheckpointError(`${indexPath}: says that ${fileName} holds "${name}", which it does not`);
-    sources.set(name, file);
-  }
-  const find = (name: string): SafetensorsFile => {
-    const found = sources.get(name);
-    if (!found) throw new CheckpointError(`${folder}: no tensor "${name}"`);
-    return found;
-  };
-  return {
-    path: folder,
-    names: [...sources.keys()],
-    shape: (name) => find(name).shape(name),
-    dtype: (name) => find(name).dtype(name),
-    tensor: (name, memory) => find(name).tensor(name, memory),
   };
 }
 

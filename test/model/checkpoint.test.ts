@@ -8,8 +8,9 @@ import { createTinyLlava } from '../../src/model/tinyllava.ts';
 import { full } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
 import { Generator } from '../../src/tensor/random.ts';
-import { openWeights, writeSafetensors } from '../../src/tensor/safetensors.ts';
+import { writeSafetensors } from '../../src/tensor/safetensors.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
+import { openWeights } from '../../src/tensor/weight-files.ts';
 import '../matchers.ts';
 import { reference } from './reference.ts';
 
@@ -204,7 +205,7 @@ test('folders that are no model say what is missing', async () => {
   `);
   writeFileSync(join(scratch, 'broken/config.json'), '{"model_type": "llama"}');
   expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(
-    `"CheckpointError: broken: neither model.safetensors nor model.safetensors.index.json"`,
+    `"CheckpointError: broken: no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"`,
   );
 });
 

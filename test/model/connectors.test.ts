@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import type { Connector, ConnectorContext } from '../../src/model/connector/connector.ts';
 import { connectors } from '../../src/model/connector/index.ts';
 import type { Json } from '../../src/model/part.ts';
-import { openWeights } from '../../src/tensor/safetensors.ts';
+import { openWeights } from '../../src/tensor/weight-files.ts';
 import '../matchers.ts';
 import { reference } from './reference.ts';
 

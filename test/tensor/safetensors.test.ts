@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CheckpointError } from '../../src/errors.ts';
 import { tensor, zeros } from '../../src/tensor/create.ts';
-import { openSafetensors, openWeights, writeSafetensors } from '../../src/tensor/safetensors.ts';
+import { openSafetensors, writeSafetensors } from '../../src/tensor/safetensors.ts';
+import { openWeights } from '../../src/tensor/weight-files.ts';
 
 let folder: string;
 beforeAll(() => {

@@ -1,0 +1,15 @@
+import type { Json } from '../part.ts';
+import { bench } from './bench.ts';
+import { factory } from './factory.ts';
+import { factory2 } from './factory2.ts';
+import { llava } from './llava.ts';
+import { nanovlm } from './nanovlm.ts';
+import type { PublishedDialect } from './published.ts';
+
+/** Layouts of published models other than transformers' own; the first that knows a config.json reads it. */
+export const dialects = { factory, factory2, bench, llava, nanovlm } satisfies Readonly<Record<string, PublishedDialect>>;
+
+/** The layout of a config.json, unless it is transformers' or this package's own. */
+export function publishedDialect(config: Json): PublishedDialect | undefined {
+  return Object.values<PublishedDialect>(dialects).find((dialect) => dialect.matches(config));
+}
