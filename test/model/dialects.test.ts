@@ -147,6 +147,17 @@ describe('at their published sizes', () => {
     expect(new TinyLlava(config).imageTokens).toBe(729);
   });
 
+  test("TinyLLaVABench's StableLM has the names and defaults of its own code", async () => {
+    const own = { model_type: 'tiny_llava_stablelm', num_key_value_heads: 2, rope_pct: 0.25, norm_eps: 1e-6 };
+    const folder = copy('dialect-bench', 'stablelm', { ...own, partial_rotary_factor: undefined, layer_norm_eps: undefined });
+    expect((await readConfig(folder)).language).toMatchObject({
+      type: 'stablelm',
+      partialRotaryFactor: 0.25,
+      layerNormEps: 1e-6,
+      useQkvBias: true,
+    });
+  });
+
   test('nanoVLM-222M has 222 million parameters and 49 tokens an image', async () => {
     const vision = { vit_hidden_dim: 768, vit_inter_dim: 3072, vit_patch_size: 16, vit_img_size: 224, vit_n_heads: 12, vit_n_blocks: 12 };
     const language = { lm_hidden_dim: 576, lm_inter_dim: 1536, lm_n_heads: 9, lm_n_kv_heads: 3, lm_n_blocks: 30, lm_vocab_size: 49_152 };
