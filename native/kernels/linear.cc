@@ -42,7 +42,14 @@ struct BFloat16Split {
   }
 };
 
-#if defined(__x86_64__)
+// Clang's inline assembly takes no vector that the target of the whole file lacks.
+#if defined(__x86_64__) && !defined(__clang__)
+#define HAS_BFLOAT16_DOT 1
+#else
+#define HAS_BFLOAT16_DOT 0
+#endif
+
+#if HAS_BFLOAT16_DOT
 // AVX512_BF16 multiplies and adds pairs. (Assembly, because an intrinsic cannot be inlined into code that is compiled for several targets.)
 struct BFloat16Dot {
   using Weight = at::BFloat16;
@@ -148,7 +155,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
     return x.dim() == 2 ? out : out.view(shape);
   };
   if (x.scalar_type() == at::kFloat) return shaped(run<Float32>(rows, weight, offsets));
-#if defined(__x86_64__)
+#if HAS_BFLOAT16_DOT
   static const bool dots = isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
   if (dots) return shaped(run<BFloat16Dot>(rows, weight, offsets));
 #endif
