@@ -18,7 +18,7 @@ struct Float32 {
   static void run(Args... args) {
     dispatch<Kernel>(args...);
   }
-  static void prepare(const float* from, float* to, int64_t count) { std::copy_n(from, count, to); }
+  static int64_t place(int64_t i) { return i; }
   static ALWAYS_INLINE Floats add(Floats sum, const float* x, const float* weight) { return sum + load(x) * load(weight); }
 };
 
@@ -31,9 +31,7 @@ struct BFloat16Split {
   static void run(Args... args) {
     dispatch<Kernel>(args...);
   }
-  static void prepare(const at::BFloat16* from, float* to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i / step * step + i % 2 * kLanes + i % step / 2] = from[i];
-  }
+  static int64_t place(int64_t i) { return i % 2 * kLanes + i / 2; }
   static ALWAYS_INLINE Floats add(Floats sum, const float* x, const at::BFloat16* weight) {
     Words words;
     std::memcpy(&words, weight, sizeof(words));
@@ -59,7 +57,7 @@ struct BFloat16Dot {
   static void run(Args... args) {
     run_avx512<Kernel>(args...);
   }
-  static void prepare(const at::BFloat16* from, at::BFloat16* to, int64_t count) { std::copy_n(from, count, to); }
+  static int64_t place(int64_t i) { return i; }
   static ALWAYS_INLINE Floats add(Floats sum, const at::BFloat16* x, const at::BFloat16* weight) {
     Words words;
     std::memcpy(&words, weight, sizeof(words));
@@ -69,15 +67,17 @@ struct BFloat16Dot {
 };
 #endif
 
-// Rows begin..end of the weight [N, K] against R rows of x, each padded with zeros to `padded` elements: out[r][n] = x[r] . weight[n] + bias[n].
-// Of the R rows the first `given` are wanted; the others are padding too.
+// Rows begin..end of the weight [N, K] against R rows of x: out[r][n] = x[r] . weight[n] + bias[n]. The rows of x lie in steps, one row's step
+// behind the other's, so that they are one stream too (more streams than two or three keep the processor from fetching the weight ahead), and
+// are padded with zeros. Of the R rows the first `given` are wanted; the others are padding too.
 template <class Format, int R>
 struct LinearRows {
   using Weight = typename Format::Weight;
   using Input = typename Format::Input;
   static constexpr int chains = R == 1 ? 4 : R < 4 ? 2 : 1;  // independent sums, which hide the latency of the multiply-add
+  static constexpr int64_t ahead = 1024;                     // bytes; with this much to compute the processor fetches too late by itself
 
-  static ALWAYS_INLINE void run(const Input* x, int64_t given, int64_t padded, const Weight* weights, const Weight* bias, Weight* out,
+  static ALWAYS_INLINE void run(const Input* x, int64_t given, const Weight* weights, const Weight* bias, Weight* out,
                                 int64_t begin, int64_t end, int64_t N, int64_t K) {
     constexpr int64_t step = Format::step;
     for (int64_t n = begin; n < end; ++n) {
@@ -86,16 +86,17 @@ struct LinearRows {
       int64_t k = 0;
       for (; k + chains * step <= K; k += chains * step) {
         for (int c = 0; c < chains; ++c) {
-          for (int r = 0; r < R; ++r) sums[c][r] = Format::add(sums[c][r], x + r * padded + k + c * step, weight + k + c * step);
+          if constexpr (R >= 4) __builtin_prefetch(reinterpret_cast<const char*>(weight + k + c * step) + ahead);
+          for (int r = 0; r < R; ++r) sums[c][r] = Format::add(sums[c][r], x + (k + c * step) * R + r * step, weight + k + c * step);
         }
       }
       for (; k + step <= K; k += step) {
-        for (int r = 0; r < R; ++r) sums[0][r] = Format::add(sums[0][r], x + r * padded + k, weight + k);
+        for (int r = 0; r < R; ++r) sums[0][r] = Format::add(sums[0][r], x + k * R + r * step, weight + k);
       }
       if (k < K) {
         Weight tail[step] = {};
         for (int64_t i = k; i < K; ++i) tail[i - k] = weight[i];
-        for (int r = 0; r < R; ++r) sums[0][r] = Format::add(sums[0][r], x + r * padded + k, tail);
+        for (int r = 0; r < R; ++r) sums[0][r] = Format::add(sums[0][r], x + k * R + r * step, tail);
       }
       for (int c = 1; c < chains; ++c) {
         for (int r = 0; r < R; ++r) sums[0][r] += sums[c][r];
@@ -111,17 +112,22 @@ at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& 
   using Weight = typename Format::Weight;
   using Input = typename Format::Input;
   const int64_t given = x.size(0), N = weight.size(0), K = weight.size(1);
-  const int64_t padded = (K + Format::step - 1) / Format::step * Format::step;
-  const at::Tensor copy = at::zeros({R, padded}, x.options().dtype(c10::CppTypeToScalarType<Input>()));  // aligned to cache lines
+  constexpr int64_t step = Format::step;
+  const at::Tensor copy = at::zeros({(K + step - 1) / step, R, step}, x.options().dtype(c10::CppTypeToScalarType<Input>()));  // aligned to cache lines
   Input* rows = copy.mutable_data_ptr<Input>();
-  for (int64_t r = 0; r < given; ++r) Format::prepare(x.const_data_ptr<Weight>() + r * K, rows + r * padded, K);
+  for (int64_t r = 0; r < given; ++r) {
+    const Weight* row = x.const_data_ptr<Weight>() + r * K;
+    for (int64_t k = 0; k < K; k += step) {
+      for (int64_t i = 0; i < std::min(step, K - k); ++i) rows[k * R + r * step + Format::place(i)] = static_cast<Input>(row[k + i]);
+    }
+  }
   at::Tensor out = at::empty({given, N}, x.options());
   const Weight* weights = weight.const_data_ptr<Weight>();
   const Weight* biases = bias.defined() ? bias.const_data_ptr<Weight>() : nullptr;
   Weight* to = out.mutable_data_ptr<Weight>();
   // A thread is worth waking for what one core reads in about ten microseconds.
   at::parallel_for(0, N, grain(K * static_cast<int64_t>(sizeof(Weight)), 256 * 1024), [&](int64_t begin, int64_t end) {
-    Format::template run<LinearRows<Format, R>>(static_cast<const Input*>(rows), given, padded, weights, biases, to, begin, end, N, K);
+    Format::template run<LinearRows<Format, R>>(static_cast<const Input*>(rows), given, weights, biases, to, begin, end, N, K);
   });
   return out;
 }
