@@ -11,7 +11,8 @@ const [folder = '', dtype = ''] = process.argv.slice(2);
 const newTokens = 64;
 const { model } = await loadCheckpoint(join(folder, dtype));
 const ids = Int32Array.from(openSafetensors(join(folder, 'data.safetensors')).tensor('ids').toArray() as BigInt64Array, Number);
-const batch = new Batch(model, new ImageStore(model, new ImageProcessor({ size: { height: 1, width: 1 } })), { slots: 1, remembered: 0 });
+const image = new ImageProcessor({ size: { height: 1, width: 1 } });
+const batch = new Batch(model, new ImageStore(model, { image }), { slots: 1, remembered: 0 });
 
 /** Seconds for `count` tokens behind the prompt, and the tokens. */
 function generate(count: number): [seconds: number, tokens: number[]] {

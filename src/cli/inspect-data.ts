@@ -12,14 +12,13 @@ export interface DataFlags {
   readonly samples: number;
 }
 
-async function openProcessor(folder: string, template: string | undefined): Promise<Processor> {
-  const [{ readConfig }, { createTinyLlava }, { Processor }] = await Promise.all([
+async function processorOf(folder: string, template: string | undefined): Promise<Processor> {
+  const [{ readConfig }, { createTinyLlava }, { openProcessor }] = await Promise.all([
     import('../model/checkpoint.ts'),
     import('../model/tinyllava.ts'),
-    import('../processor/processor.ts'),
+    import('../processor/open.ts'),
   ]);
-  const { imageTokens } = createTinyLlava(await readConfig(folder));
-  return Processor.open(folder, { imageTokens, ...(template !== undefined && { template }) });
+  return openProcessor(folder, createTinyLlava(await readConfig(folder)), { template });
 }
 
 /** What a file of LLaVA conversations holds: counts, every problem and, with a model, what is learned of the first rows. */
@@ -30,7 +29,7 @@ export async function findData(file: string, { model, template, imageFolder, max
     problems: Number.POSITIVE_INFINITY,
     ...(imageFolder !== undefined && { imageFolder }),
     ...(maxLength !== undefined && { maxLength }),
-    ...(model !== undefined && { processor: await openProcessor(model, template) }),
+    ...(model !== undefined && { processor: await processorOf(model, template) }),
   });
   return { json: { kind: 'data', ...report }, lines: describeData(report) };
 }

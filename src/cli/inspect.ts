@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { ConfigError } from '../errors.ts';
+import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Module } from '../nn/module.ts';
 import { type DataFlags, findData } from './inspect-data.ts';
 import { wholeNumber } from './options.ts';
@@ -23,10 +24,10 @@ async function conversationOfGguf(path: string): Promise<Conversation> {
   return { endsAnswersWith: tokenizer.eosToken, template: await readTemplate(path, tokenizer.files.config) };
 }
 
-async function conversationOfFolder(folder: string, imageTokens: number): Promise<Conversation> {
+async function conversationOfFolder(folder: string, model: TinyLlava): Promise<Conversation> {
   if (!existsSync(join(folder, 'tokenizer.json'))) return {};
-  const { Processor } = await import('../processor/processor.ts');
-  const { stopIds, tokenizer, template } = await Processor.open(folder, { imageTokens });
+  const { openProcessor } = await import('../processor/open.ts');
+  const { stopIds, tokenizer, template } = await openProcessor(folder, model);
   return { endsAnswersWith: stopIds.map((id) => tokenizer.tokenOf(id)).join(' '), template: template.source };
 }
 
@@ -57,7 +58,7 @@ async function checkpoint(folder: string): Promise<Finding> {
     ...part('connector', config.connector?.type, model.connector),
     ...part('language model', config.language.type, model.languageModel),
   ];
-  const conversation = isGguf(folder) ? await conversationOfGguf(folder) : await conversationOfFolder(folder, model.imageTokens);
+  const conversation = isGguf(folder) ? await conversationOfGguf(folder) : await conversationOfFolder(folder, model);
   const facts = {
     parameters: model.parameterCount(),
     dtype: (await storedAs(folder)).join(', '),

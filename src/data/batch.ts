@@ -1,12 +1,19 @@
+import type { ImageLayout } from '../model/image-layout.ts';
 import type { ModelBatch } from '../model/tinyllava.ts';
 import { unlabelled } from '../processor/processor.ts';
+
+/** An image with the bytes of its views. */
+export interface ReadyImage {
+  readonly bytes: Uint8Array;
+  readonly layout: ImageLayout;
+}
 
 /** A conversation with the row that it came from and its images' bytes, ready to be packed. */
 export interface ReadyExample {
   readonly name: string;
   readonly ids: Int32Array;
   readonly labels: Int32Array;
-  readonly images: readonly Uint8Array[];
+  readonly images: readonly ReadyImage[];
 }
 
 /** Packed conversations with what is learned from them. */

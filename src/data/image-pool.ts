@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { DataError, TinyLlavaError } from '../errors.ts';
+import { type ImageLayout, viewsOf, wholeImage } from '../model/image-layout.ts';
 import type { ImageProcessor } from '../processor/image.ts';
 import type { ImageConfig } from '../processor/image-config.ts';
 import type { ImageSource } from '../processor/message.ts';
@@ -16,21 +17,26 @@ export interface ImagePoolOptions {
   readonly cacheBytes?: number;
 }
 
+interface Cached {
+  readonly loaded: Promise<Uint8Array>;
+  readonly views: number;
+}
+
 interface Waiting {
   readonly worker: Worker;
   resolve(bytes: Uint8Array): void;
   reject(error: Error): void;
 }
 
-/** Loads images as bytes of [3, H, W], off the calling thread, each once at a time. */
+/** Loads images as bytes of [V, 3, H, W], off the calling thread, each once at a time. */
 export class ImagePool implements AsyncDisposable {
   readonly #processor: ImageProcessor;
   readonly #workerCount: number;
   readonly #cacheBytes: number;
   readonly #workers: Worker[] = [];
   readonly #waiting = new Map<number, Waiting>();
-  /** Paths in the order of their last use. */
-  readonly #cache = new Map<string, Promise<Uint8Array>>();
+  /** Paths with how they are cut, in the order of their last use. */
+  readonly #cache = new Map<string, Cached>();
   #jobs = 0;
   #closed = false;
 
@@ -40,21 +46,22 @@ export class ImagePool implements AsyncDisposable {
     this.#cacheBytes = cacheBytes;
   }
 
-  /** The bytes of an image, resized and cropped; not to be written to. Throws DataError naming the file. */
-  load(source: ImageSource): Promise<Uint8Array> {
-    if (typeof source !== 'string' || source.startsWith('data:')) return this.#load(source);
+  /** The bytes of an image's views; not to be written to. Throws DataError naming the file. */
+  load(source: ImageSource, layout: ImageLayout = wholeImage): Promise<Uint8Array> {
+    if (typeof source !== 'string' || source.startsWith('data:')) return this.#load(source, layout);
+    const key = `${layout.rows} x ${layout.columns} ${source}`;
     // images on their way are shared even without a cache
-    const known = this.#cache.get(source);
-    const bytes = known ?? this.#load(source);
-    this.#cache.delete(source);
-    this.#cache.set(source, bytes);
+    const known = this.#cache.get(key);
+    const image = known ?? { loaded: this.#load(source, layout), views: viewsOf(layout) };
+    this.#cache.delete(key);
+    this.#cache.set(key, image);
     if (!known) {
-      bytes.then(
-        () => this.#trim(source),
-        () => this.#cache.delete(source),
+      image.loaded.then(
+        () => this.#trim(key),
+        () => this.#cache.delete(key),
       );
     }
-    return bytes;
+    return image.loaded;
   }
 
   /** Ends the threads; what is still on its way fails. */
@@ -76,21 +83,24 @@ export class ImagePool implements AsyncDisposable {
       return;
     }
     const limit = Math.floor(this.#cacheBytes / (3 * this.#processor.height * this.#processor.width));
-    for (const path of this.#cache.keys()) {
-      if (this.#cache.size <= limit) return;
-      this.#cache.delete(path);
+    let views = 0;
+    for (const image of this.#cache.values()) views += image.views;
+    for (const [key, image] of this.#cache) {
+      if (views <= limit) return;
+      this.#cache.delete(key);
+      views -= image.views;
     }
   }
 
-  #load(source: ImageSource): Promise<Uint8Array> {
+  #load(source: ImageSource, layout: ImageLayout): Promise<Uint8Array> {
     if (this.#closed) return Promise.reject(new TinyLlavaError('the image pool was closed'));
-    if (this.#workerCount === 0) return this.#processor.loadBytes(source);
+    if (this.#workerCount === 0) return this.#processor.loadBytes(source, layout);
     const id = this.#jobs++;
     const worker = this.#workers[id % this.#workerCount] ?? this.#start();
     return new Promise((resolve, reject) => {
       if (this.#waiting.size === 0) for (const idle of this.#workers) idle.ref();
       this.#waiting.set(id, { worker, resolve, reject });
-      worker.postMessage({ id, source } satisfies ImageJob);
+      worker.postMessage({ id, source, layout } satisfies ImageJob);
     });
   }
 

@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import type { ImageLayout } from '../model/image-layout.ts';
 import { ImageProcessor } from '../processor/image.ts';
 import type { ImageConfig } from '../processor/image-config.ts';
 import type { ImageSource } from '../processor/message.ts';
@@ -7,9 +8,10 @@ import type { ImageSource } from '../processor/message.ts';
 export interface ImageJob {
   readonly id: number;
   readonly source: ImageSource;
+  readonly layout: ImageLayout;
 }
 
-/** What comes back: bytes of [3, H, W], or why there are none. */
+/** What comes back: bytes of [V, 3, H, W], or why there are none. */
 export type ImageResult =
   | { readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly id: number; readonly error: { readonly message: string; readonly hint: string | undefined } };
@@ -21,9 +23,9 @@ const processor = new ImageProcessor(workerData as ImageConfig);
 const waiting: ImageJob[] = [];
 let running = 0;
 
-async function run({ id, source }: ImageJob): Promise<void> {
+async function run({ id, source, layout }: ImageJob): Promise<void> {
   try {
-    const bytes = Uint8Array.from(await processor.loadBytes(source));
+    const bytes = Uint8Array.from(await processor.loadBytes(source, layout));
     parentPort?.postMessage({ id, bytes } satisfies ImageResult, [bytes.buffer]);
   } catch (cause) {
     const { message, hint } = cause as Error & { hint?: string };

@@ -3,7 +3,7 @@ import { DataError } from '../errors.ts';
 import { silent } from '../log.ts';
 import { decodeImage } from '../processor/image-decode.ts';
 import { contentParts, imagesOf, type Message } from '../processor/message.ts';
-import type { Processor } from '../processor/processor.ts';
+import type { Example, Processor } from '../processor/processor.ts';
 import { supervisedTokens } from './batch.ts';
 import { Dataset, type Row } from './dataset.ts';
 import type { DataProblem, DataReport, InspectOptions } from './report.ts';
@@ -17,7 +17,7 @@ export async function inspectData(file: string, options: InspectOptions = {}): P
   const inspection = new Inspection(dataset, options);
   const chosen = spread(dataset.length, rows);
   for (const [done, index] of chosen.entries()) {
-    inspection.look(index);
+    await inspection.look(index);
     if (done % 10_000 === 9_999) {
       log({ event: 'inspected', rows: done + 1, of: chosen.length });
       await new Promise((resolve) => setImmediate(resolve));
@@ -49,16 +49,16 @@ class Inspection {
     this.#options = options;
   }
 
-  look(index: number): void {
+  async look(index: number): Promise<void> {
     const name = `${this.#dataset.file}#${index}`;
-    const row = this.#try('row', name, () => this.#dataset.row(index));
+    const row = await this.#try('row', name, () => this.#dataset.row(index));
     if (!row) return;
     this.#countTurns(row);
-    for (const image of imagesOf(row.messages)) {
+    for (const { source } of imagesOf(row.messages)) {
       this.#images.used++;
-      if (typeof image === 'string' && !this.#files.has(image)) this.#files.set(image, name);
+      if (typeof source === 'string' && !this.#files.has(source)) this.#files.set(source, name);
     }
-    if (!this.#options.processor || this.#countTokens(row, this.#options.processor)) this.#usable++;
+    if (!this.#options.processor || (await this.#countTokens(row, this.#options.processor))) this.#usable++;
   }
 
   /** Looks for every image file, and decodes some. */
@@ -111,9 +111,9 @@ class Inspection {
   }
 
   /** Whether something is learned from the row. */
-  #countTokens({ name, messages }: Row, processor: Processor): boolean {
+  async #countTokens({ name, messages }: Row, processor: Processor): Promise<boolean> {
     const { maxLength = Number.POSITIVE_INFINITY, samples = 2 } = this.#options;
-    const whole = this.#try('refused', name, () => processor.encode(messages, { train: true }));
+    const whole = await this.#try('refused', name, () => this.#read(messages, processor));
     if (!whole) return false;
     const example = processor.truncate(whole, maxLength);
     this.#tokens.push(whole.ids.length);
@@ -154,9 +154,19 @@ class Inspection {
     );
   }
 
-  #try<T>(kind: DataProblem['kind'], name: string, body: () => T): T | undefined {
+  /** An image that cannot be read is reported with the images; here it is as if it were small. */
+  async #read(messages: readonly Message[], processor: Processor): Promise<Example> {
     try {
-      return body();
+      return await processor.read(messages, { train: true });
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      return processor.encode(messages, { train: true });
+    }
+  }
+
+  async #try<T>(kind: DataProblem['kind'], name: string, body: () => T | Promise<T>): Promise<T | undefined> {
+    try {
+      return await body();
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
       this.#add({ kind, name, message: error.message.replace(`${name}: `, ''), hint: error.hint });

@@ -1,8 +1,8 @@
 import { DataError } from '../errors.ts';
 import { type Log, silent } from '../log.ts';
-import type { Processor } from '../processor/processor.ts';
+import type { PlacedImage, Processor } from '../processor/processor.ts';
 import { outliving } from '../tensor/scope.ts';
-import { type Batch, type MicroBatchLimits, microBatches, pack, type ReadyExample, supervisedTokens } from './batch.ts';
+import { type Batch, type MicroBatchLimits, microBatches, pack, type ReadyExample, type ReadyImage, supervisedTokens } from './batch.ts';
 import type { RowSource } from './dataset.ts';
 import { ImagePool, type ImagePoolOptions } from './image-pool.ts';
 import type { Sampler, SamplerState } from './sampler.ts';
@@ -49,9 +49,9 @@ export class StepData {
   *batches(): Generator<Batch, void, undefined> {
     for (const group of this.#groups) {
       const images = group.flatMap((example) => example.images);
-      const pixels = images.length > 0 ? outliving(() => this.#processor.image.stack(images)) : undefined;
+      const pixels = images.length > 0 ? outliving(() => this.#processor.image.stack(images.map(({ bytes }) => bytes))) : undefined;
       try {
-        yield { ...pack(group), ...(pixels && { pixels }) };
+        yield { ...pack(group), ...(pixels && { pixels, layouts: images.map(({ layout }) => layout) }) };
       } finally {
         pixels?.free();
       }
@@ -126,13 +126,17 @@ export class Loader implements AsyncDisposable {
     const { rows, processor, maxLength = Number.POSITIVE_INFINITY } = this.#options;
     const { name, messages } = rows.row(index);
     try {
-      const { ids, labels, images } = processor.truncate(processor.encode(messages, { train: true }), maxLength);
+      const { ids, labels, images } = processor.truncate(await processor.read(messages, { train: true }), maxLength);
       if (supervisedTokens(labels) === 0) {
         throw new DataError(`nothing is learned from its ${ids.length} tokens`, {
           hint: 'raise maxLength if it is cut before the answer, or remove the row',
         });
       }
-      return { name, ids, labels, images: await Promise.all(images.map((image) => this.#pool.load(image))) };
+      const load = async ({ source, layout }: PlacedImage): Promise<ReadyImage> => ({
+        bytes: await this.#pool.load(source, layout),
+        layout,
+      });
+      return { name, ids, labels, images: await Promise.all(images.map(load)) };
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
       throw new DataError(`${name}: ${error.message}`, { ...(error.hint !== undefined && { hint: error.hint }), cause: error });

@@ -4,15 +4,15 @@ import { noGrad } from '../tensor/autograd.ts';
 import { indices } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { ImageStore, StoredImage } from './image-store.ts';
-import { commonPrefix, type ImageSpelling, type Shared } from './prefix.ts';
+import type { ImageStore, PlacedImage } from './image-store.ts';
+import { commonPrefix, type Shared } from './prefix.ts';
 import type { Sampler } from './sample.ts';
 
 /** One prompt to be continued. */
 export interface BatchRequest {
   /** The prompt; an image is its placeholder repeated once for every embedding. */
   readonly ids: Int32Array;
-  readonly images: readonly StoredImage[];
+  readonly images: readonly PlacedImage[];
   readonly sampler: Sampler;
   /** The most tokens that will follow; room is made for a part of them. */
   readonly maxNewTokens: number;
@@ -37,7 +37,7 @@ interface Live {
   readonly request: BatchRequest;
   readonly cache: KvCache;
   readonly ids: number[];
-  readonly images: readonly StoredImage[];
+  readonly images: readonly PlacedImage[];
   /** How many of the images the cache holds. */
   imagesFed: number;
 }
@@ -56,7 +56,6 @@ export class Batch {
   readonly #slots: number;
   readonly #promptTokens: number;
   readonly #remembered: number;
-  readonly #spelling: ImageSpelling;
   #waiting: BatchRequest[] = [];
   #live: Live[] = [];
   readonly #finished: Live[] = [];
@@ -67,7 +66,6 @@ export class Batch {
     this.#slots = slots;
     this.#promptTokens = promptTokens;
     this.#remembered = remembered;
-    this.#spelling = { imageTokenId: model.config.imageTokenId, imageTokens: model.imageTokens };
   }
 
   /** Requests that wait or have a slot. */
@@ -135,7 +133,7 @@ export class Batch {
     for (const source of others) {
       // At least one token is left to feed, because the answer begins with what follows it.
       const limit = Math.min(computed(source), request.ids.length - 1);
-      const shared = commonPrefix(source, request, limit, this.#spelling);
+      const shared = commonPrefix(source, request, limit);
       if (shared.tokens >= leastShared && shared.tokens > best.shared.tokens) best = { shared, source };
     }
     return best;
@@ -157,7 +155,7 @@ export class Batch {
     const hidden = this.#model.hidden({
       ids: Int32Array.from(pending.flat()),
       lengths,
-      imageFeatures: this.#images.features(batch.flatMap(({ images, imagesFed }) => images.slice(imagesFed))),
+      imageFeatures: this.#images.features(batch.flatMap(({ images, imagesFed }) => images.slice(imagesFed).map(({ image }) => image))),
       caches: batch.map(({ cache }) => cache),
     });
     for (const live of batch) live.imagesFed = live.images.length;

@@ -4,8 +4,9 @@ import { ConfigError, DataError, TinyLlavaError } from '../errors.ts';
 import { loadCheckpoint } from '../model/checkpoint.ts';
 import { check } from '../model/registry.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import { contentParts, type ImageSource, type Message } from '../processor/message.ts';
-import { Processor } from '../processor/processor.ts';
+import { contentParts, type ImageSource, imagesOf, type Message } from '../processor/message.ts';
+import { openProcessor } from '../processor/open.ts';
+import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { Batch, type BatchOptions, type BatchRequest } from './batch.ts';
@@ -55,7 +56,7 @@ export class ChatModel {
     }
     this.model = model;
     this.processor = processor;
-    this.#images = new ImageStore(model, processor.image);
+    this.#images = new ImageStore(model, processor);
     this.#queue = new Queue(new Batch(model, this.#images, options));
   }
 
@@ -127,16 +128,18 @@ export class ChatModel {
     signal?.throwIfAborted();
     const sampler = new Sampler(sampling);
     const limits = check(Limits, { maxNewTokens, stop }, { where: 'generation' });
-    const example = this.processor.encode(withImages(messages, images));
+    const conversation = withImages(messages, images);
+    const shown = imagesOf(conversation).length;
+    if (shown > 0 && !this.model.visionTower) {
+      throw new DataError(`${shown} images for a model that is a language model alone`, { hint: 'leave the images out' });
+    }
+    const example = await this.processor.read(conversation);
     const promptTokens = example.ids.length;
     if (promptTokens === 0) throw new DataError('the prompt is empty', { hint: 'give the last message a text or an image' });
     if (promptTokens >= this.contextTokens) {
       throw new DataError(`the prompt has ${promptTokens} tokens, and the model reads ${this.contextTokens} with its answer`, {
         hint: 'shorten the conversation, or use fewer images',
       });
-    }
-    if (example.images.length > 0 && !this.model.visionTower) {
-      throw new DataError(`${example.images.length} images for a model that is a language model alone`, { hint: 'leave the images out' });
     }
     const reply = new Reply(this.processor.tokenizer, {
       promptTokens,
@@ -179,7 +182,7 @@ export async function loadModel(
   { device, dtype, ...options }: BatchOptions & { device?: Device; dtype?: DType } = {},
 ): Promise<ChatModel> {
   const { model } = await loadCheckpoint(path, { device, dtype });
-  return new ChatModel(model, await Processor.open(path, { imageTokens: model.imageTokens }), options);
+  return new ChatModel(model, await openProcessor(path, model), options);
 }
 
 function withImages(messages: readonly Message[], images: readonly ImageSource[]): readonly Message[] {

@@ -1,19 +1,22 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
+import { type ImageLayout, viewsOf } from '../model/image-layout.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { ImageProcessor } from '../processor/image.ts';
-import type { ImageSource } from '../processor/message.ts';
-import { stack } from '../tensor/create.ts';
+import type { PlacedImage as Placed } from '../processor/processor.ts';
+import { cat } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { Place } from './prefix.ts';
 
 /** An image that requests wait for or use: its pixels until it is encoded, its features from then on. */
 export interface StoredImage {
-  /** Equal for equal images. */
+  /** Equal for equal images that are cut in the same way. */
   readonly key: string;
-  /** [3, H, W] */
+  readonly layout: ImageLayout;
+  /** [V, 3, H, W] */
   pixels: Tensor | undefined;
-  /** [M, C] */
+  /** [K, C] */
   features: Tensor | undefined;
   /** Requests that still need it. */
   uses: number;
@@ -21,28 +24,33 @@ export interface StoredImage {
   readonly loaded: Promise<void>;
 }
 
-/** Images encoded at a time; more gain nothing and take memory. */
+/** An image of a prompt. */
+export interface PlacedImage extends Place {
+  readonly image: StoredImage;
+}
+
+/** Views encoded at a time; more gain nothing and take memory. */
 const encodedTogether = 8;
 
 /** Decodes and encodes each distinct image once, and forgets the longest unused when there are more than `limit`. */
 export class ImageStore {
   readonly #model: TinyLlava;
-  readonly #processor: ImageProcessor;
+  readonly #processor: { readonly image: ImageProcessor };
   readonly #limit: number;
   readonly #images = new Map<string, StoredImage>();
 
-  constructor(model: TinyLlava, processor: ImageProcessor, { limit = 32 }: { limit?: number } = {}) {
+  constructor(model: TinyLlava, processor: { readonly image: ImageProcessor }, { limit = 32 }: { limit?: number } = {}) {
     this.#model = model;
     this.#processor = processor;
     this.#limit = limit;
   }
 
   /** Images in the order given, decoded and held until `release`. Throws DataError for one that cannot be read. */
-  async acquire(sources: readonly ImageSource[]): Promise<StoredImage[]> {
-    const keys = await Promise.all(sources.map(imageKey));
-    const images = sources.map((source, i) => this.#image(keys[i] ?? '', source));
-    for (const image of images) image.uses += 1;
-    const outcomes = await Promise.allSettled(images.map(({ loaded }) => loaded));
+  async acquire(placed: readonly Placed[]): Promise<PlacedImage[]> {
+    const keys = await Promise.all(placed.map(imageKey));
+    const images = placed.map(({ start, end, ...image }, i) => ({ start, end, image: this.#image(keys[i] ?? '', image) }));
+    for (const { image } of images) image.uses += 1;
+    const outcomes = await Promise.allSettled(images.map(({ image }) => image.loaded));
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (!failed) return images;
     this.release(images);
@@ -50,20 +58,29 @@ export class ImageStore {
   }
 
   /** Ends the use of images that `acquire` gave, once each. */
-  release(images: readonly StoredImage[]): void {
-    for (const image of images) image.uses -= 1;
+  release(images: readonly PlacedImage[]): void {
+    for (const { image } of images) image.uses -= 1;
     for (const image of this.#images.values()) {
       if (this.#images.size <= this.#limit) return;
       if (image.uses === 0) this.#forget(image);
     }
   }
 
-  /** What stands for the images in the language model, [I, M, C]; undefined for none. Encodes those that are new. */
+  /** What stands for the images in the language model, [K, C]; undefined for none. Encodes those that are new. */
   features(images: readonly StoredImage[]): Tensor | undefined {
     if (images.length === 0) return undefined;
     const fresh = [...new Set(images)].filter(({ features }) => features === undefined);
-    for (let start = 0; start < fresh.length; start += encodedTogether) this.#encode(fresh.slice(start, start + encodedTogether));
-    return stack(images.flatMap(({ features }) => features ?? []));
+    let [group, views]: [StoredImage[], number] = [[], 0];
+    for (const image of fresh) {
+      if (views + viewsOf(image.layout) > encodedTogether && group.length > 0) {
+        this.#encode(group);
+        [group, views] = [[], 0];
+      }
+      group.push(image);
+      views += viewsOf(image.layout);
+    }
+    if (group.length > 0) this.#encode(group);
+    return cat(images.flatMap(({ features }) => features ?? []));
   }
 
   /** Gives the memory of all images back. */
@@ -71,17 +88,17 @@ export class ImageStore {
     for (const image of this.#images.values()) this.#forget(image);
   }
 
-  #image(key: string, source: ImageSource): StoredImage {
+  #image(key: string, shown: Shown): StoredImage {
     const known = this.#images.get(key);
     // A map keeps its order: what is asked for again moves to the end.
     if (known) this.#images.delete(key);
-    const image = known ?? this.#load(key, source);
+    const image = known ?? this.#load(key, shown);
     this.#images.set(key, image);
     return image;
   }
 
-  #load(key: string, source: ImageSource): StoredImage {
-    const loaded = this.#processor.load(source).then(
+  #load(key: string, { source, layout }: Shown): StoredImage {
+    const loaded = this.#processor.image.load(source, layout).then(
       (pixels) => {
         image.pixels = pixels;
       },
@@ -91,15 +108,16 @@ export class ImageStore {
         throw reason;
       },
     );
-    const image: StoredImage = { key, pixels: undefined, features: undefined, uses: 0, loaded };
+    const image: StoredImage = { key, layout, pixels: undefined, features: undefined, uses: 0, loaded };
     return image;
   }
 
   #encode(images: readonly StoredImage[]): void {
     using _scope = new Scope();
     const { device } = this.#model.languageModel.headWeight;
-    const pixels = stack(images.flatMap(({ pixels }) => pixels ?? [])).to({ device });
-    for (const [i, features] of this.#model.encodeImages(pixels).unbind(0).entries()) {
+    const pixels = cat(images.flatMap(({ pixels }) => pixels ?? [])).to({ device });
+    const layouts = images.map(({ layout }) => layout);
+    for (const [i, features] of this.#model.imageEmbeddings(this.#model.encodeImages(pixels), layouts).entries()) {
       const image = images[i];
       if (!image) continue;
       // A copy of its own: a view would hold the features of all.
@@ -118,9 +136,13 @@ export class ImageStore {
   }
 }
 
-/** A file by its path and when it changed, everything else by its content. */
-async function imageKey(source: ImageSource): Promise<string> {
-  if (typeof source !== 'string' || source.startsWith('data:')) return createHash('sha256').update(source).digest('hex');
+/** An image and how it is cut. */
+type Shown = Pick<Placed, 'source' | 'layout'>;
+
+/** A file by its path and when it changed, everything else by its content; and how it is cut. */
+async function imageKey({ source, layout: { rows, columns } }: Shown): Promise<string> {
+  const grid = `${rows} x ${columns}`;
+  if (typeof source !== 'string' || source.startsWith('data:')) return `${createHash('sha256').update(source).digest('hex')}\n${grid}`;
   const found = await stat(source).catch(() => undefined);
-  return found ? `${source}\n${found.mtimeMs}\n${found.size}` : source;
+  return found ? `${source}\n${found.mtimeMs}\n${found.size}\n${grid}` : `${source}\n${grid}`;
 }

@@ -1,7 +1,7 @@
 import { DataError } from '../errors.ts';
 import type { ImageSource } from '../processor/message.ts';
 import { noGrad } from '../tensor/autograd.ts';
-import { stack, tensor } from '../tensor/create.ts';
+import { cat, tensor } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { ChatModel } from './generate.ts';
@@ -21,18 +21,20 @@ export async function promptLogits(
   { model, processor }: ChatModel,
   { prompt, images = [] }: { prompt: string; images?: readonly ImageSource[] },
 ): Promise<PromptLogits> {
-  const { ids } = processor.encodeText(prompt, images);
+  const requests = images.map((source) => ({ source, whole: false }));
+  const layouts = images.length > 0 ? await processor.image.layouts(requests) : [];
+  const { ids } = processor.encodeText(prompt, images, layouts);
   if (ids.length === 0) throw new DataError('the prompt has no tokens', { hint: 'give some text with --prompt' });
-  const pixels = await Promise.all(images.map((image) => processor.image.load(image)));
+  const pixels = await Promise.all(images.map((image, i) => processor.image.load(image, layouts[i])));
   return noGrad(() => {
     using scope = new Scope();
     const { device } = model.languageModel.headWeight;
-    const features = pixels.length === 0 ? undefined : model.encodeImages(stack(pixels).to({ device }));
+    const features = pixels.length === 0 ? undefined : cat(model.imageEmbeddings(model.encodeImages(cat(pixels).to({ device })), layouts));
     const hidden = model.hidden({ ids, lengths: [ids.length], imageFeatures: features });
     return {
       inputIds: scope.keep(tensor(BigInt64Array.from(ids, BigInt))),
       logits: scope.keep(model.logits(hidden).to({ device: 'cpu' })),
-      imageFeatures: features && scope.keep(features.flatten(0, 1).to({ dtype: 'float32', device: 'cpu' })),
+      imageFeatures: features && scope.keep(features.to({ dtype: 'float32', device: 'cpu' })),
     };
   });
 }

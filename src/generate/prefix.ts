@@ -1,14 +1,13 @@
-/** A prompt and the images behind its placeholders, each known by its key. */
-export interface Prompt {
-  readonly ids: ArrayLike<number>;
-  readonly images: readonly { readonly key: string }[];
+/** Where an image stands in a prompt. */
+export interface Place {
+  readonly start: number;
+  readonly end: number;
 }
 
-/** How a model writes images into prompts. */
-export interface ImageSpelling {
-  readonly imageTokenId: number | undefined;
-  /** Placeholders of one image. */
-  readonly imageTokens: number;
+/** A prompt and its images in order, each known by its key. */
+export interface Prompt {
+  readonly ids: ArrayLike<number>;
+  readonly images: readonly (Place & { readonly image: { readonly key: string } })[];
 }
 
 /** The beginning that prompts have in common. */
@@ -18,15 +17,13 @@ export interface Shared {
 }
 
 /** What two prompts begin with, at most `limit` tokens of it; an image is shared as a whole or not at all. */
-export function commonPrefix(a: Prompt, b: Prompt, limit: number, { imageTokenId, imageTokens }: ImageSpelling): Shared {
+export function commonPrefix(a: Prompt, b: Prompt, limit: number): Shared {
   const end = Math.min(a.ids.length, b.ids.length, limit);
-  let [tokens, images] = [0, 0];
-  while (tokens < end && a.ids[tokens] === b.ids[tokens]) {
-    const isImage = a.ids[tokens] === imageTokenId;
-    const next = tokens + (isImage ? imageTokens : 1);
-    if (next > end || (isImage && a.images[images]?.key !== b.images[images]?.key)) break;
-    tokens = next;
-    if (isImage) images += 1;
+  let tokens = 0;
+  while (tokens < end && a.ids[tokens] === b.ids[tokens]) tokens += 1;
+  for (const [i, { start, end, image }] of a.images.entries()) {
+    if (start >= tokens) return { tokens, images: i };
+    if (end > tokens || image.key !== b.images[i]?.image.key) return { tokens: start, images: i };
   }
-  return { tokens, images };
+  return { tokens, images: a.images.length };
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ConfigError } from '../errors.ts';
+import { type ArrangementConfig, parseArrangement } from './arrangement.ts';
 import type { Connector, ConnectorContext } from './connector/connector.ts';
 import { connectors } from './connector/index.ts';
 import { languageModels } from './language/index.ts';
@@ -24,23 +25,26 @@ const Outline = z.strictObject({
   language: Section,
   vision: Section.optional(),
   connector: Section.optional(),
+  arrangement: Section.optional(),
   imageTokenId: z.int().nonnegative().optional(),
 });
 
 /**
- * A whole model's settings, every default filled in. The last three stand together or, for a language model alone, not at all;
- * `imageTokenId` is the token that is put once for every embedding of an image.
+ * A whole model's settings, every default filled in. Vision, connector and `imageTokenId` stand together or, for a language model alone, not
+ * at all; `imageTokenId` is the token that is put once for every embedding of an image. Without an `arrangement` the embeddings of an
+ * image's views stand one behind the other.
  */
 export interface TinyLlavaConfig {
   readonly language: PartConfig;
   readonly vision?: PartConfig;
   readonly connector?: PartConfig;
+  readonly arrangement?: ArrangementConfig;
   readonly imageTokenId?: number;
 }
 
 /** Settings checked by the schemas of their parts, with every default filled in. Throws ConfigError. */
 export function parseConfig(config: unknown, { visionTowers, connectors, languageModels }: Parts = parts): TinyLlavaConfig {
-  const { language, vision, connector, imageTokenId } = check(Outline, config, { where: 'model' });
+  const { language, vision, connector, arrangement, imageTokenId } = check(Outline, config, { where: 'model' });
   const parsed = { language: pick(languageModels, 'language model', language.type).parse(language, 'language') };
   if (vision === undefined && connector === undefined && imageTokenId === undefined) return parsed;
   if (vision === undefined || connector === undefined || imageTokenId === undefined) {
@@ -53,6 +57,7 @@ export function parseConfig(config: unknown, { visionTowers, connectors, languag
     ...parsed,
     vision: pick(visionTowers, 'vision tower', vision.type).parse(vision, 'vision'),
     connector: pick(connectors, 'connector', connector.type).parse(connector, 'connector'),
+    ...(arrangement && { arrangement: parseArrangement(arrangement, 'arrangement') }),
     imageTokenId,
   };
 }

@@ -1,3 +1,4 @@
+export { type ArrangementConfig, Unpad } from './arrangement.ts';
 export {
   type Checkpoint,
   type LoadOptions,
@@ -24,6 +25,7 @@ export { loadConnector } from './dialects/connector-file.ts';
 export { dialects } from './dialects/index.ts';
 export type { PublishedDialect } from './dialects/published.ts';
 export { configFromJson, configToJson, visionFromJson } from './hugging-face.ts';
+export { type ImageLayout, viewsOf, wholeImage } from './image-layout.ts';
 export { Gemma, GemmaConfig } from './language/gemma.ts';
 export { Gemma2, Gemma2Config } from './language/gemma2.ts';
 export { Gemma3, Gemma3Config } from './language/gemma3.ts';

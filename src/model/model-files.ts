@@ -7,6 +7,7 @@ import type { WeightSource } from '../tensor/safetensors.ts';
 import type { KeyRows } from './dialect.ts';
 import { openFolder } from './dialects/folder.ts';
 import { publishedDialect } from './dialects/index.ts';
+import type { ProcessorHints } from './dialects/processor-hints.ts';
 import { ggufConfig, openGgufWeights } from './gguf.ts';
 import { asJson } from './hugging-face.ts';
 import type { Json } from './part.ts';
@@ -21,6 +22,8 @@ export interface ModelFiles {
   weights(): WeightSource;
   /** From their names to those of transformers. */
   readonly rows: KeyRows;
+  /** What its code knows of images and conversations, for layouts whose files may not say. */
+  readonly processor?: ProcessorHints | undefined;
 }
 
 async function readJson(path: string): Promise<Json> {
@@ -53,5 +56,6 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   if (!dialect) return { json, file, rows: [], weights: () => openFolder(path) };
   const found = openFolder(path);
   const weights = dialect.adapt?.(found) ?? found;
-  return { json: dialect.read(json, weights, file), file, rows: dialect.rows, weights: () => weights };
+  const read = dialect.read(json, weights, file);
+  return { json: read, file, rows: dialect.rows, weights: () => weights, processor: dialect.processor?.(read, json) };
 }

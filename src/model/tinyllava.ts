@@ -1,25 +1,29 @@
 import { ShapeError, TinyLlavaError } from '../errors.ts';
 import type { KvCache } from '../nn/kv-cache.ts';
 import { type KeyTable, Module } from '../nn/module.ts';
-import { tensor } from '../tensor/create.ts';
+import { cat, tensor } from '../tensor/create.ts';
 import { linear } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { Unpad } from './arrangement.ts';
 import { parts as everyPart, type Parts, parseConfig, type TinyLlavaConfig } from './config.ts';
 import type { Connector } from './connector/connector.ts';
+import { type ImageLayout, viewsOf, wholeImage } from './image-layout.ts';
 import type { LanguageModel } from './language/language-model.ts';
 import { pick } from './registry.ts';
 import { placeholders, splice } from './splice.ts';
 import type { VisionTower } from './vision/vision-tower.ts';
 
-/** Packed sequences, one behind the other. Dims: N tokens of all sequences, I images, M tokens of an image, C width. */
+/** Packed sequences, one behind the other. Dims: N tokens of all sequences, V views of all images, K embeddings of all images, C width. */
 export interface ModelBatch {
-  /** Token ids [N]; an image is its placeholder repeated `imageTokens` times. */
+  /** Token ids [N]; an image is its placeholder repeated once for every embedding. */
   readonly ids: Int32Array;
   /** Tokens of each sequence; their sum is N. */
   readonly lengths: readonly number[];
-  /** Normalized images [I, 3, H, W] in the order of their placeholders. */
+  /** Normalized views [V, 3, H, W] in the order of their placeholders. */
   readonly pixels?: Tensor | undefined;
-  /** What `encodeImages` gave for them, [I, M, C], in place of `pixels`. */
+  /** How the views make images; each is a whole image unless said otherwise. */
+  readonly layouts?: readonly ImageLayout[] | undefined;
+  /** What `imageEmbeddings` gave for them, [..., C] of K rows, in place of `pixels`. */
   readonly imageFeatures?: Tensor | undefined;
   /** One cache a sequence: the tokens continue what the caches hold, and are added to them. */
   readonly caches?: readonly KvCache[] | undefined;
@@ -29,18 +33,21 @@ export interface ModelBatch {
 export class TinyLlava extends Module {
   readonly visionTower: VisionTower | undefined;
   readonly connector: Connector | undefined;
+  readonly arrangement: Unpad | undefined;
   readonly languageModel: LanguageModel;
   readonly #config: TinyLlavaConfig;
 
   constructor(config: TinyLlavaConfig, { visionTowers, connectors, languageModels }: Parts = everyPart) {
     super();
-    const { language, vision, connector } = config;
+    const { language, vision, connector, arrangement } = config;
     this.languageModel = pick(languageModels, 'language model', language.type).create(language, undefined);
     if (vision && connector) {
       const tower = pick(visionTowers, 'vision tower', vision.type).create(vision, undefined);
       const context = { visionSize: tower.hiddenSize, visionTokens: tower.tokens, languageSize: this.languageModel.hiddenSize };
       this.visionTower = tower;
       this.connector = pick(connectors, 'connector', connector.type).create(connector, context);
+      const shown = { viewTokens: this.viewTokens, width: context.languageSize };
+      this.arrangement = arrangement && new Unpad(arrangement, shown);
     }
     this.#config = config;
   }
@@ -55,17 +62,29 @@ export class TinyLlava extends Module {
     return {
       vision_tower: 'model.vision_tower',
       connector: 'model.multi_modal_projector',
+      arrangement: 'model',
       language_model: this.visionTower ? 'model.language_model' : this.languageModel.prefix,
       'language_model.lm_head': 'lm_head',
     };
   }
 
-  /** Embeddings that one image takes; 0 for a language model alone. */
-  get imageTokens(): number {
+  /** Embeddings that the connector makes of one view; 0 for a language model alone. */
+  get viewTokens(): number {
     return this.connector?.tokens(this.visionTower?.tokens ?? 0) ?? 0;
   }
 
-  /** Normalized images [I, 3, H, W] to the embeddings [I, M, C] that stand for them. */
+  /** Embeddings that an image takes that is shown as a whole; 0 for a language model alone. */
+  get imageTokens(): number {
+    return this.arrangement?.tokens(wholeImage) ?? this.viewTokens;
+  }
+
+  /** Embeddings that an image of this layout takes: one number for each run of them that nothing interrupts. */
+  imageRuns(layout: ImageLayout): readonly number[] {
+    if (this.arrangement) return [this.arrangement.tokens(layout)];
+    return new Array<number>(viewsOf(layout)).fill(this.viewTokens);
+  }
+
+  /** Normalized views [V, 3, H, W] to the embeddings [V, M, C] that the connector makes of them. */
   encodeImages(pixels: Tensor): Tensor {
     if (!this.visionTower || !this.connector) {
       throw new TinyLlavaError('this model is a language model alone: it takes no images');
@@ -73,13 +92,32 @@ export class TinyLlava extends Module {
     return this.connector.forward(this.visionTower.forward(pixels));
   }
 
+  /** What stands for each image in the language model, [K, C] for its own K, from the views of all as `encodeImages` gave them, [V, M, C]. */
+  imageEmbeddings(views: Tensor, layouts: readonly ImageLayout[] = new Array<ImageLayout>(views.size(0)).fill(wholeImage)): Tensor[] {
+    const counts = layouts.map(viewsOf);
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    if (total !== views.size(0)) throw new ShapeError(`${views.size(0)} views of images, but the layouts have ${total}`);
+    let start = 0;
+    return layouts.map((layout, i) => {
+      const own = views.narrow(0, start, counts[i] ?? 0);
+      start += counts[i] ?? 0;
+      return this.arrangement?.forward(own, layout) ?? own.flatten(0, 1);
+    });
+  }
+
   /** Hidden states [N, C] behind the language model's final norm. Throws ShapeError when ids, lengths or images do not fit together. */
-  hidden({ ids, lengths, pixels, imageFeatures, caches }: ModelBatch): Tensor {
+  hidden({ ids, lengths, pixels, layouts, imageFeatures, caches }: ModelBatch): Tensor {
     const total = lengths.reduce((sum, length) => sum + length, 0);
     if (total !== ids.length) throw new ShapeError(`lengths add up to ${total} tokens, got ${ids.length} ids`);
     if (caches && caches.length !== lengths.length) throw new ShapeError(`${lengths.length} sequences, but ${caches.length} caches`);
-    const x = this.#embed(ids, imageFeatures ?? (pixels && this.encodeImages(pixels)));
+    const x = this.#embed(ids, imageFeatures ?? (pixels && this.#features(pixels, layouts)));
     return this.languageModel.forward(x, { lengths, caches });
+  }
+
+  /** The embeddings of all images in order; views that are simply one behind the other need no arranging. */
+  #features(pixels: Tensor, layouts: readonly ImageLayout[] | undefined): Tensor {
+    const views = this.encodeImages(pixels);
+    return this.arrangement ? cat(this.imageEmbeddings(views, layouts)) : views;
   }
 
   #embed(ids: Int32Array, features: Tensor | undefined): Tensor {

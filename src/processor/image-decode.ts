@@ -19,11 +19,7 @@ sharp.cache(false);
  * an animation gives its first frame. Throws DataError naming the file when it is missing, empty, truncated, or not an image.
  */
 export async function decodeImage(source: ImageSource): Promise<RgbImage> {
-  const name = nameOf(source);
-  const bytes = await bytesOf(source, name);
-  if (bytes.length === 0) throw new DataError(`${name} is empty (0 bytes)`, { hint: 'fetch it again, or leave it out' });
-  try {
-    const options = { failOn: 'error', ignoreIcc: true } as const;
+  return reading(source, async (bytes) => {
     const { space } = await sharp(bytes, options).metadata();
     const image = sharp(bytes, options).autoOrient();
     if (space === 'cmyk')
@@ -32,6 +28,25 @@ export async function decodeImage(source: ImageSource): Promise<RgbImage> {
       );
     const { data, info } = await image.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
     return { data, width: info.width, height: info.height };
+  });
+}
+
+/** The size that `decodeImage` would give, from the image's header. Throws DataError as it does. */
+export async function sizeOfImage(source: ImageSource): Promise<{ height: number; width: number }> {
+  return reading(source, async (bytes) => {
+    const { autoOrient } = await sharp(bytes, options).metadata();
+    return { height: autoOrient.height, width: autoOrient.width };
+  });
+}
+
+const options = { failOn: 'error', ignoreIcc: true } as const;
+
+async function reading<Read>(source: ImageSource, read: (bytes: Uint8Array) => Promise<Read>): Promise<Read> {
+  const name = nameOf(source);
+  const bytes = await bytesOf(source, name);
+  if (bytes.length === 0) throw new DataError(`${name} is empty (0 bytes)`, { hint: 'fetch it again, or leave it out' });
+  try {
+    return await read(bytes);
   } catch (cause) {
     const reason = (cause as Error).message.replace(/\s+/g, ' ').replace(/[\s:]+$/, '');
     throw new DataError(`${name} cannot be decoded as an image: ${reason}`, {

@@ -2,7 +2,10 @@
 export type ImageSource = string | Uint8Array;
 
 /** One piece of a message. */
-export type ContentPart = { readonly type: 'text'; readonly text: string } | { readonly type: 'image'; readonly image: ImageSource };
+export type ContentPart =
+  | { readonly type: 'text'; readonly text: string }
+  /** `whole` shows it in one view even where images of high resolution are cut into tiles, as for frames of a video. */
+  | { readonly type: 'image'; readonly image: ImageSource; readonly whole?: boolean };
 
 /** One turn of a conversation, in the shape of OpenAI's chat messages. Text is plain: `<image>` in it is five letters in brackets, an image is a part. */
 export interface Message {
@@ -15,7 +18,16 @@ export function contentParts({ content }: Message): readonly ContentPart[] {
   return typeof content === 'string' ? [{ type: 'text', text: content }] : content;
 }
 
+/** An image of a conversation. */
+export interface ImageRequest {
+  readonly source: ImageSource;
+  /** Whether it is shown in one view whatever its size. */
+  readonly whole: boolean;
+}
+
 /** All images of a conversation, in order. */
-export function imagesOf(messages: readonly Message[]): ImageSource[] {
-  return messages.flatMap((message) => contentParts(message).flatMap((part) => (part.type === 'image' ? [part.image] : [])));
+export function imagesOf(messages: readonly Message[]): ImageRequest[] {
+  return messages.flatMap((message) =>
+    contentParts(message).flatMap((part) => (part.type === 'image' ? [{ source: part.image, whole: part.whole ?? false }] : [])),
+  );
 }

@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../errors.ts';
 import { isGguf } from '../tensor/gguf.ts';
+import { templates } from './templates.ts';
 import type { TokenizerConfig } from './tokenizer-files.ts';
 
 /**
@@ -14,6 +15,19 @@ export async function readTemplate(folder: string, config: TokenizerConfig): Pro
   if (jinja !== undefined) return jinja;
   const json = await readText(join(folder, 'chat_template.json'));
   return templateOf(json === undefined ? config['chat_template'] : JSON.parse(json).chat_template, folder);
+}
+
+/** Says that a folder has no chat template. */
+export function noTemplate(folder: string): CheckpointError {
+  return new CheckpointError(`${folder} has no chat template`, {
+    hint: `copy chat_template.jinja from the model, or name a template: ${Object.keys(templates).join(', ')}`,
+  });
+}
+
+/** The class of processor that a folder was written by: what `processor_config.json` says, else the tokenizer's config. */
+export async function readProcessorClass(folder: string, config: TokenizerConfig): Promise<unknown> {
+  const text = isGguf(folder) ? undefined : await readText(join(folder, 'processor_config.json'));
+  return (text === undefined ? undefined : JSON.parse(text).processor_class) ?? config['processor_class'];
 }
 
 /** Writes `chat_template.jinja`, where transformers looks first. */

@@ -57,14 +57,14 @@ export async function writeTokenizerFiles(folder: string, { json, config }: Toke
   await writeFile(join(folder, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }
 
-/** The files with one more special token, on the first id that is free. Files that have the token are returned as they are. */
-export function addSpecialToken(files: TokenizerFiles, content: string): TokenizerFiles {
+/** The files with one more special token, on the first id that is free unless one is given. Files that have the token are returned as they are. */
+export function addSpecialToken(files: TokenizerFiles, content: string, wanted?: number): TokenizerFiles {
   const { json, config } = files;
   const others = json.added_tokens.filter((token) => token.content !== content);
   if (json.added_tokens.some((token) => token.content === content && token.special)) return files;
   const vocabulary = modelVocabulary(json);
   const known = vocabulary.get(content) ?? json.added_tokens.find((token) => token.content === content)?.id;
-  const id = known ?? largest([...vocabulary.values(), ...json.added_tokens.map((token) => token.id)]) + 1;
+  const id = known ?? wanted ?? largest([...vocabulary.values(), ...json.added_tokens.map((token) => token.id)]) + 1;
   const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   const decoder = config['added_tokens_decoder'];
   return {

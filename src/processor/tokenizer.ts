@@ -75,9 +75,9 @@ export class Tokenizer {
     await writeTokenizerFiles(folder, this.files);
   }
 
-  /** The same tokenizer with one more special token; unchanged when it has it. */
-  withSpecialToken(content: string): Tokenizer {
-    const files = addSpecialToken(this.files, content);
+  /** The same tokenizer with one more special token, on the first id that is free or the one given; unchanged when it has it. */
+  withSpecialToken(content: string, id?: number): Tokenizer {
+    const files = addSpecialToken(this.files, content, id);
     return files === this.files ? this : new Tokenizer(files);
   }
 

@@ -116,9 +116,19 @@ export function upsampleBicubicAa(x: Tensor, size: readonly [height: number, wid
   return new Tensor(ops._upsampleBicubic2dAa(x.handle, size, false));
 }
 
+/** Bilinear resizing of `x` [B, C, H, W] between pixel centres, without antialiasing. */
+export function upsampleBilinear(x: Tensor, size: readonly [height: number, width: number]): Tensor {
+  return new Tensor(ops.upsampleBilinear2d(x.handle, size, false));
+}
+
 /** Bilinear resizing of `x` [B, C, H, W] with antialiasing. */
 export function upsampleBilinearAa(x: Tensor, size: readonly [height: number, width: number]): Tensor {
   return new Tensor(ops._upsampleBilinear2dAa(x.handle, size, false));
+}
+
+/** Lanczos resizing of `x` [B, C, H, W] over three lobes with antialiasing, on the CPU alone; uint8 wants channels-last strides. */
+export function upsampleLanczosAa(x: Tensor, size: readonly [height: number, width: number]): Tensor {
+  return new Tensor(ops._upsampleLanczos2dAa(x.handle, size, false));
 }
 
 /** [B, C, H · r, W · r] to [B, C · r · r, H, W]. */

@@ -526,6 +526,9 @@ export const _upsampleBicubic2dAa = operator<(self: Handle, outputSize: readonly
 /** `aten::_upsample_bilinear2d_aa(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const _upsampleBilinear2dAa = operator<(self: Handle, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null) => Handle>('aten::_upsample_bilinear2d_aa', '');
 
+/** `aten::_upsample_lanczos2d_aa(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
+export const _upsampleLanczos2dAa = operator<(self: Handle, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null) => Handle>('aten::_upsample_lanczos2d_aa', '');
+
 /** `aten::_weight_int4pack_mm_for_cpu(Tensor self, Tensor mat2, int qGroupSize, Tensor qScaleAndZeros) -> Tensor` */
 export const _weightInt4packMmForCpu = operator<(self: Handle, mat2: Handle, qGroupSize: number, qScaleAndZeros: Handle) => Handle>('aten::_weight_int4pack_mm_for_cpu', '');
 

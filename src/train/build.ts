@@ -4,8 +4,10 @@ import { ConfigError } from '../errors.ts';
 import { loadCheckpoint, loadLanguageModel, loadVisionTower } from '../model/checkpoint.ts';
 import { createTinyLlava, type TinyLlava } from '../model/tinyllava.ts';
 import { ImageProcessor } from '../processor/image.ts';
+import type { ImageConfigInput } from '../processor/image-config.ts';
 import { contentParts } from '../processor/message.ts';
-import { Processor } from '../processor/processor.ts';
+import { openProcessorParts } from '../processor/open.ts';
+import { Processor, type ProcessorParts } from '../processor/processor.ts';
 import { readTemplate } from '../processor/template-files.ts';
 import { Tokenizer } from '../processor/tokenizer.ts';
 import { splitWords, wordLevelTokenizer } from '../processor/word-level.ts';
@@ -31,11 +33,9 @@ export interface Built {
   processorFor(stage: Stage): Processor;
 }
 
-/** Text and pixels as the model wants them, before a stage chooses its template. */
-interface Inputs {
-  readonly tokenizer: Tokenizer;
+/** Text and pixels as the model wants them, before a stage chooses its template; `template` is that of the model's folder. */
+interface Inputs extends Omit<ProcessorParts, 'template' | 'image'> {
   readonly image: ImageProcessor;
-  /** The chat template of the model's folder. */
   readonly template: string | undefined;
 }
 
@@ -60,8 +60,8 @@ export async function build(recipe: Recipe, options: BuildOptions): Promise<Buil
       ? await assemble(recipe, recipe.model as AssembledModel, options)
       : await open(resolve(options.root, folder), options);
   const { model, inputs } = opened;
-  const { tokenizer, template: own } = inputs;
-  const image = new ImageProcessor({ ...inputs.image.config, ...recipe.processor.image });
+  const { template: own, ...parts } = inputs;
+  const image = new ImageProcessor(imageSettings(inputs.image, recipe));
   const side = model.visionTower?.imageSize;
   if (image.height !== side || image.width !== side) {
     throw new ConfigError(`images become ${image.width} x ${image.height} pixels, but the vision tower takes ${side} x ${side}`);
@@ -69,7 +69,7 @@ export async function build(recipe: Recipe, options: BuildOptions): Promise<Buil
   return {
     model,
     processorFor: ({ name, template = own }) => {
-      if (template !== undefined) return new Processor({ tokenizer, image, template, imageTokens: model.imageTokens });
+      if (template !== undefined) return new Processor({ ...parts, image, template, imageTokens: (layout) => model.imageRuns(layout) });
       throw new ConfigError(`stage ${name} names no template, and the model's folder has none`, { hint: 'add template: to the stage' });
     },
   };
@@ -82,11 +82,16 @@ async function open(folder: string, { device }: BuildOptions): Promise<{ model: 
       hint: 'name it as model.language.from, beside a vision tower and a connector',
     });
   }
-  const tokenizer = (await Tokenizer.open(folder)).withSpecialToken(imageToken);
-  return {
-    model,
-    inputs: { tokenizer, image: await ImageProcessor.open(folder), template: await readTemplate(folder, tokenizer.files.config) },
-  };
+  const { image, ...inputs } = await openProcessorParts(folder, model);
+  if (!image) throw new ConfigError(`${folder} has no image processor`);
+  return { model, inputs: { ...inputs, image } };
+}
+
+/** What the folder says of images, changed as the recipe says; tiles are squares of the size that the tower takes. */
+function imageSettings({ config, height, width }: ImageProcessor, { processor }: Recipe): ImageConfigInput {
+  const { crop, ...uncropped } = config;
+  const changed = processor.image.tiling ? { ...uncropped, size: { height, width } } : config;
+  return { ...changed, ...processor.image };
 }
 
 async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
@@ -107,12 +112,14 @@ async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOpt
     connector: parts.connector,
     language: language?.config ?? { vocabSize: tokenizer.size, ...tokenIds(tokenizer), ...parts.language },
     imageTokenId: tokenizer.requireId(imageToken),
+    ...arrangementOf(recipe),
   });
-  const { visionTower, connector, languageModel } = model;
+  const { visionTower, connector, arrangement, languageModel } = model;
   if (initialize) {
     const generator = new Generator(recipe.seed);
     if (!tower) visionTower?.initialize(generator, { device });
     connector?.initialize(generator, { device });
+    arrangement?.initialize(generator, { device });
     if (!language) languageModel.initialize(generator, { device });
   }
   Object.assign(model, tower && { visionTower: tower.tower }, language && { languageModel: language.model });
@@ -121,6 +128,14 @@ async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOpt
   const image = towerFolder === undefined ? centred : await ImageProcessor.open(towerFolder);
   const template = languageFolder === undefined ? undefined : await readTemplate(languageFolder, tokenizer.files.config);
   return { model, inputs: { tokenizer, image, template } };
+}
+
+/** Tiles of anyres are put together by the model, which learns a token for the ends of their rows. */
+function arrangementOf({ processor }: Recipe): { arrangement?: object } {
+  const { tiling } = processor.image;
+  if (tiling?.type !== 'anyres') return {};
+  const { pinpoints, maxTiles } = tiling;
+  return { arrangement: { type: 'unpad', pinpoints, ...(maxTiles !== undefined && { maxTiles }) } };
 }
 
 const tokenIds = (tokenizer: Tokenizer): Record<string, number> => {

@@ -149,7 +149,7 @@ async function readSample(
   processor: Processor,
   { model, maxLength, decode }: { model: TinyLlava; maxLength: number; decode: boolean },
 ): Promise<Sampled> {
-  const whole = processor.encode(messages, { train: true });
+  const whole = await processor.read(messages, { train: true });
   const { ids, labels, images } = processor.truncate(whole, maxLength);
   const supervised = supervisedTokens(labels);
   if (supervised === 0) {
@@ -164,9 +164,10 @@ async function readSample(
       hint: 'name the tokenizer of this language model in the recipe',
     });
   }
-  for (const image of images) {
-    if (decode) await processor.image.loadBytes(image);
-    else if (typeof image === 'string' && !image.startsWith('data:') && !existsSync(image)) throw new DataError(`${image} does not exist`);
+  for (const { source, layout } of images) {
+    if (decode) await processor.image.loadBytes(source, layout);
+    else if (typeof source === 'string' && !source.startsWith('data:') && !existsSync(source))
+      throw new DataError(`${source} does not exist`);
   }
   return { tokens: ids.length, supervised, images: images.length, cut: whole.ids.length > ids.length };
 }

@@ -7,6 +7,7 @@ import { nearest } from '../model/registry.ts';
 import { visionTowers } from '../model/vision/index.ts';
 import { ImageConfig } from '../processor/image-config.ts';
 import { type TemplateName, templates } from '../processor/templates.ts';
+import { Tiling } from '../processor/tiling.ts';
 import { choice, examine, has } from './explain.ts';
 
 /** The parts of a model that a stage can train. */
@@ -46,6 +47,7 @@ const ImageSettings = z.strictObject({
   resample: ImageConfig.shape.resample.removeDefault().optional(),
   mean: ImageConfig.shape.mean.removeDefault().optional(),
   std: ImageConfig.shape.std.removeDefault().optional(),
+  tiling: Tiling.optional(),
 });
 
 /** Every word of the recipe's own data, one id each: for tiny models. */

@@ -215,14 +215,16 @@ describe('prompts that begin the same', () => {
     ['images side by side', [9, 9, 9, 9, 1], ['a', 'b'], [9, 9, 9, 9, 1], ['a', 'c'], { tokens: 2, images: 1 }],
     ['more images than there are', [9, 9, 1], ['a'], [9, 9, 9, 9, 1], ['a', 'a'], { tokens: 2, images: 1 }],
   ])('share of %s what is the same', (_, a, aImages, b, bImages, expected) => {
-    const prompt = (ids: number[], images: string[]) => ({ ids, images: images.map((key) => ({ key })) });
-    expect(commonPrefix(prompt(a, aImages), prompt(b, bImages), 10, { imageTokenId: 9, imageTokens: 2 })).toEqual(expected);
+    const prompt = (ids: number[], images: string[]) => {
+      const first = ids.indexOf(9);
+      return { ids, images: images.map((key, i) => ({ image: { key }, start: first + 2 * i, end: first + 2 * i + 2 })) };
+    };
+    expect(commonPrefix(prompt(a, aImages), prompt(b, bImages), 10)).toEqual(expected);
   });
 
   test('share no half of an image at the limit', () => {
-    const prompt = { ids: [1, 9, 9, 9, 2], images: [{ key: 'a' }] };
-    const spelling = { imageTokenId: 9, imageTokens: 3 };
-    expect([2, 3, 4].map((limit) => commonPrefix(prompt, prompt, limit, spelling).tokens)).toEqual([1, 1, 4]);
+    const prompt = { ids: [1, 9, 9, 9, 2], images: [{ image: { key: 'a' }, start: 1, end: 4 }] };
+    expect([2, 3, 4].map((limit) => commonPrefix(prompt, prompt, limit).tokens)).toEqual([1, 1, 4]);
   });
 });
 

@@ -150,20 +150,20 @@ test('ids, lengths, images and caches that do not fit together are told apart', 
     hint: give pixels or imageFeatures, or keep the image token out of the text"
   `);
   expect(failure(model, { ...packed([[1, ...image]]), pixels: pixelsOf(2) })).toMatchInlineSnapshot(`
-    "ShapeError: 4 image placeholders in the batch, but 2 images of 4 tokens each make 8
-    hint: each image needs its placeholder repeated once for every token that the connector gives"
+    "ShapeError: 4 image placeholders in the batch, but the images have 8 embeddings
+    hint: each image needs its placeholder repeated once for every embedding"
   `);
   expect(failure(model, { ...packed([[1, IMAGE, IMAGE]]), pixels: pixelsOf(1) })).toMatchInlineSnapshot(`
-    "ShapeError: 2 image placeholders in the batch, but 1 images of 4 tokens each make 4
-    hint: each image needs its placeholder repeated once for every token that the connector gives"
+    "ShapeError: 2 image placeholders in the batch, but the images have 4 embeddings
+    hint: each image needs its placeholder repeated once for every embedding"
   `);
   expect(failure(model, { ...packed([[1, 2]]), pixels: pixelsOf(1) })).toMatchInlineSnapshot(`
-    "ShapeError: 0 image placeholders in the batch, but 1 images of 4 tokens each make 4
-    hint: each image needs its placeholder repeated once for every token that the connector gives"
+    "ShapeError: 0 image placeholders in the batch, but the images have 4 embeddings
+    hint: each image needs its placeholder repeated once for every embedding"
   `);
   expect(failure(model, { ...packed([[1, 2]]), caches: [] })).toMatchInlineSnapshot(`"ShapeError: 1 sequences, but 0 caches"`);
   expect(failure(model, { ...packed([[1, ...image]]), imageFeatures: zeros([1, 4, 8]) })).toMatchInlineSnapshot(
-    `"ShapeError: expected [I, M, C=16], got [1, 4, 8]"`,
+    `"ShapeError: expected [K, C=16], got [4, 8]"`,
   );
 });
 

@@ -1,5 +1,5 @@
 import { originalRows, readLlava, towerPrefix } from './llava.ts';
-import { type PublishedDialect, vitSizes } from './published.ts';
+import { llavaProcessor, type PublishedDialect, vitSizes } from './published.ts';
 
 /** The side that the tower's code is written for; 384 is no multiple of its patches of 14. */
 const side = 384;
@@ -28,5 +28,6 @@ export const bench: PublishedDialect = {
       vision_feature_select_strategy: 'full',
     };
   },
+  processor: llavaProcessor,
   rows: originalRows,
 };

@@ -5,7 +5,7 @@ import { llavaRows } from '../dialect.ts';
 import type { Json } from '../part.ts';
 import { check } from '../registry.ts';
 import { connectorRows, perceptronNamed } from './connector-rows.ts';
-import { countLayers, dinov2Sizes, type PublishedDialect, placeholderId, sizeOf } from './published.ts';
+import { countLayers, dinov2Sizes, llavaProcessor, type PublishedDialect, placeholderId, sizeOf } from './published.ts';
 
 const Section = z.record(z.string(), z.unknown());
 const FactoryFields = z.looseObject({
@@ -69,6 +69,7 @@ export const factory: PublishedDialect = {
       connector_config: connector(fields, weights, file),
     };
   },
+  processor: llavaProcessor,
   rows: [
     [/^vision_tower\._vision_tower\./, 'model.vision_tower.'],
     [/^(model\.vision_tower\.clip\.)(?=embeddings\.|encoder\.|pre_layrnorm\.|post_layernorm\.)/, '$1vision_model.'],

@@ -5,7 +5,7 @@ import { type KeyRows, llavaRows } from '../dialect.ts';
 import type { Json } from '../part.ts';
 import { check, pick } from '../registry.ts';
 import { connectorRows, perceptronNamed } from './connector-rows.ts';
-import { type PublishedDialect, placeholderId, vitSizes } from './published.ts';
+import { llavaProcessor, type PublishedDialect, placeholderId, vitSizes } from './published.ts';
 
 const LlavaFields = z.looseObject({
   model_type: z.string(),
@@ -74,5 +74,6 @@ export const llava: PublishedDialect = {
       vision_feature_select_strategy: fields.mm_vision_select_feature === 'patch' ? 'default' : 'full',
     };
   },
+  processor: llavaProcessor,
   rows: originalRows,
 };

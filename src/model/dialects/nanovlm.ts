@@ -106,6 +106,16 @@ export const nanovlm: PublishedDialect = {
       connector_config: { model_type: 'pixel_shuffle', factor: fields.mp_pixel_shuffle_factor, layers: 1, bias: false },
     };
   },
+  processor: (_, { vit_img_size }) => ({
+    template: 'chatml',
+    // Values from 0 to 1, and no more than that.
+    preprocessor: {
+      image_processor_type: 'SiglipImageProcessor',
+      size: { height: vit_img_size, width: vit_img_size },
+      image_mean: [0, 0, 0],
+      image_std: [1, 1, 1],
+    },
+  }),
   adapt: (weights) => {
     const found = new Map(weights.names.flatMap((name) => pieces(weights, name)));
     const find = (key: string): Piece => found.get(key) ?? { name: key, shape: weights.shape(key) };

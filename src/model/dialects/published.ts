@@ -1,6 +1,7 @@
 import type { WeightSource } from '../../tensor/safetensors.ts';
 import type { KeyRows } from '../dialect.ts';
 import type { Json } from '../part.ts';
+import { type ProcessorHints, preprocessorOf } from './processor-hints.ts';
 
 /** A layout in which others published their models, recognised by what config.json says. */
 export interface PublishedDialect {
@@ -10,8 +11,16 @@ export interface PublishedDialect {
   read(config: Json, weights: WeightSource, file: string): Json;
   /** From its keys to those of LlavaForConditionalGeneration. */
   readonly rows: KeyRows;
+  /** What to read where the folder has no preprocessor_config.json or chat template; `json` is what `read` gave. */
+  readonly processor?: (json: Json, config: Json) => ProcessorHints;
   /** The weights cut up where one tensor of theirs is several of ours. */
   readonly adapt?: (weights: WeightSource) => WeightSource;
+}
+
+/** The hints of LLaVA and its heirs: CLIP's or SigLIP's own image processor, on squares where the config asks for them, and Vicuna's turns. */
+export function llavaProcessor({ vision_config }: Json, { image_aspect_ratio }: Json): ProcessorHints {
+  const preprocessor = preprocessorOf(vision_config as Json, { pad: image_aspect_ratio === 'pad' });
+  return { template: 'vicuna', ...(preprocessor && { preprocessor }) };
 }
 
 /** How many different numbers stand behind `prefix` in the names of the weights. */
