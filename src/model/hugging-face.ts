@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ConfigError } from '../errors.ts';
+import { type ArrangementConfig, parseArrangement } from './arrangement.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import type { Json, Part, PartConfig } from './part.ts';
 import { check, pick } from './registry.ts';
@@ -18,6 +19,8 @@ const LlavaFields = z.looseObject({
   vision_feature_select_strategy: z.enum(['default', 'full']).default('default'),
   tie_word_embeddings: z.boolean().nullish(),
   connector_config: z.looseObject({ model_type: z.string() }).optional(),
+  image_grid_pinpoints: z.unknown().optional(),
+  vision_aspect_ratio: z.string().optional(),
 });
 
 /** What LlavaConfig takes for a tower when the file names none: CLIP-L/14 at 336 pixels. */
@@ -57,6 +60,14 @@ function readTower(fields: z.output<typeof LlavaFields>, file: string, { visionT
   return read(visionTowers, 'vision tower', section, { file, where: 'vision_config' });
 }
 
+/** How views are arranged: LLaVA-1.6 and LLaVA-OneVision name the resolutions of their tiles, the latter how many tiles count as many. */
+function readArrangement({ image_grid_pinpoints: pinpoints, vision_aspect_ratio }: z.output<typeof LlavaFields>, file: string) {
+  if (pinpoints === undefined || pinpoints === null) return {};
+  const most = /^anyres_max_(\d+)$/.exec(vision_aspect_ratio ?? '')?.[1];
+  const arrangement = { type: 'unpad', pinpoints, ...(most !== undefined && { maxTiles: Number(most) }) };
+  return { arrangement: parseArrangement(arrangement, `${file}: image_grid_pinpoints`) };
+}
+
 /**
  * Settings from the config.json of a LLaVA, of `tinyllava` (the same with parts that transformers lacks), or of a language model alone.
  * Fields that the file leaves out get the defaults that transformers gives them. Throws ConfigError.
@@ -72,6 +83,7 @@ export function configFromJson(json: Json, file: string, parts: Parts = everyPar
     vision: readTower(fields, file, parts),
     connector: read(parts.connectors, 'connector', fields.connector_config ?? projector, { file, where: 'connector_config' }),
     imageTokenId: fields.image_token_index ?? fields.image_token_id ?? 32_000,
+    ...readArrangement(fields, file),
   };
 }
 
@@ -89,7 +101,7 @@ export function visionFromJson(json: Json, file: string, parts: Parts = everyPar
 
 /** The config.json of a model: transformers' own layout wherever it has the parts, else `model_type` "tinyllava". */
 export function configToJson(
-  { language, vision, connector, imageTokenId }: TinyLlavaConfig,
+  { language, vision, connector, arrangement, imageTokenId }: TinyLlavaConfig,
   { dtype, imageTokens, parts = everyPart }: { dtype: string; imageTokens: number; parts?: Parts },
 ): Json {
   const languageModel = pick(parts.languageModels, 'language model', language.type);
@@ -100,13 +112,14 @@ export function configToJson(
   const { vision_feature_layer = -1, vision_feature_select_strategy = 'full', ...visionConfig } = tower.toJson(vision);
   const known = languageModel.inTransformers(language) && tower.inTransformers(vision) && joint.inTransformers(connector);
   return {
-    architectures: ['LlavaForConditionalGeneration'],
-    model_type: known ? 'llava' : 'tinyllava',
+    ...(known ? kindOf(arrangement) : { architectures: ['LlavaForConditionalGeneration'], model_type: 'tinyllava' }),
     dtype,
     image_token_index: imageTokenId,
     image_seq_length: imageTokens,
     vision_feature_layer,
     vision_feature_select_strategy,
+    ...(arrangement && { image_grid_pinpoints: arrangement.pinpoints }),
+    ...(arrangement?.maxTiles !== undefined && { vision_aspect_ratio: `anyres_max_${arrangement.maxTiles}` }),
     ...(known
       ? { projector_hidden_act: connector['hiddenAct'], multimodal_projector_bias: connector['bias'] }
       : { connector_config: joint.toJson(connector) }),
@@ -114,6 +127,17 @@ export function configToJson(
     text_config: text,
     vision_config: visionConfig,
   };
+}
+
+/** Which of transformers' LLaVAs has this arrangement. */
+function kindOf(arrangement: ArrangementConfig | undefined): { architectures: string[]; model_type: string } {
+  const [name, model_type] =
+    arrangement === undefined
+      ? ['Llava', 'llava']
+      : arrangement.maxTiles === undefined
+        ? ['LlavaNext', 'llava_next']
+        : ['LlavaOnevision', 'llava_onevision'];
+  return { architectures: [`${name}ForConditionalGeneration`], model_type };
 }
 
 const floats = /("(?:attn|final)_logit_softcapping": -?\d+)(?=[,\n])/g;

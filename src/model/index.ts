@@ -51,6 +51,7 @@ export { Dinov2RegistersConfig, Dinov2RegistersTower } from './vision/dinov2-reg
 export { Dinov3Config, Dinov3Tower } from './vision/dinov3.ts';
 export { EfficientNetLiteConfig, EfficientNetLiteTower } from './vision/efficientnet-lite.ts';
 export { visionTowers } from './vision/index.ts';
+export { InternVlConfig, InternVlTower } from './vision/internvl.ts';
 export { MofConfig, MofTower } from './vision/mof.ts';
 export { SiglipConfig, SiglipTower } from './vision/siglip.ts';
 export { Siglip2Config, Siglip2Tower } from './vision/siglip2.ts';

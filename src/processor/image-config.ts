@@ -124,7 +124,7 @@ function geometry(
   if (data.max_image_size) {
     const side = data.max_image_size.longest_edge;
     const longestEdge = typeof size === 'object' && 'longest_edge' in size ? size.longest_edge : side;
-    return { size: { height: side, width: side }, ...(data.do_image_splitting !== false && { tiling: { type: 'split', longestEdge } }) };
+    return { size: { height: side, width: side }, tiling: { type: 'split', longestEdge, tiles: data.do_image_splitting !== false } };
   }
   if (type === 'GotOcr2ImageProcessor' && edge !== undefined) {
     // InternVL's processor asks for tiles whatever the image processor's file says.
@@ -209,7 +209,7 @@ function fieldsOf({ size, crop, aspect, tiling }: ImageConfig): Record<string, u
     return {
       image_processor_type: 'Idefics3ImageProcessor',
       do_pad: true,
-      do_image_splitting: true,
+      do_image_splitting: tiling.tiles,
       size: { longest_edge: tiling.longestEdge },
       max_image_size: { longest_edge: 'height' in size ? size.height : 0 },
     };

@@ -77,7 +77,7 @@ export class Processor {
     // No id is -1, so that nothing is taken for an image where there are none.
     this.imageTokenId = id ?? -1;
     this.spelling = spelling;
-    const source = /[{\n]/.test(template) ? template : namedTemplate(template, tokenizer);
+    const source = /[{\n]/.test(template) ? template : namedTemplate(template, tokenizer).replaceAll('<image>', imageToken);
     this.template = new ChatTemplate(source, {
       bosToken: tokenizer.bosToken,
       eosToken: tokenizer.eosToken,

@@ -26,7 +26,12 @@ const Dynamic = z
   .refine(({ minTiles, maxTiles }) => minTiles <= maxTiles, { error: 'minTiles is more than maxTiles' });
 
 /** The image with its longest edge at this length, stretched to whole tiles: Idefics3 (arXiv:2408.12637) and SmolVLM. */
-const Split = z.strictObject({ type: z.literal('split'), longestEdge: pixels.default(1456) });
+const Split = z.strictObject({
+  type: z.literal('split'),
+  longestEdge: pixels.default(1456),
+  /** Off: only the whole is shown, resized to the longest edge first all the same. */
+  tiles: z.boolean().default(true),
+});
 
 /** How images are cut into tiles beside the view of the whole. */
 export const Tiling = z.discriminatedUnion('type', [AnyRes, Dynamic, Split]);
@@ -46,6 +51,7 @@ function gridOf(size: ImageSize, tiling: Tiling, { side, several }: { side: numb
     const [height, width] = bestPinpoint(size, tiling.pinpoints);
     return { rows: Math.ceil(height / side), columns: Math.ceil(width / side) };
   }
+  if (tiling.type === 'split' && !tiling.tiles) return wholeImage;
   const grid = tiling.type === 'dynamic' ? nearestGrid(size, tiling, side) : wholeTiles(longestTo(size, tiling.longestEdge), side);
   return grid.rows * grid.columns === 1 ? wholeImage : grid;
 }

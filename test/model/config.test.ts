@@ -58,15 +58,15 @@ test('every mistake is told with its path', () => {
 test('picking proposes a near name and none for a far one', () => {
   expect(failure(() => pick(parts.visionTowers, 'vision tower', 'siglp'))).toMatchInlineSnapshot(`
     "ConfigError: unknown vision tower "siglp"
-    hint: did you mean "siglip"? known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, mof, efficientnet-lite, conv-vit"
+    hint: did you mean "siglip"? known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, internvl, mof, efficientnet-lite, conv-vit"
   `);
   expect(failure(() => pick(parts.visionTowers, 'vision tower', 'resnet-50'))).toMatchInlineSnapshot(`
     "ConfigError: unknown vision tower "resnet-50"
-    hint: known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, mof, efficientnet-lite, conv-vit"
+    hint: known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, internvl, mof, efficientnet-lite, conv-vit"
   `);
   expect(failure(() => pick(parts.visionTowers, 'vision tower', 'toString'))).toMatchInlineSnapshot(`
     "ConfigError: unknown vision tower "toString"
-    hint: known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, mof, efficientnet-lite, conv-vit"
+    hint: known: clip, siglip, siglip2, dinov2, dinov2-registers, dinov3, internvl, mof, efficientnet-lite, conv-vit"
   `);
 });
 

@@ -15,6 +15,7 @@ export const tinyTowers: Record<keyof typeof visionTowers, PartConfig> = {
   dinov2: { type: 'dinov2', ...dino },
   'dinov2-registers': { type: 'dinov2-registers', ...dino, numRegisterTokens: 2 },
   dinov3: { type: 'dinov3', ...vit, numRegisterTokens: 2 },
+  internvl: { type: 'internvl', ...vit },
   mof: { type: 'mof', clip: vit, dinov2: dino },
   'efficientnet-lite': { type: 'efficientnet-lite', imageSize: 16, stemChannels: 4, stages: [stage], hiddenSize: 8 },
   'conv-vit': { type: 'conv-vit', ...shape, intermediateSize: 12, imageSize: 16, stemChannels: [4, 6] },
