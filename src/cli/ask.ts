@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Answer } from '../generate/reply.ts';
 import { interruptible } from './interrupt.ts';
-import { type AnswerFlags, collect, type ModelFlags, openModel, withAnswerOptions, withModelOptions } from './options.ts';
+import { type AnswerFlags, collect, type ModelFlags, openModel, wholeNumber, withAnswerOptions, withModelOptions } from './options.ts';
 import { print, printJson } from './print.ts';
 
 /** Writes an answer as it comes, without white space before it; gives the whole of it back. */
@@ -27,25 +27,41 @@ function split(words: readonly string[]): { images: string[]; question: string }
   return { images: words.slice(0, end), question: words.slice(end).join(' ').trim() };
 }
 
+interface AskFlags {
+  readonly image?: string[];
+  readonly video?: string[];
+  readonly frames: number;
+}
+
+/** Frames of a video unless the library is told otherwise; written here so that help needs no libraries. */
+const defaultFrames = 8;
+
 /** The verb `ask`. */
 export function askCommand(): Command {
   const command: Command = new Command('ask')
     .description('one answer about images')
     .argument('<model>', 'checkpoint folder')
     .argument('<question...>', 'what to ask; images may stand before it')
-    .option('--image <file>', 'image that the question is about; may be given again', collect);
+    .option('--image <file>', 'image that the question is about; may be given again', collect)
+    .option('--video <file>', 'video that the question is about; may be given again', collect)
+    .option('--frames <count>', 'frames that a video is sampled to', wholeNumber(1), defaultFrames);
   return withModelOptions(withAnswerOptions(command)).action(
     async (
       path: string,
       words: string[],
-      { image = [], device, dtype, threads, json, ...answering }: AnswerFlags & ModelFlags & { image?: string[] },
+      { image = [], video = [], frames, device, dtype, threads, json, ...answering }: AnswerFlags & ModelFlags & AskFlags,
     ) => {
       const { images, question } = split(words);
       if (question === '') command.error('error: the question is missing');
       const model = await openModel(path, { ...(device && { device }), ...(dtype && { dtype }), ...(threads && { threads }) });
       await interruptible(async (signal) => {
         const stream = model.stream({
-          messages: [{ role: 'user', content: question }],
+          messages: [
+            {
+              role: 'user',
+              content: [...video.map((file) => ({ type: 'video', video: file, frames }) as const), { type: 'text', text: question }],
+            },
+          ],
           images: [...image, ...images],
           ...answering,
           signal,

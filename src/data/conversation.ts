@@ -1,51 +1,60 @@
 import { z } from 'zod';
 import { DataError } from '../errors.ts';
-import type { ContentPart, ImageSource, Message } from '../processor/message.ts';
+import type { ContentPart, ImageSource, InputMessage, VideoPart } from '../processor/message.ts';
 
 const Turn = z.object({ from: z.enum(['human', 'gpt', 'system']), value: z.string() });
 
-/** One row of LLaVA's JSON: turns of a conversation in which `<image>` marks each image. Other keys may be there and are ignored. */
+const Files = z.union([z.string().min(1), z.array(z.string().min(1))]).nullish();
+
+/**
+ * One row of LLaVA's JSON: turns of a conversation in which `<image>` marks each image and `<video>` each video, or `<image>` too where a row
+ * has videos alone, as LLaVA-Video writes them. Other keys may be there and are ignored.
+ */
 const Conversation = z.object({
   id: z.union([z.string(), z.number()]).optional(),
-  image: z.union([z.string().min(1), z.array(z.string().min(1))]).nullish(),
+  image: Files,
+  video: Files,
   conversations: z.array(Turn).min(1),
 });
 type Conversation = z.output<typeof Conversation>;
 
 const roles = { human: 'user', gpt: 'assistant', system: 'system' } as const;
-const tag = '<image>';
+const imageTag = '<image>';
+const videoTag = '<video>';
+
+const list = (files: z.output<typeof Files>): readonly string[] => (files == null ? [] : typeof files === 'string' ? [files] : files);
 
 /** A row as messages, and which of its turns took no part. */
 export interface ParsedConversation {
   readonly id: string | undefined;
-  readonly messages: readonly Message[];
+  readonly messages: readonly InputMessage[];
   /** Answers before the first question, which LLaVA skips as well. */
   readonly skippedAnswers: number;
   /** 1 when the row ends with a question that nobody answers. */
   readonly droppedQuestions: number;
 }
 
-/** Checks one row and turns it into messages; `resolve` gives an image's place. `name` (file#index) begins every message. Throws DataError. */
-export function parseConversation(row: unknown, name: string, resolve: (image: string) => ImageSource): ParsedConversation {
+/** Checks one row and turns it into messages; `resolve` gives an image's or a video's place. `name` (file#index) begins every message. Throws DataError. */
+export function parseConversation(row: unknown, name: string, resolve: (file: string) => string): ParsedConversation {
   const parsed = Conversation.safeParse(row);
   if (!parsed.success) throw new DataError(`${name}: ${described(parsed.error)}`, { hint: hintFor(row), cause: parsed.error });
-  const { id, image, conversations } = parsed.data;
-  const images = image == null ? [] : typeof image === 'string' ? [image] : image;
+  const { id, image, video } = parsed.data;
+  const [images, videos] = [list(image), list(video)];
+  const onlyVideos = images.length === 0 && videos.length > 0;
+  const conversations = onlyVideos
+    ? parsed.data.conversations.map(({ from, value }) => ({ from, value: value.replaceAll(imageTag, videoTag) }))
+    : parsed.data.conversations;
   const first = conversations.findIndex(({ from }) => from !== 'gpt');
   const skippedAnswers = first === -1 ? conversations.length : first;
   const answered = conversations.findLastIndex(({ from }) => from === 'gpt') + 1;
   const turns = conversations.slice(skippedAnswers, answered);
   checkOrder(turns, skippedAnswers, name);
-  const tags = conversations.reduce((count, { value }) => count + value.split(tag).length - 1, 0);
-  if (tags !== images.length) {
-    throw new DataError(`${name}: ${plural(tags, `${tag} tag`)} but ${plural(images.length, 'image')}`, {
-      hint: tags > images.length ? 'add the missing image, or remove a tag' : 'add a tag where the image belongs, or remove the image',
-    });
-  }
-  const left = images.map(resolve);
+  checkTags(conversations, { tag: imageTag, noun: 'image', count: images.length, name });
+  if (videos.length > 0) checkTags(conversations, { tag: videoTag, noun: 'video', count: videos.length, name });
+  const left: Left = { images: images.map(resolve), videos: videos.map(resolve) };
   const messages = turns.map(({ from, value }) => ({ role: roles[from], content: contentOf(value, left) }));
-  if (left.length > 0)
-    throw new DataError(`${name}: an image belongs to a turn that takes no part`, {
+  if (left.images.length + left.videos.length > 0)
+    throw new DataError(`${name}: ${left.images.length > 0 ? 'an image' : 'a video'} belongs to a turn that takes no part`, {
       hint: 'begin with a human turn and end with an answer of gpt',
     });
   return {
@@ -54,6 +63,23 @@ export function parseConversation(row: unknown, name: string, resolve: (image: s
     skippedAnswers,
     droppedQuestions: conversations.length - Math.max(answered, skippedAnswers),
   };
+}
+
+function checkTags(
+  conversations: Conversation['conversations'],
+  { tag, noun, count, name }: { tag: string; noun: string; count: number; name: string },
+): void {
+  const tags = conversations.reduce((sum, { value }) => sum + value.split(tag).length - 1, 0);
+  if (tags === count) return;
+  throw new DataError(`${name}: ${plural(tags, `${tag} tag`)} but ${plural(count, noun)}`, {
+    hint: tags > count ? `add the missing ${noun}, or remove a tag` : `add a tag where the ${noun} belongs, or remove the ${noun}`,
+  });
+}
+
+/** Files of a row that no tag has taken yet. */
+interface Left {
+  readonly images: ImageSource[];
+  readonly videos: string[];
 }
 
 /** Roles have to alternate, a system turn only comes first, and there has to be an answer. */
@@ -73,20 +99,26 @@ function checkOrder(turns: Conversation['conversations'], skipped: number, name:
 
 /**
  * The text of a turn as parts. As in LLaVA, a single image moves in front of its text; several stay where they are. Line breaks around images that
- * come first are left to the chat template. Takes its images from `left`.
+ * come first are left to the chat template. Takes its images and videos from `left`.
  */
-function contentOf(value: string, left: ImageSource[]): string | ContentPart[] {
-  const pieces = value.split(tag);
-  if (pieces.length === 1) return value;
-  const image = (): ContentPart => ({ type: 'image', image: left.shift() ?? '' });
-  if (pieces.length === 2) {
+function contentOf(value: string, left: Left): InputMessage['content'] {
+  // A video's tag in a row without videos is text.
+  const tags = left.videos.length > 0 ? /<image>|<video>/g : /<image>/g;
+  const found = value.match(tags) ?? [];
+  if (found.length === 0) return value;
+  const shown = found.map((tag): ContentPart | VideoPart =>
+    tag === imageTag ? { type: 'image', image: left.images.shift() ?? '' } : { type: 'video', video: left.videos.shift() ?? '' },
+  );
+  const pieces = value.split(tags);
+  if (shown.length === 1) {
     const text = pieces.join('').trim();
-    return text === '' ? [image()] : [image(), { type: 'text', text }];
+    return text === '' ? shown : [...shown, { type: 'text', text }];
   }
-  const parts: ContentPart[] = [];
+  const parts: (ContentPart | VideoPart)[] = [];
   let leading = true;
   for (const [i, piece] of pieces.entries()) {
-    if (i > 0) parts.push(image());
+    const before = shown[i - 1];
+    if (before) parts.push(before);
     if (leading && piece.trim() === '') continue;
     parts.push({ type: 'text', text: leading && i > 0 ? piece.trimStart() : piece });
     leading = false;

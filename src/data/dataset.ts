@@ -1,6 +1,6 @@
 import { dirname, isAbsolute, join } from 'node:path';
 import { DataError } from '../errors.ts';
-import type { ImageSource, Message } from '../processor/message.ts';
+import type { InputMessage } from '../processor/message.ts';
 import { parseConversation } from './conversation.ts';
 import { JsonRows } from './json-rows.ts';
 
@@ -9,7 +9,7 @@ export interface Row {
   /** file#index, for messages. */
   readonly name: string;
   readonly id: string | undefined;
-  readonly messages: readonly Message[];
+  readonly messages: readonly InputMessage[];
   readonly skippedAnswers: number;
   readonly droppedQuestions: number;
 }
@@ -49,7 +49,7 @@ export class Dataset implements RowSource, Disposable {
   }
 
   /** Where an image of a row is: data: URLs and absolute paths as they are, others in the image folder. */
-  resolve(image: string): ImageSource {
+  resolve(image: string): string {
     return image.startsWith('data:') || isAbsolute(image) ? image : join(this.imageFolder, image);
   }
 

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { DataError } from '../errors.ts';
 import { silent } from '../log.ts';
 import { decodeImage } from '../processor/image-decode.ts';
-import { contentParts, imagesOf, type Message } from '../processor/message.ts';
+import { contentParts, type InputMessage, imagesOf, type Message } from '../processor/message.ts';
 import type { Example, Processor } from '../processor/processor.ts';
 import { supervisedTokens } from './batch.ts';
 import { Dataset, type Row } from './dataset.ts';
@@ -36,6 +36,7 @@ class Inspection {
   readonly #answers = { empty: 0, skipped: 0, unanswered: 0 };
   readonly #images = { textOnlyRows: 0, severalImageRows: 0, used: 0, files: 0, decoded: 0 };
   readonly #files = new Map<string, string>();
+  readonly #videos = new Set<string>();
   readonly #turnsPerRow: number[] = [];
   readonly #answerCharacters: number[] = [];
   readonly #tokens: number[] = [];
@@ -58,6 +59,11 @@ class Inspection {
       this.#images.used++;
       if (typeof source === 'string' && !this.#files.has(source)) this.#files.set(source, name);
     }
+    for (const part of row.messages.flatMap<{ type: string; video?: string }>(contentParts)) {
+      if (part.video === undefined) continue;
+      this.#files.set(part.video, name);
+      this.#videos.add(part.video);
+    }
     if (!this.#options.processor || (await this.#countTokens(row, this.#options.processor))) this.#usable++;
   }
 
@@ -69,7 +75,8 @@ class Inspection {
     const found: (DataProblem | undefined)[] = [];
     let next = 0;
     const one = async (): Promise<void> => {
-      for (let i = next++; i < files.length; i = next++) found[i] = await this.#lookAtImage(files[i] ?? '', decoded.has(i));
+      for (let i = next++; i < files.length; i = next++)
+        found[i] = await this.#lookAtImage(files[i] ?? '', decoded.has(i) && !this.#videos.has(files[i] ?? ''));
     };
     await Promise.all(Array.from({ length: 8 }, one));
     for (const problem of found) if (problem) this.#add(problem);
@@ -155,12 +162,12 @@ class Inspection {
   }
 
   /** An image that cannot be read is reported with the images; here it is as if it were small. */
-  async #read(messages: readonly Message[], processor: Processor): Promise<Example> {
+  async #read(messages: readonly InputMessage[], processor: Processor): Promise<Example> {
     try {
       return await processor.read(messages, { train: true });
     } catch (error) {
-      if (!(error instanceof DataError)) throw error;
-      return processor.encode(messages, { train: true });
+      if (!(error instanceof DataError) || messages.some(hasVideo)) throw error;
+      return processor.encode(messages as readonly Message[], { train: true });
     }
   }
 
@@ -186,7 +193,9 @@ function spread(count: number, most: number): number[] {
   return Array.from({ length: taken }, (_, i) => Math.floor((i * count) / taken));
 }
 
-function textOf(message: Message): string {
+const hasVideo = (message: InputMessage): boolean => contentParts(message).some(({ type }) => type === 'video');
+
+function textOf(message: InputMessage): string {
   return contentParts(message)
     .map((part) => (part.type === 'text' ? part.text : ''))
     .join('');

@@ -4,7 +4,7 @@ import { ConfigError, DataError, TinyLlavaError } from '../errors.ts';
 import { loadCheckpoint } from '../model/checkpoint.ts';
 import { check } from '../model/registry.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import { contentParts, type ImageSource, imagesOf, type Message } from '../processor/message.ts';
+import { contentParts, type ImageSource, type InputMessage } from '../processor/message.ts';
 import { openProcessor } from '../processor/open.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
@@ -17,7 +17,7 @@ import { Sampler, type SamplingOptions } from './sample.ts';
 
 /** What to answer, and how. */
 export interface GenerateOptions extends SamplingOptions {
-  readonly messages: readonly Message[];
+  readonly messages: readonly InputMessage[];
   /** Images that stand before the text of the user's first message; further ones stand in the messages themselves. */
   readonly images?: readonly ImageSource[] | undefined;
   /** 512 unless said otherwise. */
@@ -129,7 +129,7 @@ export class ChatModel {
     const sampler = new Sampler(sampling);
     const limits = check(Limits, { maxNewTokens, stop }, { where: 'generation' });
     const conversation = withImages(messages, images);
-    const shown = imagesOf(conversation).length;
+    const shown = conversation.flatMap(contentParts).filter(({ type }) => type !== 'text').length;
     if (shown > 0 && !this.model.visionTower) {
       throw new DataError(`${shown} images for a model that is a language model alone`, { hint: 'leave the images out' });
     }
@@ -185,7 +185,7 @@ export async function loadModel(
   return new ChatModel(model, await openProcessor(path, model), options);
 }
 
-function withImages(messages: readonly Message[], images: readonly ImageSource[]): readonly Message[] {
+function withImages(messages: readonly InputMessage[], images: readonly ImageSource[]): readonly InputMessage[] {
   if (images.length === 0) return messages;
   const first = messages.findIndex(({ role }) => role === 'user');
   if (first < 0) throw new DataError(`${images.length} images, but no message of the user that they belong to`);

@@ -5,12 +5,13 @@ import { type ImageLayout, viewsOf, wholeImage } from '../model/image-layout.ts'
 import { ImageProcessor } from './image.ts';
 import { type ImageSpelling, spellImage } from './image-spelling.ts';
 import { type Segment, Segmenter } from './labels.ts';
-import { type ImageRequest, type ImageSource, imagesOf, type Message } from './message.ts';
+import { type ImageRequest, type ImageSource, type InputMessage, imagesOf, type Message } from './message.ts';
 import { processorJson } from './processor-file.ts';
 import { ChatTemplate } from './template.ts';
 import { noTemplate, readTemplate, writeTemplate } from './template-files.ts';
 import { namedTemplate } from './templates.ts';
 import { Tokenizer } from './tokenizer.ts';
+import { defaultFrames, withFrames } from './video.ts';
 
 /** An image of an example: where its embeddings, and what is spelled around them, stand among the ids. */
 export interface PlacedImage {
@@ -48,6 +49,8 @@ export interface ProcessorParts {
   readonly imageToken?: string | undefined;
   /** What stands around an image's tokens. */
   readonly spelling?: ImageSpelling | undefined;
+  /** Frames that a video is sampled to; 8 unless said otherwise. */
+  readonly videoFrames?: number | undefined;
 }
 
 /** Conversations to token ids, labels and images, as a checkpoint's tokenizer, chat template and image processor say. */
@@ -57,13 +60,22 @@ export class Processor {
   readonly imageToken: string;
   readonly imageTokenId: number;
   readonly spelling: ImageSpelling;
+  readonly videoFrames: number;
   readonly #image: ImageProcessor | undefined;
   readonly #runs: ImageRuns;
   readonly #segmenter: Segmenter;
   #stopIds: readonly number[] | undefined;
 
   /** Throws ConfigError when the tokenizer lacks the image token, or the template its special tokens. */
-  constructor({ tokenizer, image, template, imageTokens = 0, imageToken = '<image>', spelling = 'plain' }: ProcessorParts) {
+  constructor({
+    tokenizer,
+    image,
+    template,
+    imageTokens = 0,
+    imageToken = '<image>',
+    spelling = 'plain',
+    videoFrames = defaultFrames,
+  }: ProcessorParts) {
     const id = tokenizer.special.get(imageToken)?.id;
     if (id === undefined && image) {
       throw new ConfigError(`the tokenizer has no special token ${JSON.stringify(imageToken)} to stand for images`, {
@@ -77,6 +89,7 @@ export class Processor {
     // No id is -1, so that nothing is taken for an image where there are none.
     this.imageTokenId = id ?? -1;
     this.spelling = spelling;
+    this.videoFrames = videoFrames;
     const source = /[{\n]/.test(template) ? template : namedTemplate(template, tokenizer).replaceAll('<image>', imageToken);
     this.template = new ChatTemplate(source, {
       bosToken: tokenizer.bosToken,
@@ -112,8 +125,8 @@ export class Processor {
 
   /** The same processor with another chat template, by name or as Jinja text. */
   withTemplate(template: string): Processor {
-    const { tokenizer, imageToken, spelling } = this;
-    return new Processor({ tokenizer, image: this.#image, template, imageTokens: this.#runs, imageToken, spelling });
+    const { tokenizer, imageToken, spelling, videoFrames } = this;
+    return new Processor({ tokenizer, image: this.#image, template, imageTokens: this.#runs, imageToken, spelling, videoFrames });
   }
 
   /** Writes the files that transformers' AutoTokenizer, AutoImageProcessor and AutoProcessor open. */
@@ -138,8 +151,9 @@ export class Processor {
     return this.#stopIds;
   }
 
-  /** `encode`, with the layouts of the images found out. Throws DataError as it does, and for an image that cannot be read. */
-  async read(messages: readonly Message[], options: { train?: boolean } = {}): Promise<Example> {
+  /** `encode`, with videos sampled and the layouts of the images found out. Throws DataError as it does, and for files that cannot be read. */
+  async read(given: readonly InputMessage[], options: { train?: boolean } = {}): Promise<Example> {
+    const messages = await withFrames(given, this.videoFrames);
     const images = imagesOf(messages);
     return this.encode(messages, { ...options, ...(images.length > 0 && { layouts: await this.image.layouts(images) }) });
   }

@@ -69,7 +69,14 @@ export async function build(recipe: Recipe, options: BuildOptions): Promise<Buil
   return {
     model,
     processorFor: ({ name, template = own }) => {
-      if (template !== undefined) return new Processor({ ...parts, image, template, imageTokens: (layout) => model.imageRuns(layout) });
+      if (template !== undefined)
+        return new Processor({
+          ...parts,
+          image,
+          template,
+          imageTokens: (layout) => model.imageRuns(layout),
+          videoFrames: recipe.processor.videoFrames,
+        });
       throw new ConfigError(`stage ${name} names no template, and the model's folder has none`, { hint: 'add template: to the stage' });
     },
   };

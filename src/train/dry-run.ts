@@ -3,7 +3,7 @@ import { supervisedTokens } from '../data/batch.ts';
 import type { Mixture } from '../data/dataset.ts';
 import { DataError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import type { Message } from '../processor/message.ts';
+import type { InputMessage } from '../processor/message.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
 import { build, openData } from './build.ts';
@@ -145,7 +145,7 @@ interface Sampled {
 }
 
 async function readSample(
-  messages: readonly Message[],
+  messages: readonly InputMessage[],
   processor: Processor,
   { model, maxLength, decode }: { model: TinyLlava; maxLength: number; decode: boolean },
 ): Promise<Sampled> {

@@ -8,6 +8,7 @@ import { visionTowers } from '../model/vision/index.ts';
 import { ImageConfig } from '../processor/image-config.ts';
 import { type TemplateName, templates } from '../processor/templates.ts';
 import { Tiling } from '../processor/tiling.ts';
+import { defaultFrames } from '../processor/video.ts';
 import { choice, examine, has } from './explain.ts';
 
 /** The parts of a model that a stage can train. */
@@ -59,6 +60,8 @@ const ProcessorSettings = z.strictObject({
   tokenizer: choice((value) => (has(value, 'from') ? StoredTokenizer : WordLevel)).optional(),
   /** What differs from the vision tower's folder or, for a fresh tower, from resizing to its size with mean and deviation 0.5. */
   image: ImageSettings.prefault({}),
+  /** Frames that a video of the data is sampled to. */
+  videoFrames: z.int().positive().default(defaultFrames),
 });
 
 const Source = z.strictObject({
@@ -171,5 +174,5 @@ export function selectStages(recipe: Recipe, names: readonly string[]): Recipe {
 export const startFrom = ({ processor, ...recipe }: Recipe, folder: string): Recipe => ({
   ...recipe,
   model: { from: folder },
-  processor: { image: processor.image },
+  processor: { image: processor.image, videoFrames: processor.videoFrames },
 });

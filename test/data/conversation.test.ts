@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { parseConversation } from '../../src/data/conversation.ts';
-import type { Message } from '../../src/processor/message.ts';
+import type { InputMessage } from '../../src/processor/message.ts';
 import { row } from './files.ts';
 
 const parse = (value: unknown) => parseConversation(value, 'data.json#7', (image) => `images/${image}`);
 /** Messages as text, images as {path}. */
-const shown = (messages: readonly Message[]): string[] =>
+const shown = (messages: readonly InputMessage[]): string[] =>
   messages.map(
     ({ role, content }) =>
-      `${role}: ${typeof content === 'string' ? content : content.map((part) => (part.type === 'text' ? part.text : `{${String(part.image)}}`)).join('|')}`,
+      `${role}: ${typeof content === 'string' ? content : content.map((part) => (part.type === 'text' ? part.text : `{${String(part.type === 'image' ? part.image : part.video)}}`)).join('|')}`,
   );
 
 describe('images stand where LLaVA puts them:', () => {
@@ -32,6 +32,19 @@ describe('images stand where LLaVA puts them:', () => {
     );
   });
   test('alone without any text', () => expect(shown(parse(row('a.jpg', '<image>', 'A cat')).messages)[0]).toBe('user: {images/a.jpg}'));
+});
+
+test('videos have a tag of their own, or that of images where a row has no images', () => {
+  const turns = (value: string): unknown[] => [
+    { from: 'human', value },
+    { from: 'gpt', value: 'A cat' },
+  ];
+  const both = { image: 'a.jpg', video: 'b.mp4', conversations: turns('Is <video> like <image>?') };
+  expect(shown(parse(both).messages)[0]).toBe('user: Is |{images/b.mp4}| like |{images/a.jpg}|?');
+  const alone = { video: 'b.mp4', conversations: turns('<image>\nWhat happens?') };
+  expect(shown(parse(alone).messages)[0]).toBe('user: {images/b.mp4}|What happens?');
+  expect(() => parse({ video: 'b.mp4', conversations: turns('What happens?') })).toThrow('data.json#7: 0 <video> tags but 1 video');
+  expect(shown(parse({ conversations: turns('What is a <video> tag?') }).messages)[0]).toBe('user: What is a <video> tag?');
 });
 
 test('a row may have no image, no id, and keys that are not needed', () => {

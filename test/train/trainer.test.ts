@@ -73,7 +73,7 @@ test('a stage alone from the checkpoint of the one before gives the same bits as
   const out = join(root, 'chain');
   const chain = await run(short, { out });
   const { processor: _, ...rest } = selectStages(short, ['instruct']);
-  const alone = await run({ ...rest, processor: { image: {} }, model: { from: 'chain/align' } });
+  const alone = await run({ ...rest, processor: { image: {}, videoFrames: 8 }, model: { from: 'chain/align' } });
   expect(alone.stages.map(({ name }) => name)).toEqual(['instruct']);
   expect(bits(alone.model)).toEqual(bits(chain.model));
 });
@@ -185,9 +185,11 @@ test('what does not fit together is said before training', async () => {
   await expect(run({ ...short, stages: [untold as Recipe['stages'][number]] })).rejects.toThrowErrorMatchingInlineSnapshot(
     `[ConfigError: stage align names no template, and the model's folder has none]`,
   );
-  await expect(run({ ...short, processor: { image: {} } })).rejects.toThrowErrorMatchingInlineSnapshot(
+  await expect(run({ ...short, processor: { image: {}, videoFrames: 8 } })).rejects.toThrowErrorMatchingInlineSnapshot(
     `[ConfigError: the language model is fresh and has no tokenizer]`,
   );
-  await expect(run({ ...short, model: { from: 'nowhere' }, processor: { image: {} } })).rejects.toThrow(/nowhere: no such folder/);
+  await expect(run({ ...short, model: { from: 'nowhere' }, processor: { image: {}, videoFrames: 8 } })).rejects.toThrow(
+    /nowhere: no such folder/,
+  );
   await expect(readRecipe(file, [parseOverride('model={from: align}')])).rejects.toThrow(/keeps its tokenizer/);
 });
