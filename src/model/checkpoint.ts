@@ -7,6 +7,7 @@ import type { DType } from '../tensor/dtype.ts';
 import { writeSafetensors } from '../tensor/safetensors.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
+import { families } from './families.ts';
 import { configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
 import type { LanguageModel } from './language/language-model.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
@@ -121,7 +122,10 @@ export async function saveCheckpoint(
       if (basename(name) !== name) throw new CheckpointError(`${folder}: the file name "${name}" is not a plain one`);
       await writeFile(join(draft, name), content);
     }
-    writeSafetensors(join(draft, 'model.safetensors'), model.namedParameters());
+    const { family } = model.config;
+    const key = family ? families[family].key : (name: string) => name;
+    const named = Array.from(model.namedParameters(), ([name, tensor]) => [key(name), tensor] as const);
+    writeSafetensors(join(draft, 'model.safetensors'), named);
     await replaceFolder(draft, target);
   } catch (cause) {
     await rm(draft, { recursive: true, force: true });

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { ConfigError } from '../errors.ts';
 import { type ArrangementConfig, parseArrangement } from './arrangement.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
+import { families, familyNames } from './families.ts';
 import type { Json, Part, PartConfig } from './part.ts';
 import { check, pick } from './registry.ts';
 
@@ -21,6 +22,7 @@ const LlavaFields = z.looseObject({
   connector_config: z.looseObject({ model_type: z.string() }).optional(),
   image_grid_pinpoints: z.unknown().optional(),
   vision_aspect_ratio: z.string().optional(),
+  family: z.enum(familyNames).optional(),
 });
 
 /** What LlavaConfig takes for a tower when the file names none: CLIP-L/14 at 336 pixels. */
@@ -84,6 +86,7 @@ export function configFromJson(json: Json, file: string, parts: Parts = everyPar
     connector: read(parts.connectors, 'connector', fields.connector_config ?? projector, { file, where: 'connector_config' }),
     imageTokenId: fields.image_token_index ?? fields.image_token_id ?? 32_000,
     ...readArrangement(fields, file),
+    ...(fields.family && { family: fields.family }),
   };
 }
 
@@ -101,7 +104,7 @@ export function visionFromJson(json: Json, file: string, parts: Parts = everyPar
 
 /** The config.json of a model: transformers' own layout wherever it has the parts, else `model_type` "tinyllava". */
 export function configToJson(
-  { language, vision, connector, arrangement, imageTokenId }: TinyLlavaConfig,
+  { language, vision, connector, arrangement, family, imageTokenId }: TinyLlavaConfig,
   { dtype, imageTokens, parts = everyPart }: { dtype: string; imageTokens: number; parts?: Parts },
 ): Json {
   const languageModel = pick(parts.languageModels, 'language model', language.type);
@@ -111,7 +114,7 @@ export function configToJson(
   const joint = pick(parts.connectors, 'connector', connector.type);
   const { vision_feature_layer = -1, vision_feature_select_strategy = 'full', ...visionConfig } = tower.toJson(vision);
   const known = languageModel.inTransformers(language) && tower.inTransformers(vision) && joint.inTransformers(connector);
-  return {
+  const ours = {
     ...(known ? kindOf(arrangement) : { architectures: ['LlavaForConditionalGeneration'], model_type: 'tinyllava' }),
     dtype,
     image_token_index: imageTokenId,
@@ -127,6 +130,7 @@ export function configToJson(
     text_config: text,
     vision_config: visionConfig,
   };
+  return family ? families[family].json(ours) : ours;
 }
 
 /** Which of transformers' LLaVAs has this arrangement. */

@@ -24,6 +24,7 @@ export { ResamplerConfig, ResamplerConnector } from './connector/resampler.ts';
 export { loadConnector } from './dialects/connector-file.ts';
 export { dialects } from './dialects/index.ts';
 export type { PublishedDialect } from './dialects/published.ts';
+export { type FamilyName, families } from './families.ts';
 export { configFromJson, configToJson, visionFromJson } from './hugging-face.ts';
 export { type ImageLayout, viewsOf, wholeImage } from './image-layout.ts';
 export { Gemma, GemmaConfig } from './language/gemma.ts';

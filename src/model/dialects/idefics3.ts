@@ -5,7 +5,7 @@ import type { PublishedDialect } from './published.ts';
 
 const Section = z.record(z.string(), z.unknown());
 const Idefics3Fields = z.looseObject({
-  model_type: z.string(),
+  model_type: z.enum(['idefics3', 'smolvlm']),
   text_config: Section,
   vision_config: Section,
   scale_factor: z.int().positive().default(2),
@@ -30,9 +30,12 @@ const visionDefaults = {
 export const idefics3: PublishedDialect = {
   matches: (config) => config['model_type'] === 'idefics3' || config['model_type'] === 'smolvlm',
   read: (config, _, file) => {
-    const { text_config, vision_config, scale_factor, image_token_id, tie_word_embeddings } = check(Idefics3Fields, config, { file });
+    const { model_type, text_config, vision_config, scale_factor, image_token_id, tie_word_embeddings } = check(Idefics3Fields, config, {
+      file,
+    });
     return {
       model_type: 'tinyllava',
+      family: model_type,
       text_config: { model_type: 'llama', ...text_config },
       vision_config: { ...visionDefaults, ...vision_config, model_type: 'siglip_vision_model', vision_use_head: false, post_norm: true },
       vision_feature_layer: -1,

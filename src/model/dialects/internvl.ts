@@ -23,6 +23,7 @@ export const internVl: PublishedDialect = {
     const { text_config, vision_config, vision_feature_layer, vision_feature_select_strategy } = fields;
     return {
       model_type: 'tinyllava',
+      family: 'internvl',
       text_config: { model_type: 'qwen2', ...text_config },
       vision_config: { model_type: 'internvl_vision', ...vision_config },
       vision_feature_layer,
