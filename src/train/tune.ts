@@ -20,6 +20,7 @@ export function tune(model: TinyLlava, { name, learns }: Pick<Stage, 'name' | 'l
     if (tune !== 'frozen' && !module) throw new ConfigError(`stage ${name}: ${part} is to learn, but the model has none`);
     module?.trainable(tune === 'full');
   }
+  model.arrangement?.trainable(learns.connector.tune === 'full');
 }
 
 /** Biases and the weights of norms, which weight decay leaves alone, as in Hugging Face's Trainer. */
@@ -39,7 +40,10 @@ export function parameterGroups(model: TinyLlava, { learns, optimizer }: Pick<St
     if (!module || tuning.tune === 'frozen') return [];
     const plain = new Set(undecayed(module));
     const [decayed, others]: [Map<string, Tensor>, Map<string, Tensor>] = [new Map(), new Map()];
-    for (const parameter of module.parameters()) (plain.has(parameter) ? others : decayed).set(keys.get(parameter) ?? '', parameter);
+    // What is learned of the arrangement goes with the connector.
+    const arrangement = part === 'connector' ? (model.arrangement?.parameters() ?? []) : [];
+    for (const parameter of [...module.parameters(), ...arrangement])
+      (plain.has(parameter) ? others : decayed).set(keys.get(parameter) ?? '', parameter);
     const learningRate = tuning.learningRate ?? optimizer.learningRate;
     return [
       { parameters: decayed, learningRate, weightDecay: optimizer.weightDecay },
