@@ -29,7 +29,11 @@ export class AnswerFinder {
    */
   find(messages: readonly Message[], whole: string, { closed }: { closed: boolean }): Range[] | undefined {
     const count = messages.filter(({ role }) => role === 'assistant').length;
-    return (count > 2 ? this.#atOnce(messages, whole, closed) : undefined) ?? this.#oneByOne(messages, whole, closed);
+    return (
+      (count > 2 ? this.#atOnce(messages, whole, closed) : undefined) ??
+      this.#oneByOne(messages, whole, closed) ??
+      this.#promptByPrompt(messages, whole, closed)
+    );
   }
 
   /** The definition: renders the conversation up to each answer, and up to its end. */
@@ -50,26 +54,52 @@ export class AnswerFinder {
    * and one up to the last answer. Undefined when something is unusual.
    */
   #atOnce(messages: readonly Message[], whole: string, closed: boolean): Range[] | undefined {
-    const marks = messages.map(
-      (message): Message => (message.role === 'assistant' ? { role: message.role, content: marked(message) } : message),
-    );
-    const pieces = this.#template.render(marks, { generationPrompt: !closed }).text.split(/([\uF8F2\uF8F3])/);
-    if (pieces.filter((_, i) => i % 2 === 0).join('') !== whole) return undefined;
     this.#frame ??= this.#learnFrame();
     const { lead, tail } = this.#frame;
-    const found: Range[] = [];
-    let at = 0;
-    let start = 0;
-    for (const piece of pieces) {
-      if (piece === before) start = at - lead.length;
-      else if (piece === after) found.push([start, at + this.#turnLength(tail)]);
-      else at += piece.length;
-    }
+    const spoken = this.#spoken(messages, whole, closed);
+    if (!spoken) return undefined;
+    const found = spoken.map(([from, to]): Range => [from - lead.length, to + this.#turnLength(tail)]);
     const last = messages.findLastIndex(({ role }) => role === 'assistant');
     const prompt = this.#template.render(messages.slice(0, last), { generationPrompt: true }).text;
     const framed = found.every(([from, to]) => whole.startsWith(lead, from) && whole.startsWith(tail, to - this.#turnLength(tail)));
     const complete = found.length === messages.filter(({ role }) => role === 'assistant').length;
     return framed && complete && whole.startsWith(prompt) && found.at(-1)?.[0] === prompt.length ? found : undefined;
+  }
+
+  /**
+   * For templates that write an answer otherwise once another follows, as Qwen3's, which keeps the place of thoughts in the last one only. The prompt of each
+   * answer has to be there as it was; the answer is what stands there now.
+   */
+  #promptByPrompt(messages: readonly Message[], whole: string, closed: boolean): Range[] | undefined {
+    this.#frame ??= this.#learnFrame();
+    const { tail } = this.#frame;
+    const spoken = this.#spoken(messages, whole, closed);
+    const answers = messages.flatMap(({ role }, i) => (role === 'assistant' ? [i] : []));
+    if (spoken?.length !== answers.length) return undefined;
+    const found: Range[] = [];
+    for (const [i, [from, to]] of spoken.entries()) {
+      const prompt = this.#template.render(messages.slice(0, answers[i]), { generationPrompt: true }).text;
+      if (!whole.startsWith(prompt) || prompt.length > from || !whole.startsWith(tail, to)) return undefined;
+      found.push([prompt.length, to + this.#turnLength(tail)]);
+    }
+    return found;
+  }
+
+  /** Where the words of the answers stand in `whole`, by rendering them with marks around them; undefined when the marks change anything else. */
+  #spoken(messages: readonly Message[], whole: string, closed: boolean): Range[] | undefined {
+    const marks = messages.map(
+      (message): Message => (message.role === 'assistant' ? { role: message.role, content: marked(message) } : message),
+    );
+    const pieces = this.#template.render(marks, { generationPrompt: !closed }).text.split(/([\uF8F2\uF8F3])/);
+    if (pieces.filter((_, i) => i % 2 === 0).join('') !== whole) return undefined;
+    const found: Range[] = [];
+    let [at, start] = [0, 0];
+    for (const piece of pieces) {
+      if (piece === before) start = at;
+      else if (piece === after) found.push([start, at]);
+      else at += piece.length;
+    }
+    return found;
   }
 
   /** What the template writes between the generation prompt and an answer, and after an answer. */

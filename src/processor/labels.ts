@@ -86,14 +86,22 @@ export class Segmenter {
   }
 }
 
+/** Takes white space from beside the special tokens that swallow it, also where an answer begins in the middle of it. */
 function swallowSpace(cut: readonly Segment[], special: ReadonlyMap<string, AddedToken>): Segment[] {
-  return cut.map((segment, i) => {
-    if (segment.special) return segment;
-    let { text } = segment;
-    if (special.get(cut[i - 1]?.text ?? '')?.rstrip) text = text.trimStart();
-    if (special.get(cut[i + 1]?.text ?? '')?.lstrip) text = text.trimEnd();
-    return { ...segment, text };
-  });
+  const trimmed = cut.map((segment) => ({ ...segment }));
+  const trim = (segments: readonly { text: string; readonly special: boolean }[], side: 'lstrip' | 'rstrip'): void => {
+    let swallowing = false;
+    for (const segment of segments) {
+      if (segment.special) swallowing = special.get(segment.text)?.[side] === true;
+      else if (swallowing) {
+        segment.text = side === 'rstrip' ? segment.text.trimStart() : segment.text.trimEnd();
+        swallowing = segment.text === '';
+      }
+    }
+  };
+  trim(trimmed, 'rstrip');
+  trim(trimmed.toReversed(), 'lstrip');
+  return trimmed.filter(({ text }) => text !== '');
 }
 
 function anyOf(tokens: readonly string[]): RegExp {

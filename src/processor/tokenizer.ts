@@ -36,6 +36,8 @@ export class Tokenizer {
   readonly #decoder: TextEngine;
   readonly #vocabulary: ReadonlyMap<string, number>;
   readonly #neverFromText: ReadonlySet<number>;
+  /** Added tokens that text may hold, where what stands behind them is read otherwise than what goes on from text. */
+  readonly #breaks: readonly string[];
 
   constructor(files: TokenizerFiles) {
     this.files = files;
@@ -50,6 +52,8 @@ export class Tokenizer {
     this.#vocabulary = modelVocabulary(json);
     this.#neverFromText = new Set(special.filter((token) => token.content !== this.unkToken).map((token) => token.id));
     this.#decoder = engine(files, json, this.unkToken);
+    const alike = JSON.stringify(stepsBefore(json, 'special')) === JSON.stringify(stepsBefore(json, 'text'));
+    this.#breaks = alike ? [] : json.added_tokens.filter((token) => !token.special).map((token) => token.content);
     this.#engines = {
       nothing: textEngine(this.#decoder, files, this.unkToken, 'nothing'),
       special: textEngine(this.#decoder, files, this.unkToken, 'special'),
@@ -120,6 +124,10 @@ export class Tokenizer {
    */
   encode(text: string, { after = 'nothing' }: { after?: Before } = {}): number[] {
     if (text === '') return [];
+    const added = after === 'text' ? firstOf(text, this.#breaks) : 0;
+    // what stands behind an added token begins anew, with a space where the tokenizer puts one
+    if (added > 0 && added < text.length)
+      return [...this.encode(text.slice(0, added), { after }), ...this.encode(text.slice(added), { after: 'special' })];
     const ids = this.#engines[after].encode(text, { add_special_tokens: false }).ids;
     if (!ids.some((id) => this.#neverFromText.has(id))) return ids;
     // a vocabulary that holds its special tokens as words finds them in text too: cut each after its first character
@@ -161,8 +169,7 @@ function textEngine(full: TextEngine, files: TokenizerFiles, unkToken: string | 
   const made = engine(
     files,
     {
-      normalizer: after === 'text' ? withoutPrepend(json.normalizer) : (json.normalizer ?? null),
-      pre_tokenizer: inWords(json, after === 'nothing' ? (json.pre_tokenizer ?? null) : withoutPrefixSpace(json.pre_tokenizer, after)),
+      ...stepsBefore(json, after),
       post_processor: null,
       decoder: null,
       added_tokens: json.added_tokens.filter((token) => !token.special),
@@ -172,6 +179,14 @@ function textEngine(full: TextEngine, files: TokenizerFiles, unkToken: string | 
   );
   made.model = full.model;
   return made;
+}
+
+/** What happens to text before its words are looked up. */
+function stepsBefore(json: TokenizerJson, after: Before): { normalizer: Part | null; pre_tokenizer: Part | null } {
+  return {
+    normalizer: after === 'text' ? withoutPrepend(json.normalizer) : (json.normalizer ?? null),
+    pre_tokenizer: inWords(json, after === 'nothing' ? (json.pre_tokenizer ?? null) : withoutPrefixSpace(json.pre_tokenizer, after)),
+  };
 }
 
 interface Part {
@@ -206,6 +221,14 @@ function inWords({ model }: TokenizerJson, part: Part | null): Part | null {
     return part;
   const words = { type: 'Split', pattern: { Regex: '▁+[^▁]*|[^▁]+' }, behavior: 'Isolated', invert: false };
   return part === null ? words : { type: 'Sequence', pretokenizers: [part, words] };
+}
+
+/** Where the first of these tokens begins in a text, its length where there is none. */
+function firstOf(text: string, tokens: readonly string[]): number {
+  return tokens.reduce((first, token) => {
+    const at = text.indexOf(token);
+    return at < 0 ? first : Math.min(first, at);
+  }, text.length);
 }
 
 function cutSpecialTokens(text: string, special: Iterable<string>): string[] {

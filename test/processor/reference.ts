@@ -16,7 +16,7 @@ interface TokenizerReference {
   readonly templates: Readonly<Record<string, { readonly source: string; readonly cases: Readonly<Record<string, Case>> }>>;
 }
 
-type PythonMessage = { role: Message['role']; content: string | { type: 'image' | 'text'; text?: string }[] };
+export type PythonMessage = { role: Message['role']; content: string | { type: 'image' | 'text'; text?: string }[] };
 
 /** What Python's tokenizers and Jinja made of the same texts; see scripts/make-processor-references.py. */
 export const reference: {
@@ -46,7 +46,12 @@ export function tokenizerOf(name: TokenizerName): Tokenizer {
 
 /** A conversation of the reference as our messages. */
 export function conversation(name: string): Message[] {
-  return (reference.conversations[name] ?? []).map(({ role, content }) => ({
+  return asMessages(reference.conversations[name] ?? []);
+}
+
+/** Python's messages as ours, with an image that is never opened. */
+export function asMessages(messages: readonly PythonMessage[]): Message[] {
+  return messages.map(({ role, content }) => ({
     role,
     content:
       typeof content === 'string'
