@@ -217,6 +217,36 @@ def efficientnet(root, name, seed, side, eps, stages):
     plain(root, name, EfficientNetLite(**config), {"model_type": "efficientnet_lite", **config}, seed, draw(2, 3, side, side, seed=1))
 
 
+class ConvVit(torch.nn.Module):
+    """Convolutions of stride two, then blocks of a vision transformer, which are SigLIP's."""
+
+    def __init__(self, image_size, stem_channels, hidden_size, layer_norm_eps, **blocks):
+        super().__init__()
+        config = transformers.SiglipVisionConfig(hidden_size=hidden_size, layer_norm_eps=layer_norm_eps, **blocks)
+        sides = [3, *stem_channels]
+        self.stem = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(sides, stem_channels))
+        if stem_channels[-1] != hidden_size:
+            self.projection = torch.nn.Conv2d(stem_channels[-1], hidden_size, 1)
+        self.stem_norm = torch.nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.position_embedding = torch.nn.Parameter(torch.empty((image_size >> len(stem_channels)) ** 2, hidden_size))
+        self.encoder = transformers.models.siglip.modeling_siglip.SiglipEncoder(config)
+        self.post_layernorm = torch.nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.activation = transformers.activations.ACT2FN[config.hidden_act]
+
+    def forward(self, x):
+        convolutions = [*self.stem, *([self.projection] if hasattr(self, "projection") else [])]
+        for i, convolution in enumerate(convolutions):
+            x = convolution(x if i == 0 else self.activation(x))
+        x = self.stem_norm(x.flatten(2).transpose(1, 2)) + self.position_embedding
+        return self.post_layernorm(self.encoder(inputs_embeds=x).last_hidden_state)
+
+
+def conv_vit(root, name, seed, image_size, stem_channels, blocks):
+    config = dict(image_size=image_size, stem_channels=stem_channels, num_hidden_layers=2, **blocks)
+    pixels = draw(2, 3, image_size, image_size, seed=1)
+    plain(root, name, ConvVit(**{"layer_norm_eps": 1e-6, **config}), {"model_type": "conv_vit", **config}, seed, pixels)
+
+
 class Mof(torch.nn.Module):
     """tinyllava/model/vision_tower/mof.py of TinyLLaVA Factory, its two results side by side; DINOv2 at CLIP's resolution."""
 
@@ -276,6 +306,9 @@ def networks(root, wanted):
             root, name, t.Dinov2WithRegistersConfig(**dino(9, 3, 13, 4), num_register_tokens=2), "default", -1, 56, 11),
         "llava-dinov3": lambda name: llava(
             root, name, t.DINOv3ViTConfig(**clip(12, 3, 9, 13, 4), num_register_tokens=2), "full", [-2, -1], 57, 12),
+        "vision-conv-vit": lambda name: conv_vit(root, name, 58, 16, [4, 8], dict(hidden_size=8, intermediate_size=12, num_attention_heads=2)),
+        "vision-conv-vit-odd": lambda name: conv_vit(
+            root, name, 59, 24, [5, 7, 6], dict(hidden_size=15, intermediate_size=11, num_attention_heads=3, hidden_act="relu", layer_norm_eps=1e-3)),
         "vision-efficientnet": lambda name: efficientnet(root, name, 51, 24, 1e-3, [(1, 3, 1, 1, 4), (2, 3, 2, 3, 6), (2, 5, 2, 2, 10)]),
         "vision-efficientnet-odd": lambda name: efficientnet(root, name, 52, 29, 0.1, [(2, 3, 2, 1, 5), (1, 5, 1, 3, 7), (2, 3, 2, 2, 7)]),
     }
@@ -486,11 +519,17 @@ def connector(root, name, module, seed, config, tokens, vision, language, rename
     plain(root, name, module, dict(context=context, connector_config=config), seed, draw(2, tokens, vision, seed=1), rename)
 
 
+def in_linear(key):
+    return key.replace("linear_1", "linear")
+
+
 def connectors(root, wanted):
     q = lambda width, heads, wide, layers, every, vision: transformers.Blip2QFormerConfig(
         hidden_size=width, num_attention_heads=heads, intermediate_size=wide, num_hidden_layers=layers, cross_attention_frequency=every, encoder_hidden_size=vision
     )
     makers = {
+        "connector-linear": lambda name: connector(root, name, Mlp(1, 6, 10, True), 76, dict(model_type="linear"), 4, 6, 10, in_linear),
+        "connector-linear-odd": lambda name: connector(root, name, Mlp(1, 7, 5, False), 77, dict(model_type="linear", bias=False), 5, 7, 5, in_linear),
         "connector-mlp1": lambda name: connector(root, name, Mlp(1, 7, 10, True), 60, dict(model_type="mlp", layers=1), 5, 7, 10),
         "connector-mlp3": lambda name: connector(root, name, Mlp(3, 7, 10, False), 61, dict(model_type="mlp", layers=3, bias=False), 5, 7, 10),
         "connector-mof": lambda name: connector(root, name, MofMlp(2, (6, 6), 10), 62, dict(model_type="mof_mlp"), 4, 12, 10),

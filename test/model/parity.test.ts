@@ -5,7 +5,7 @@ import { indices } from '../../src/tensor/create.ts';
 import { crossEntropy } from '../../src/tensor/functional.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import '../matchers.ts';
-import { nextTokens, type Reference, reference } from './reference.ts';
+import { llamaReferences, nextTokens, type Reference, reference } from './reference.ts';
 
 const atol = 1e-5;
 
@@ -43,21 +43,18 @@ test.each(['clip', 'siglip'])('gradients of %s are those of transformers', async
   expectGradients(tower.namedParameters(), ref);
 });
 
-test.each(['llama-mqa', 'llama-tied-biases', 'llama-linear-rope'])(
-  '%s agrees with transformers in hidden states, logits, loss and gradients',
-  async (name) => {
-    const ref = reference(name);
-    const { model } = await loadCheckpoint(ref.folder);
-    const hidden = model.hidden({ ids: ref.ids(), lengths: ref.lengths() });
-    expect(hidden).toMatchTensor(ref.expected.tensor('hidden'), { atol });
-    expect(model.logits(hidden)).toMatchTensor(ref.expected.tensor('logits'), { atol });
-    model.trainable();
-    const mean = loss(model, ref);
-    expect(mean.reshape(1)).toMatchTensor(ref.expected.tensor('loss'), { atol });
-    mean.backward();
-    expectGradients(model.namedParameters(), ref);
-  },
-);
+test.each(llamaReferences)('%s agrees with transformers in hidden states, logits, loss and gradients', async (name) => {
+  const ref = reference(name);
+  const { model } = await loadCheckpoint(ref.folder);
+  const hidden = model.hidden({ ids: ref.ids(), lengths: ref.lengths() });
+  expect(hidden).toMatchTensor(ref.expected.tensor('hidden'), { atol });
+  expect(model.logits(hidden)).toMatchTensor(ref.expected.tensor('logits'), { atol });
+  model.trainable();
+  const mean = loss(model, ref);
+  expect(mean.reshape(1)).toMatchTensor(ref.expected.tensor('loss'), { atol });
+  mean.backward();
+  expectGradients(model.namedParameters(), ref);
+});
 
 test.each(['llava-clip', 'llava-clip-two-layers', 'llava-siglip'])(
   '%s agrees with transformers in image features, logits, loss and gradients',

@@ -10,7 +10,7 @@ import { randn, tensor } from '../../src/tensor/create.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import { writeSafetensors } from '../../src/tensor/safetensors.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
-import { languageReferences, reference } from './reference.ts';
+import { languageReferences, llamaReferences, reference } from './reference.ts';
 
 const python = [process.env['TINYLLAVA_PYTHON'], 'python3'].find(
   (command) =>
@@ -74,7 +74,7 @@ test.skipIf(python === undefined)(
   'transformers computes the same from what we saved (needs a Python with transformers: TINYLLAVA_PYTHON)',
   async () => {
     const folders: string[] = [];
-    for (const name of ['llama-mqa', 'llama-tied-biases', 'llama-linear-rope', 'llava-clip', 'llava-clip-two-layers', 'llava-siglip']) {
+    for (const name of [...llamaReferences, 'llava-clip', 'llava-clip-two-layers', 'llava-siglip']) {
       const { folder, expected, ids, lengths } = reference(name);
       const { model } = await loadCheckpoint(folder);
       const pixels = expected.names.includes('pixel_values') ? { pixels: expected.tensor('pixel_values') } : {};

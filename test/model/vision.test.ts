@@ -1,31 +1,12 @@
 import { expect, test } from 'vitest';
 import { loadCheckpoint, loadVisionTower } from '../../src/model/checkpoint.ts';
 import { configToJson, visionFromJson } from '../../src/model/hugging-face.ts';
-import type { Json } from '../../src/model/part.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
 import '../matchers.ts';
-import { reference } from './reference.ts';
+import { definedTowers, reference, towerReferences } from './reference.ts';
 
 const atol = 1e-5;
-const whole = { siglip: {}, siglip2: {}, clip: { select: 'cls_patch' }, dinov2: { select: 'cls_patch' } } as const;
-const all = { select: 'full' };
-
-/** Each with what keeps every token, and the sizes at which its positions are resized. */
-const towers: [name: string, select: Json, sizes: number[]][] = [
-  ['vision-clip-resized', whole.clip, [16, 22]],
-  ['vision-siglip-resized', whole.siglip, [16, 22]],
-  ['vision-siglip2', whole.siglip2, [12, 24]],
-  ['vision-siglip2-odd', whole.siglip2, [17]],
-  ['vision-dinov2', whole.dinov2, [12, 24]],
-  ['vision-dinov2-odd', whole.dinov2, [19]],
-  ['vision-dinov2-swiglu', whole.dinov2, []],
-  ['vision-dinov2-registers', all, [12, 24]],
-  ['vision-dinov2-registers-odd', all, [19, 9]],
-  ['vision-dinov3', all, [12]],
-  ['vision-dinov3-odd', all, [22]],
-];
-
-test.each(towers)('%s gives the hidden states of transformers', async (name, select) => {
+test.each(towerReferences)('%s gives the hidden states of transformers', async (name, select) => {
   const { expected, folder } = reference(name);
   const pixels = expected.tensor('pixel_values');
   for (const layer of [0, 1, 2]) {
@@ -34,7 +15,7 @@ test.each(towers)('%s gives the hidden states of transformers', async (name, sel
   }
 });
 
-test.each(towers)('%s gives several layers side by side', async (name, select) => {
+test.each(towerReferences)('%s gives several layers side by side', async (name, select) => {
   const { expected, folder } = reference(name);
   const { tower } = await loadVisionTower(folder, { overrides: { ...select, featureLayer: [-1, 0] } });
   const features = tower.forward(expected.tensor('pixel_values'));
@@ -43,7 +24,7 @@ test.each(towers)('%s gives several layers side by side', async (name, select) =
   expect(features.narrow(2, width, width)).toMatchTensor(expected.tensor('hidden.0'), { atol });
 });
 
-const resized = towers.flatMap(([name, select, sizes]) => sizes.map((size) => [name, size, select] as const));
+const resized = towerReferences.flatMap(([name, select, sizes]) => sizes.map((size) => [name, size, select] as const));
 
 test.each(resized)('%s sees images of %i pixels as transformers does', async (name, inputSize, select) => {
   const { expected, folder } = reference(name);
@@ -54,7 +35,7 @@ test.each(resized)('%s sees images of %i pixels as transformers does', async (na
   expect(features.shape[1]).toBe(tower.tokens);
 });
 
-test.each(towers)('gradients of %s are those of transformers', async (name, select) => {
+test.each(towerReferences)('gradients of %s are those of transformers', async (name, select) => {
   const { expected, folder, gradients } = reference(name);
   const { tower } = await loadVisionTower(folder, { overrides: select });
   tower.trainable();
@@ -85,24 +66,21 @@ test.each([
   }
 });
 
-test.each(['vision-efficientnet', 'vision-efficientnet-odd', 'vision-mof', 'vision-mof-odd'])(
-  '%s gives the features and gradients of its definition',
-  async (name) => {
-    const { expected, folder, gradients } = reference(name);
-    const { tower } = await loadVisionTower(folder);
-    tower.trainable();
-    const pixels = expected.tensor('input').clone().requiresGrad_();
-    const features = tower.forward(pixels);
-    expect(features).toMatchTensor(expected.tensor('output'), { atol });
-    expect(features.shape).toEqual([2, tower.tokens, tower.hiddenSize]);
-    features.mul(expected.tensor('probe')).sum().backward();
-    expect(pixels.grad).toMatchTensor(expected.tensor('grad_of_input'), { atol: 1e-4 });
-    const parameters = new Map(tower.namedParameters());
-    const reached = [...parameters].filter(([, { grad }]) => grad).map(([key]) => key);
-    expect(gradients()).toEqual(reached.sort());
-    for (const key of gradients()) expect(parameters.get(key)?.grad, key).toMatchTensor(expected.tensor(`grad.${key}`), { atol: 1e-4 });
-  },
-);
+test.each(definedTowers)('%s gives the features and gradients of its definition', async (name) => {
+  const { expected, folder, gradients } = reference(name);
+  const { tower } = await loadVisionTower(folder);
+  tower.trainable();
+  const pixels = expected.tensor('input').clone().requiresGrad_();
+  const features = tower.forward(pixels);
+  expect(features).toMatchTensor(expected.tensor('output'), { atol });
+  expect(features.shape).toEqual([2, tower.tokens, tower.hiddenSize]);
+  features.mul(expected.tensor('probe')).sum().backward();
+  expect(pixels.grad).toMatchTensor(expected.tensor('grad_of_input'), { atol: 1e-4 });
+  const parameters = new Map(tower.namedParameters());
+  const reached = [...parameters].filter(([, { grad }]) => grad).map(([key]) => key);
+  expect(gradients()).toEqual(reached.sort());
+  for (const key of gradients()) expect(parameters.get(key)?.grad, key).toMatchTensor(expected.tensor(`grad.${key}`), { atol: 1e-4 });
+});
 
 test('an EfficientNet-Lite0 makes 49 tokens of 1280 with 3,371,008 parameters, and its statistics never learn', () => {
   const { 'efficientnet-lite': kind } = visionTowers;
