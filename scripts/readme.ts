@@ -1,7 +1,8 @@
 // Writes the parts of README.md that are made: the tree, the results of the quickstart and of the benchmarks. `--check` only compares.
 //   npx tsx scripts/readme.ts [--check]
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeMadeParts } from './made-parts.ts';
 
 const root = join(import.meta.dirname, '..');
 
@@ -94,21 +95,5 @@ function benchmarks(): string {
   return ['| benchmark | metric | ours | PyTorch, transformers | ratio |', '|---|---|---|---|---|', ...rows].join('\n');
 }
 
-const made = { tree, quickstart, benchmarks };
-const path = join(root, 'README.md');
-const before = readFileSync(path, 'utf8');
-let after = before;
-for (const [name, make] of Object.entries(made)) {
-  const [start, end] = [`<!-- made: ${name} -->`, `<!-- end: ${name} -->`];
-  const [from, until] = [after.indexOf(start), after.indexOf(end)];
-  if (from < 0 || until < from) throw new Error(`README.md has no part between ${start} and ${end}`);
-  after = `${after.slice(0, from + start.length)}\n${make()}\n${after.slice(until)}`;
-}
-if (process.argv.includes('--check')) {
-  if (before !== after) {
-    console.error('README.md is behind what it is made from; run `npx tsx scripts/readme.ts`');
-    process.exitCode = 1;
-  }
-} else {
-  writeFileSync(path, after);
-}
+const made = { tree: tree(), quickstart: quickstart(), benchmarks: benchmarks() };
+writeMadeParts(join(root, 'README.md'), made, { check: process.argv.includes('--check'), command: 'npx tsx scripts/readme.ts' });

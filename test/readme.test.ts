@@ -21,8 +21,11 @@ const code = (language: string, text: string): string[] =>
   [...text.matchAll(new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\``, 'g'))].map(([, body = '']) => body);
 const scripts = Object.keys((JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object }).scripts);
 
-test('the made parts say what they are made from', () => {
-  const run = spawnSync(process.execPath, ['--import', 'tsx', join(root, 'scripts/readme.ts'), '--check'], { cwd: root, encoding: 'utf8' });
+test.each([
+  ['README.md', 'readme.ts'],
+  ['docs/models.md', 'model-table.ts'],
+])('the made parts of %s say what they are made from', (_, script) => {
+  const run = spawnSync(process.execPath, ['--import', 'tsx', join(root, 'scripts', script), '--check'], { cwd: root, encoding: 'utf8' });
   expect({ status: run.status, stderr: run.stderr.replace(/^npm warn.*\n/gm, '') }).toEqual({ status: 0, stderr: '' });
 });
 

@@ -1,11 +1,27 @@
 import { expect, test } from 'vitest';
 import { loadCheckpoint, loadVisionTower } from '../../src/model/checkpoint.ts';
 import { configToJson, visionFromJson } from '../../src/model/hugging-face.ts';
+import { pick } from '../../src/model/registry.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
 import '../matchers.ts';
+import { publishedTowers } from './published-towers.ts';
 import { definedTowers, reference, towerReferences } from './reference.ts';
 
 const atol = 1e-5;
+test('every tower has references in usual and in odd sizes', async () => {
+  const names = ['clip', 'siglip', ...towerReferences.map(([name]) => name), ...definedTowers];
+  const types = await Promise.all(names.map(async (name) => (await loadVisionTower(reference(name).folder)).config.type));
+  for (const type of Object.keys(visionTowers)) expect(types.filter((found) => found === type).length, type).toBeGreaterThan(1);
+});
+
+test.each(Object.entries(publishedTowers))('%s, as its file says, has its parameters to the unit', (name, published) => {
+  const read = visionFromJson(published.json, name);
+  const kind = pick(visionTowers, 'vision tower', read.type);
+  const tower = kind.create(kind.parse({ ...read, ...published.overrides }, name), undefined);
+  const { parameters, tokens, width } = published;
+  expect([tower.parameterCount(), tower.tokens, tower.hiddenSize]).toEqual([parameters, tokens, width]);
+});
+
 test.each(towerReferences)('%s gives the hidden states of transformers', async (name, select) => {
   const { expected, folder } = reference(name);
   const pixels = expected.tensor('pixel_values');
