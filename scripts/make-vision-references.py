@@ -124,6 +124,7 @@ def towers(root, wanted):
     dinov2 = lambda **config: t.Dinov2Model(t.Dinov2Config(**config))
     registers = lambda **config: t.Dinov2WithRegistersModel(t.Dinov2WithRegistersConfig(**config))
     dinov3 = lambda **config: t.DINOv3ViTModel(t.DINOv3ViTConfig(**config))
+    internvl = lambda **config: t.InternVLVisionModel(t.InternVLVisionConfig(**config))
     four = dict(ODD, hidden_size=24)  # DINOv3 wants heads of a multiple of four
     makers = {
         "vision-clip-resized": lambda name: tower(root, name, clip(**ODD, intermediate_size=28, image_size=13, patch_size=4), 40, 13, (16, 22), "vision_model."),
@@ -137,6 +138,11 @@ def towers(root, wanted):
         "vision-dinov2-registers-odd": lambda name: tower(root, name, registers(**ODD, image_size=13, patch_size=4, num_register_tokens=3, mlp_ratio=2), 48, 13, (19, 9)),
         "vision-dinov3": lambda name: tower(root, name, dinov3(**dict(EVEN, hidden_size=16), intermediate_size=20, image_size=16, patch_size=4), 49, 16, (12,)),
         "vision-dinov3-odd": lambda name: tower(root, name, dinov3(**four, intermediate_size=20, image_size=13, patch_size=4, num_register_tokens=3, use_gated_mlp=True, hidden_act="silu", rope_theta=37.0, mlp_bias=False), 50, 13, (22,)),
+    }
+    makers |= {
+        "vision-internvl": lambda name: tower(root, name, internvl(**EVEN, intermediate_size=20, image_size=[16, 16], patch_size=[4, 4]), 78, 16, (12, 24)),
+        "vision-internvl-odd": lambda name: tower(
+            root, name, internvl(**ODD, intermediate_size=28, image_size=[13, 13], patch_size=[4, 4], attention_bias=True, use_qk_norm=True, norm_type="rms_norm"), 79, 13, (19,)),
     }
     for name, make in makers.items():
         if not wanted or name in wanted:

@@ -78,6 +78,20 @@ export const publishedTowers: Readonly<Record<string, PublishedTower>> = {
     width: 1024,
     licence: 'DINOv3 License',
   },
+  'InternViT-300M/14 at 448': {
+    json: {
+      model_type: 'internvl_vision',
+      ...large,
+      intermediate_size: 4096,
+      attention_bias: true,
+      image_size: [448, 448],
+      patch_size: [14, 14],
+    },
+    parameters: 304_012_288,
+    tokens: 1024,
+    width: 1024,
+    licence: 'MIT',
+  },
   'CLIP-L/14 and DINOv2-L/14 at 224': {
     json: {
       model_type: 'mof',

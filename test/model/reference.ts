@@ -27,7 +27,13 @@ export const languageReferences: readonly string[] = readdirSync(join(import.met
 /** References of make-references.py for Llama. */
 export const llamaReferences = ['llama-mqa', 'llama-tied-biases', 'llama-linear-rope'] as const;
 
-const whole = { clip: { select: 'cls_patch' }, siglip: {}, siglip2: {}, dinov2: { select: 'cls_patch' } } as const;
+const whole = {
+  clip: { select: 'cls_patch' },
+  internvl: { select: 'cls_patch', featureLayer: -2 },
+  siglip: {},
+  siglip2: {},
+  dinov2: { select: 'cls_patch' },
+} as const;
 const all = { select: 'full' };
 
 /** Towers out of transformers, each with what keeps every token, and the sizes at which its positions are resized. */
@@ -43,6 +49,8 @@ export const towerReferences: readonly (readonly [name: string, select: Json, si
   ['vision-dinov2-registers-odd', all, [19, 9]],
   ['vision-dinov3', all, [12]],
   ['vision-dinov3-odd', all, [22]],
+  ['vision-internvl', whole.internvl, [12, 24]],
+  ['vision-internvl-odd', whole.internvl, [19]],
 ];
 
 /** Towers that the reference script defines itself. */
