@@ -117,6 +117,34 @@ def siglip2(root, name, config, seed, side, larger):
     tower(root, name, model, seed, side, larger, prefix="vision_model.", run=run)
 
 
+def naflex(root, name, config, seed, grids):
+    """Images of unequal grids in one batch, padded as Siglip2ImageProcessor pads; only what is an image's own is kept. And to what sizes images are resized."""
+    folder = root / name
+    shutil.rmtree(folder, ignore_errors=True)
+    patch = config["patch_size"]
+    model = randomise(transformers.Siglip2VisionModel(transformers.Siglip2VisionConfig(**config)), seed)
+    images = [draw(3, h * patch, w * patch, seed=i) for i, (h, w) in enumerate(grids)]
+    counts = [h * w for h, w in grids]
+    rows = torch.zeros(len(grids), max(counts), 3 * patch * patch)
+    for row, image, count in zip(rows, images, counts):
+        row[:count] = siglip2_patches(image[None], patch)[0]
+    mask = (torch.arange(max(counts))[None] < torch.tensor(counts)[:, None]).long()
+    states = model(rows, mask, torch.tensor(grids), output_hidden_states=True).hidden_states
+    own_rows = lambda state: torch.cat([row[:count] for row, count in zip(state, counts)])
+    probe = draw(sum(counts), config["hidden_size"], seed=99)
+    (own_rows(states[-2]) * probe).sum().backward()
+    tensors = {"probe": probe, **{f"image.{i}": image for i, image in enumerate(images)}}
+    tensors |= {f"hidden.{i}": own_rows(state) for i, state in enumerate(states)}
+    grads = {key.replace("grad.", "grad.vision_model."): grad for key, grad in chosen(stored_gradients(model)).items()}
+    model.save_pretrained(folder)
+    save_file(own({**tensors, **grads}), folder / "expected.safetensors")
+    from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches as size
+
+    cases = [(1, 1), (17, 3), (480, 640), (640, 480), (1080, 1920), (3000, 20), (20, 3000), (224, 224), (333, 777), (5000, 4999)]
+    sizes = [dict(from_=list(case), patch=p, most=most, to=list(size(*case, p, most))) for case in cases for p, most in ((16, 256), (14, 729), (16, 1024))]
+    (folder / "sizes.json").write_text(json.dumps(sizes) + "\n")
+
+
 def towers(root, wanted):
     t = transformers
     clip = lambda **config: t.CLIPVisionModel(t.CLIPVisionConfig(**config))
@@ -140,6 +168,8 @@ def towers(root, wanted):
         "vision-dinov3-odd": lambda name: tower(root, name, dinov3(**four, intermediate_size=20, image_size=13, patch_size=4, num_register_tokens=3, use_gated_mlp=True, hidden_act="silu", rope_theta=37.0, mlp_bias=False), 50, 13, (22,)),
     }
     makers |= {
+        "naflex-siglip2": lambda name: naflex(
+            root, name, dict(ODD, intermediate_size=28, patch_size=4, num_patches=16), 80, [(2, 5), (4, 4), (4, 4), (1, 7), (8, 2), (3, 3)]),
         "vision-internvl": lambda name: tower(root, name, internvl(**EVEN, intermediate_size=20, image_size=[16, 16], patch_size=[4, 4]), 78, 16, (12, 24)),
         "vision-internvl-odd": lambda name: tower(
             root, name, internvl(**ODD, intermediate_size=28, image_size=[13, 13], patch_size=[4, 4], attention_bias=True, use_qk_norm=True, norm_type="rms_norm"), 79, 13, (19,)),

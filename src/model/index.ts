@@ -54,6 +54,7 @@ export { EfficientNetLiteConfig, EfficientNetLiteTower } from './vision/efficien
 export { visionTowers } from './vision/index.ts';
 export { InternVlConfig, InternVlTower } from './vision/internvl.ts';
 export { MofConfig, MofTower } from './vision/mof.ts';
+export { type NaflexLimits, naflexSize } from './vision/naflex.ts';
 export { SiglipConfig, SiglipTower } from './vision/siglip.ts';
 export { Siglip2Config, Siglip2Tower } from './vision/siglip2.ts';
 export { VisionTower } from './vision/vision-tower.ts';

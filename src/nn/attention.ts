@@ -45,7 +45,7 @@ export interface Scores {
 }
 
 /**
- * Causal grouped-query attention of packed sequences, each within itself. Dims: N rows, H query heads, G key/value heads, D head size.
+ * Grouped-query attention of packed sequences, each within itself, causal unless said otherwise. Dims: N rows, H query heads, G key/value heads, D head size.
  * `q` [N, H, D], `k` and `v` [N, G, D] to [N, H · D]. `layer` is the index under which caches keep this layer's keys and values.
  */
 export function packedAttention(
@@ -53,7 +53,7 @@ export function packedAttention(
   k: Tensor,
   v: Tensor,
   { lengths, caches }: Sequences,
-  { layer, ...scores }: Scores & { readonly layer: number },
+  { layer, causal = true, ...scores }: Scores & { readonly layer: number; readonly causal?: boolean },
 ): Tensor {
   if (caches) return join(cachedParts([q, k, v], lengths, caches, { layer, ...scores }));
   const groups = runs(lengths);
@@ -62,7 +62,7 @@ export function packedAttention(
   const [qs, ks, vs] = [q, k, v].map((x) => (sizes.length === 1 ? [x] : x.split(sizes))) as [Tensor[], Tensor[], Tensor[]];
   const parts = groups.map(({ count }, i) => {
     const [qi, ki, vi] = [qs[i], ks[i], vs[i]].map((x) => batched(x as Tensor, count)) as [Tensor, Tensor, Tensor];
-    return batchAttention(qi, ki, vi, { causal: true, ...scores }).flatten(0, 1);
+    return batchAttention(qi, ki, vi, { causal, ...scores }).flatten(0, 1);
   });
   return join(parts);
 }

@@ -4,6 +4,7 @@ import { normal } from '../../nn/init.ts';
 import { Linear } from '../../nn/linear.ts';
 import { Module } from '../../nn/module.ts';
 import { LayerNorm } from '../../nn/norm.ts';
+import { cat } from '../../tensor/create.ts';
 import { upsampleBilinearAa } from '../../tensor/functional.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
@@ -14,7 +15,7 @@ import { VisionTower } from './vision-tower.ts';
 import { FeatureLayer, InputSize, VitEncoder, vitShape } from './vit.ts';
 
 /**
- * Settings of a SigLIP 2 tower of the kind that takes any resolution (NaFlex), used at one; the defaults are those of transformers'
+ * Settings of a SigLIP 2 tower of the kind that takes any resolution (NaFlex); the defaults are those of transformers'
  * Siglip2VisionConfig. The published towers of fixed resolution are of the type `siglip`.
  */
 export const Siglip2Config = z.strictObject({
@@ -40,7 +41,7 @@ export const Siglip2Config = z.strictObject({
 });
 export type Siglip2Config = z.output<typeof Siglip2Config>;
 
-/** Dims: B images, S patches a side, P = S² patches, p pixels a patch's side, F channels, C width. */
+/** Dims: B images, h x w patches, P = h · w, p pixels a patch's side, F channels, C width. */
 class Embeddings extends Module {
   readonly patchEmbedding: Linear;
   readonly positionEmbedding: Embedding;
@@ -54,17 +55,37 @@ class Embeddings extends Module {
   }
 
   forward(pixels: Tensor): Tensor {
-    const [B, F, H] = sizes(pixels, 'B F H W');
-    const p = this.#patch;
-    const side = Math.floor(H / p);
-    const whole = pixels.narrow(2, 0, side * p).narrow(3, 0, side * p);
-    // Within a patch: rows, columns, channels.
-    const patches = whole
-      .reshape(B, F, side, p, side, p)
+    return this.#embed(this.#cut(pixels)).add(this.#positions(pixels)); // [B, P, C]
+  }
+
+  /** Images of unequal sizes to [N, C], one behind the other, and how many rows each has. */
+  packed(images: readonly Tensor[]): { rows: Tensor; lengths: number[] } {
+    const patches = images.map((image) => this.#cut(image.unsqueeze(0)).squeeze(0));
+    const positions = images.map((image) => this.#positions(image.unsqueeze(0)));
+    return { rows: this.#embed(cat(patches)).add(cat(positions)), lengths: patches.map((rows) => rows.size(0)) };
+  }
+
+  #grid(pixels: Tensor): [h: number, w: number] {
+    return [Math.floor(pixels.size(2) / this.#patch), Math.floor(pixels.size(3) / this.#patch)];
+  }
+
+  /** [B, F, H, W] to [B, P, p · p · F]; within a patch: rows, columns, channels. What is left over below and on the right is not seen. */
+  #cut(pixels: Tensor): Tensor {
+    const [B, F] = sizes(pixels, 'B F H W');
+    const [p, [h, w]] = [this.#patch, this.#grid(pixels)];
+    const whole = pixels.narrow(2, 0, h * p).narrow(3, 0, w * p);
+    return whole
+      .reshape(B, F, h, p, w, p)
       .permute(0, 2, 4, 3, 5, 1)
-      .reshape(B, side ** 2, p * p * F);
-    const embedded = this.patchEmbedding.forward(patches.cast(this.patchEmbedding.weight.dtype));
-    return embedded.add(resizePositions(this.positionEmbedding.weight, side, upsampleBilinearAa)); // [B, P, C]
+      .reshape(B, h * w, p * p * F);
+  }
+
+  #embed(patches: Tensor): Tensor {
+    return this.patchEmbedding.forward(patches.cast(this.patchEmbedding.weight.dtype));
+  }
+
+  #positions(pixels: Tensor): Tensor {
+    return resizePositions(this.positionEmbedding.weight, this.#grid(pixels), upsampleBilinearAa);
   }
 }
 
@@ -84,7 +105,7 @@ class VisionModel extends Module {
   }
 }
 
-/** The image encoder of SigLIP 2 at one square resolution. Tschannen et al. 2025, arXiv:2502.14786. */
+/** The image encoder of SigLIP 2, at one square resolution or at any. Tschannen et al. 2025, arXiv:2502.14786. */
 export class Siglip2Tower extends VisionTower {
   readonly visionModel: VisionModel;
   readonly imageSize: number;
@@ -107,6 +128,17 @@ export class Siglip2Tower extends VisionTower {
     sizes(pixels, 'B channels H W', { channels: this.#channels, H: this.imageSize, W: this.imageSize });
     const { embeddings, encoder } = this.visionModel;
     return encoder.features(embeddings.forward(pixels), this.#layers);
+  }
+
+  /**
+   * Images of any sizes, each [3, h · p, w · p] and normalized, to features [N, C]: the h · w rows of each, one image behind the other. Nothing is
+   * padded, and every image sees itself alone. Throws ShapeError. `naflexSize` says what to resize an image to.
+   */
+  forwardAny(images: readonly Tensor[]): Tensor {
+    for (const image of images) sizes(image, 'channels H W', { channels: this.#channels });
+    const { embeddings, encoder } = this.visionModel;
+    const { rows, lengths } = embeddings.packed(images);
+    return encoder.features(rows, this.#layers, lengths);
   }
 }
 

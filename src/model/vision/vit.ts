@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { type ActivationName, activationNames, activations } from '../../nn/activation.ts';
+import { packedAttention } from '../../nn/attention.ts';
 import { xavierUniform } from '../../nn/init.ts';
 import { runLayers } from '../../nn/layers.ts';
 import { Linear } from '../../nn/linear.ts';
@@ -55,9 +56,15 @@ class VitAttention extends Module {
     this.#heads = numAttentionHeads;
   }
 
-  forward(x: Tensor): Tensor {
+  forward(x: Tensor, lengths?: readonly number[]): Tensor {
     const [q, k, v] = [this.qProj.forward(x), this.kProj.forward(x), this.vProj.forward(x)];
-    return this.outProj.forward(multiHeadAttention(q, k, v, { heads: this.#heads }));
+    if (!lengths) return this.outProj.forward(multiHeadAttention(q, k, v, { heads: this.#heads }));
+    const [queries, keys, values] = [q, k, v].map((rows) => rows.view(rows.size(0), this.#heads, rows.size(1) / this.#heads)) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    return this.outProj.forward(packedAttention(queries, keys, values, { lengths }, { layer: 0, causal: false }));
   }
 }
 
@@ -94,9 +101,9 @@ export class VitBlock extends Module {
     this.layerNorm2 = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
   }
 
-  /** `x` [B, T, C], same shape out. */
-  forward(x: Tensor): Tensor {
-    const h = x.add(this.selfAttn.forward(this.layerNorm1.forward(x)));
+  /** `x` [B, T, C], or the rows [N, C] of images that have so many each, one behind the other; same shape out. */
+  forward(x: Tensor, lengths?: readonly number[]): Tensor {
+    const h = x.add(this.selfAttn.forward(this.layerNorm1.forward(x), lengths));
     return h.add(this.mlp.forward(this.layerNorm2.forward(h)));
   }
 }
@@ -115,9 +122,9 @@ export class VitEncoder extends Module {
     return featureIndices(wanted, this.layers.length);
   }
 
-  /** `x` [B, T, C] to the wanted layers' outputs side by side, [B, T, C · wanted]. */
-  features(x: Tensor, wanted: readonly number[]): Tensor {
-    return layerFeatures(this.layers, x, wanted, (layer, h) => layer.forward(h));
+  /** `x` [B, T, C] to the wanted layers' outputs side by side, [B, T, C · wanted]; with `lengths` [N, C] to [N, C · wanted]. */
+  features(x: Tensor, wanted: readonly number[], lengths?: readonly number[]): Tensor {
+    return layerFeatures(this.layers, x, wanted, (layer, h) => layer.forward(h, lengths));
   }
 }
 
@@ -132,7 +139,7 @@ export function featureIndices(wanted: number | readonly number[], count: number
   });
 }
 
-/** `x` [B, T, C] to the outputs [B, T, C · wanted] of the wanted layers side by side; layers behind the last of them are not run. */
+/** `x` [..., C] to the outputs [..., C · wanted] of the wanted layers side by side; layers behind the last of them are not run. */
 export function layerFeatures<Layer>(
   layers: readonly Layer[],
   x: Tensor,
@@ -147,5 +154,5 @@ export function layerFeatures<Layer>(
     done = index;
   }
   const found = wanted.flatMap((index) => outputs.get(index) ?? []);
-  return found.length === 1 ? hidden : cat(found, 2);
+  return found.length === 1 ? hidden : cat(found, -1);
 }
