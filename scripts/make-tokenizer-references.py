@@ -72,6 +72,7 @@ CONVERSATIONS = {
     "code": [user("def f(x):\n    return x\n\n\n\tpass  "), answer("```python\nprint('hi')  # 42\n```")],
 }  # fmt: skip
 NAMED = {"llama-2": ["llama", "plain"], "tinyllama": ["plain"], "llama-3": [], "qwen-2": ["qwen2_base", "chatml"], "qwen-3": ["qwen2_instruct"], "gemma-2": ["gemma", "plain"], "gemma-3": ["gemma"], "phi-2": ["phi", "plain"], "phi-3": ["phi"], "smollm-2": ["qwen2_instruct"], "stablelm-2": ["phi", "chatml"]}
+RAW = ["", "Hello world", " leading", "What is <image> and <image>\n?", "<image> \n", "a </s> b <|im_end|>c<eos>", "<|user|>\n x<|end|>\n<|assistant|>\n", "<start_of_turn>user\nhi<end_of_turn>\n"]
 HIDE = 0xE100
 
 
@@ -116,6 +117,10 @@ class Reference:
     def whole(self, text):
         self.engine.encode_special_tokens = False
         return self.engine.encode(text, add_special_tokens=False).ids
+
+    def with_special(self, text):
+        self.engine.encode_special_tokens = False
+        return self.engine.encode(text).ids
 
     def hidden(self, text):
         """The text with private characters in its special tokens, so that a template passes them on and nobody finds them."""
@@ -192,6 +197,8 @@ def main(folder, target, smollm2):
             "size": 1 + max(fast.get_vocab().values()),
             "addsBos": adds_bos,
             "ids": texts,
+            # special tokens count as such, and bos comes first where the tokenizer wants one
+            "raw": [reference.with_special(text) for text in RAW],
             # only what does not come back as it was
             "decoded": {str(i): text for i, text in enumerate(decoded) if text != TEXTS[i]},
             "templates": {key: {"source": None if key == "own" else source, "cases": conversations(reference, source)} for key, source in sources.items()},
@@ -199,7 +206,7 @@ def main(folder, target, smollm2):
         auto = AutoTokenizer.from_pretrained(place)
         differing = [text for text, ids in zip(TEXTS, texts) if auto(text, add_special_tokens=False, split_special_tokens=True).input_ids != ids]
         print(name, len(fast), "bos" if adds_bos else "", [key for key in sources], "AutoTokenizer differs:", type(auto).__name__, differing[:8], len(differing))
-    document = {"texts": TEXTS, "conversations": CONVERSATIONS, "tokenizers": out}
+    document = {"texts": TEXTS, "raw": RAW, "conversations": CONVERSATIONS, "tokenizers": out}
     (target / "tokenizers.json").write_text(json.dumps(document, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 

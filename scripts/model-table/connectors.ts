@@ -1,3 +1,4 @@
+import type { z } from 'zod';
 import { connectors } from '../../src/model/connector/index.ts';
 import { connectorReferences, reference, referenceConnector } from '../../test/model/reference.ts';
 import { apart, cell, type Difference, largest } from './difference.ts';
@@ -70,7 +71,7 @@ export function connectorTable(): string {
     const connector = kind.create(config, { visionSize, visionTokens, languageSize });
     const own = found.filter((one) => one.type === type);
     if (own.length < 2 && type !== 'identity') throw new Error(`${type} has ${own.length} references`);
-    const options = Object.keys(config).filter((key) => key !== 'type');
+    const options = Object.keys((kind.schema as z.ZodObject).shape).filter((key) => key !== 'type');
     const shown = [
       `\`${type}\``,
       does,

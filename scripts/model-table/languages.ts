@@ -73,7 +73,7 @@ export async function languageTable(): Promise<string> {
       .map(([name, { json }]) => ({ name: name.split('/')[1], config: configFromJson(json, name) }));
     const sizes = known.map(({ name, config }) => {
       const model = createTinyLlava(config);
-      return `${name} ${model.parameterCount().toLocaleString('en')}, ${model.languageModel.hiddenSize}`;
+      return `${name} ${model.parameterCount().toLocaleString('en')} (${model.languageModel.hiddenSize})`;
     });
     const differences: Difference[] = [];
     for (const name of names) differences.push(await difference(name));
@@ -85,7 +85,7 @@ export async function languageTable(): Promise<string> {
     rows.push(`| ${shown.join(' | ')} |`);
   }
   return [
-    "| type and `model_type` | serves | what is special | published sizes: parameters, width | weights' licence | read by transformers | difference: logits, gradients |",
+    "| type and `model_type` | serves | what is special | published sizes: parameters (width) | weights' licence | read by transformers | difference: logits, gradients |",
     '|---|---|---|---|---|---|---|',
     ...rows,
   ].join('\n');

@@ -21,6 +21,7 @@ interface Golden {
   readonly size: number;
   readonly addsBos: boolean;
   readonly ids: readonly (readonly number[])[];
+  readonly raw: readonly (readonly number[])[];
   /** Where a text does not come back as it was. */
   readonly decoded: Readonly<Record<string, string>>;
   readonly templates: Readonly<Record<string, { readonly source: string | null; readonly cases: Readonly<Record<string, Case | null>> }>>;
@@ -29,6 +30,8 @@ interface Golden {
 /** What Python makes of texts and conversations; see scripts/make-tokenizer-references.py. */
 const golden: {
   readonly texts: readonly string[];
+  /** Texts in which special tokens count. */
+  readonly raw: readonly string[];
   readonly conversations: Readonly<Record<string, readonly PythonMessage[]>>;
   readonly tokenizers: Readonly<Record<string, Golden>>;
 } = JSON.parse(readFileSync(join(referenceFolder, 'tokenizers.json'), 'utf8'));
@@ -55,7 +58,7 @@ test.skipIf(found.every(([, place]) => place !== undefined))(
 );
 
 describe.each(found.filter((pair): pair is [string, string] => pair[1] !== undefined))('the tokenizer of %s', (name, place) => {
-  const { size, addsBos, ids, decoded, templates } = golden.tokenizers[name] as Golden;
+  const { size, addsBos, ids, raw, decoded, templates } = golden.tokenizers[name] as Golden;
   // vocabularies of a quarter of a million tokens: one at a time in memory
   let tokenizer: Tokenizer;
   let withImages: Tokenizer;
@@ -76,6 +79,15 @@ describe.each(found.filter((pair): pair is [string, string] => pair[1] !== undef
 
   test('writes texts as Python does', () => {
     expect(ids.map((row) => tokenizer.decode(row))).toEqual(golden.texts.map((text, i) => decoded[i] ?? text));
+  });
+
+  test('reads prompts with special tokens, after bos where there is one, as Python does', () => {
+    const processor = new Processor({ tokenizer: withImages, image, template: '{{ messages[0].content }}', imageTokens: 1 });
+    const found = golden.raw.map((text) => {
+      const images = text.split('<image>').slice(1);
+      return [...processor.encodeText(text, images).ids];
+    });
+    expect(found).toEqual(raw);
   });
 
   describe.each(Object.entries(templates))('with the template %s', (key, { source, cases }) => {
