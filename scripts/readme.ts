@@ -22,6 +22,7 @@ const folders: Readonly<Record<string, string>> = {
 const source: Readonly<Record<string, string>> = {
   tensor: 'what the machine can do: tensors, scopes, safetensors',
   nn: 'leaf layers: linear, norms, attention, rotary positions, KV cache',
+  hub: 'models by their hub id: the cache shared with Python, downloads',
   model: 'vision towers, connectors, language models, checkpoints',
   processor: 'tokenizers, chat templates, images, labels',
   data: 'conversations to packed batches',

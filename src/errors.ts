@@ -30,6 +30,11 @@ export class CheckpointError extends TinyLlavaError {
   override readonly name = 'CheckpointError';
 }
 
+/** A model of the hub that cannot be had, from there or from the cache. */
+export class HubError extends TinyLlavaError {
+  override readonly name = 'HubError';
+}
+
 /** Conversations, images or benchmark files that cannot be used as they are. */
 export class DataError extends TinyLlavaError {
   override readonly name = 'DataError';

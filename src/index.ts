@@ -1,4 +1,4 @@
-export { CheckpointError, ConfigError, DataError, NativeError, ShapeError, TinyLlavaError } from './errors.ts';
+export { CheckpointError, ConfigError, DataError, HubError, NativeError, ShapeError, TinyLlavaError } from './errors.ts';
 export {
   answerSamples,
   type Benchmark,
@@ -21,6 +21,7 @@ export {
   wilson,
 } from './evaluate/index.ts';
 export { type Answer, ChatModel, type GenerateOptions, loadModel, type Outcome } from './generate/index.ts';
+export { type HubEvent, type HubUse, type ResolveOptions, resolveModel } from './hub/index.ts';
 export type { Log, LogEvent } from './log.ts';
 export type { ContentPart, ImageSource, Message } from './processor/message.ts';
 export { parseRecipe, type RecipeInput as Recipe } from './train/recipe.ts';

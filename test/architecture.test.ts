@@ -2,7 +2,22 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
-const ranks = ['.', 'tensor', 'nn', 'model', 'processor', 'data', 'train', 'generate', 'evaluate', 'ablate', 'export', 'serve', 'cli'];
+const ranks = [
+  '.',
+  'tensor',
+  'nn',
+  'hub',
+  'model',
+  'processor',
+  'data',
+  'train',
+  'generate',
+  'evaluate',
+  'ablate',
+  'export',
+  'serve',
+  'cli',
+];
 const root = join(import.meta.dirname, '../src');
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts') && file !== 'index.ts');
 const folder = (file: string): string => (file.includes('/') ? file.slice(0, file.indexOf('/')) : '.');

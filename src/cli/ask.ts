@@ -2,7 +2,16 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Answer } from '../generate/reply.ts';
 import { interruptible } from './interrupt.ts';
-import { type AnswerFlags, collect, type ModelFlags, openModel, wholeNumber, withAnswerOptions, withModelOptions } from './options.ts';
+import {
+  type AnswerFlags,
+  collect,
+  type ModelFlags,
+  modelArgument,
+  openModel,
+  wholeNumber,
+  withAnswerOptions,
+  withModelOptions,
+} from './options.ts';
 import { print, printJson } from './print.ts';
 
 /** Writes an answer as it comes, without white space before it; gives the whole of it back. */
@@ -40,7 +49,7 @@ const defaultFrames = 8;
 export function askCommand(): Command {
   const command: Command = new Command('ask')
     .description('one answer about images')
-    .argument('<model>', 'checkpoint folder')
+    .argument('<model>', modelArgument)
     .argument('<question...>', 'what to ask; images may stand before it')
     .option('--image <file>', 'image that the question is about; may be given again', collect)
     .option('--video <file>', 'video that the question is about; may be given again', collect)

@@ -6,7 +6,7 @@ import type { ChatModel } from '../generate/generate.ts';
 import type { ContentPart, Message } from '../processor/message.ts';
 import { follow } from './ask.ts';
 import { interruptible } from './interrupt.ts';
-import { type AnswerFlags, type ModelFlags, openModel, withAnswerOptions, withModelOptions } from './options.ts';
+import { type AnswerFlags, type ModelFlags, modelArgument, openModel, withAnswerOptions, withModelOptions } from './options.ts';
 import { complain, Interrupted, print, printJson } from './print.ts';
 
 const help = '/image FILE  goes with the next message\n/clear       begin a new conversation\n/exit        end (so does Ctrl-D)';
@@ -82,7 +82,7 @@ async function converse(conversation: Conversation, { json, interactive }: { jso
 
 /** The verb `chat`. */
 export function chatCommand(): Command {
-  const command = new Command('chat').description('a conversation, line by line').argument('<model>', 'checkpoint folder');
+  const command = new Command('chat').description('a conversation, line by line').argument('<model>', modelArgument);
   return withModelOptions(withAnswerOptions(command)).action(
     async (path: string, { device, dtype, threads, json, ...answering }: AnswerFlags & ModelFlags) => {
       const model = await openModel(path, { ...(device && { device }), ...(dtype && { dtype }), ...(threads && { threads }) });

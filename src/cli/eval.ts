@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import type { Log } from '../log.ts';
 import { interruptible } from './interrupt.ts';
-import { type ModelFlags, openModel, wholeNumber, withModelOptions } from './options.ts';
+import { type ModelFlags, modelArgument, openModel, wholeNumber, withModelOptions } from './options.ts';
 import { print, printJson } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
 
@@ -45,7 +45,7 @@ async function list(json: true | undefined): Promise<void> {
 export function evalCommand(): Command {
   const command: Command = new Command('eval')
     .description('run benchmarks, write results and every sample')
-    .argument('[model]', 'checkpoint folder')
+    .argument('[model]', modelArgument)
     .option('--tasks <names>', 'tasks with commas between them')
     .option('--data <folder>', "folder that holds the tasks' files")
     .option('--batch-size <count>', 'answers that grow together', wholeNumber(1), 16)

@@ -1,6 +1,7 @@
 import type { inspectData } from '../data/inspect.ts';
 import type { Spread } from '../data/statistics.ts';
 import type { Processor } from '../processor/processor.ts';
+import { findModel } from './hub.ts';
 import { columns, type Finding } from './print.ts';
 
 /** How a data file is looked at. */
@@ -12,7 +13,8 @@ export interface DataFlags {
   readonly samples: number;
 }
 
-async function processorOf(folder: string, template: string | undefined): Promise<Processor> {
+async function processorOf(path: string, template: string | undefined): Promise<Processor> {
+  const folder = await findModel(path);
   const [{ readConfig }, { createTinyLlava }, { openProcessor }] = await Promise.all([
     import('../model/checkpoint.ts'),
     import('../model/tinyllava.ts'),

@@ -2,8 +2,10 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { ConfigError } from '../errors.ts';
+import { parseHubName } from '../hub/name.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Module } from '../nn/module.ts';
+import { findModel } from './hub.ts';
 import { type DataFlags, findData } from './inspect-data.ts';
 import { wholeNumber } from './options.ts';
 import { columns, type Finding, print, printJson } from './print.ts';
@@ -43,7 +45,8 @@ async function storedAs(path: string): Promise<string[]> {
   return [...new Set(weights.names.map((name) => weights.dtype(name)))];
 }
 
-async function checkpoint(folder: string): Promise<Finding> {
+async function checkpoint(path: string): Promise<Finding> {
+  const folder = await findModel(path);
   const [{ readConfig }, { createTinyLlava }, { isGguf }] = await Promise.all([
     import('../model/checkpoint.ts'),
     import('../model/tinyllava.ts'),
@@ -71,7 +74,7 @@ async function checkpoint(folder: string): Promise<Finding> {
   const { template, ...short } = facts;
   const known = Object.entries(short).filter(([name, value]) => name !== 'parameters' && value !== undefined);
   const lines = [
-    `${folder}: checkpoint`,
+    `${path}: checkpoint`,
     ...columns([...parts.map(({ part, type, parameters }) => [part, type, parameters]), ['all', '', facts.parameters]]),
     '',
     ...columns(known.map(([name, value]) => [name, String(value)])),
@@ -86,7 +89,7 @@ async function checkpoint(folder: string): Promise<Finding> {
             .map((line) => `  ${line}`),
         ]),
   ];
-  return { json: { kind: 'checkpoint', path: folder, parts, ...facts }, lines };
+  return { json: { kind: 'checkpoint', path, parts, ...facts }, lines };
 }
 
 async function safetensors(path: string): Promise<Finding> {
@@ -112,6 +115,7 @@ async function recipe(path: string): Promise<Finding> {
 
 async function find(path: string, flags: DataFlags): Promise<Finding> {
   const found = statSync(path, { throwIfNoEntry: false });
+  if (!found && parseHubName(path)) return checkpoint(path);
   if (!found) throw new ConfigError(`${path}: no such file or folder`);
   if (found.isDirectory() || path.endsWith('.gguf')) return checkpoint(path);
   if (path.endsWith('.safetensors')) return safetensors(path);
@@ -126,8 +130,8 @@ async function find(path: string, flags: DataFlags): Promise<Finding> {
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('what a checkpoint, GGUF, recipe, data or safetensors file holds')
-    .argument('<path>', 'file or checkpoint folder')
-    .option('--model <folder>', 'for data: count its tokens and show what is learned')
+    .argument('<path>', 'file, checkpoint folder or hub id')
+    .option('--model <model>', 'for data: count its tokens and show what is learned')
     .option('--template <name>', "for data: another chat template than the model's")
     .option('--image-folder <folder>', 'for data: where images are; beside the file unless given')
     .option('--max-length <count>', 'for data: the most tokens of a conversation', wholeNumber(1))

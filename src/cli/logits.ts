@@ -1,12 +1,12 @@
 import { Command } from 'commander';
-import { collect, type ModelFlags, openModel, withModelOptions } from './options.ts';
+import { collect, type ModelFlags, modelArgument, openModel, withModelOptions } from './options.ts';
 import { print, printJson } from './print.ts';
 
 /** The verb `logits`. */
 export function logitsCommand(): Command {
   const command = new Command('logits')
     .description('the scores of every next token of a raw prompt, for comparing implementations')
-    .argument('<model>', 'checkpoint folder')
+    .argument('<model>', modelArgument)
     .requiredOption('--prompt <text>', 'text as it is, without a template; <image> marks each image')
     .option('--image <file>', 'image; may be given again', collect)
     .requiredOption('--out <file>', 'safetensors file for input_ids, logits and image_features');

@@ -3,6 +3,7 @@ import type { ChatModel } from '../generate/generate.ts';
 import type { SamplingOptions } from '../generate/sample.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
+import { findModel } from './hub.ts';
 
 /** Where a command computes. */
 export interface DeviceFlags {
@@ -21,6 +22,9 @@ export interface AnswerFlags extends SamplingOptions {
   readonly maxNewTokens?: number;
   readonly stop?: string[];
 }
+
+/** What a command says of the model that it takes. */
+export const modelArgument = 'checkpoint folder, GGUF file or hub id (owner/name, owner/name@revision)';
 
 /** Reads a whole number that is at least `least`. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -104,9 +108,9 @@ export async function prepareDevice({ device = 'cpu', threads }: DeviceFlags): P
   return device;
 }
 
-/** Opens a model as the flags say. Throws ConfigError where there is no such device. */
+/** Opens a model as the flags say. Throws ConfigError where there is no such device, HubError where there is no such model. */
 export async function openModel(path: string, { dtype, ...flags }: ModelFlags): Promise<ChatModel> {
   const [{ loadModel }, device] = await Promise.all([import('../generate/generate.ts'), prepareDevice(flags)]);
   // The next line of a chat begins as the one before.
-  return loadModel(path, { device, remembered: 1, ...(dtype && { dtype }) });
+  return loadModel(await findModel(path), { device, remembered: 1, ...(dtype && { dtype }) });
 }

@@ -4,6 +4,7 @@ import { count, duration, short } from '../evaluate/html/format.ts';
 import type { Log } from '../log.ts';
 import type { DryRun } from '../train/dry-run.ts';
 import type { TrainResult } from '../train/trainer.ts';
+import { findModel, hubProgress } from './hub.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, type DeviceFlags, prepareDevice, wholeNumber, withDeviceOptions } from './options.ts';
 import { columns, print, printJson } from './print.ts';
@@ -93,7 +94,7 @@ export function trainCommand(): Command {
     .option('--out <folder>', 'where checkpoints and metrics.jsonl go; runs/ and the name of the recipe unless given')
     .option('--data <folder>', 'where the relative paths of the recipe start', '.')
     .option('--stage <name>', 'only this stage; may be given again', collect)
-    .option('--from <folder>', 'start from this checkpoint instead of the model of the recipe')
+    .option('--from <model>', 'start from this checkpoint, or model of the hub, instead of the model of the recipe')
     .option('--dry-run', 'open data and weights, print sizes, steps and memory, and train nothing')
     .option('--print-recipe', 'print the recipe with every default filled in')
     .option('--micro-batch <count>', 'conversations that go through the model at once', wholeNumber(1))
@@ -110,7 +111,7 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
   ]);
   const whole = await readRecipe(file, (flags.set ?? []).map(parseOverride));
   const staged = flags.stage ? selectStages(whole, flags.stage) : whole;
-  const recipe = flags.from === undefined ? staged : startFrom(staged, relative(root, flags.from) || '.');
+  const recipe = flags.from === undefined ? staged : startFrom(staged, relative(root, await findModel(flags.from)) || '.');
   if (flags.printRecipe) {
     if (json) printJson(recipe);
     else print(writeRecipe(recipe).trimEnd());
@@ -122,15 +123,20 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     prepareDevice(flags),
   ]);
   const launch = { root, device, recompute, ...(microBatch !== undefined && { microBatch }) };
+  using line = new StatusLine(process.stderr);
+  const downloads = hubProgress(line);
   if (flags.dryRun) {
-    const found = await dryRun(recipe, launch);
+    const found = await interruptible((signal) => dryRun(recipe, { ...launch, log: downloads, signal }));
     if (json) printJson(found);
     else print(describeDryRun(found));
     return;
   }
   const out = flags.out ?? join('runs', basename(file, extname(file)));
-  using line = new StatusLine(process.stderr);
-  const log = trainingProgress(line);
+  const training = trainingProgress(line);
+  const log: Log = (event) => {
+    downloads(event);
+    training(event);
+  };
   await interruptible(async (signal) => {
     const result = await train(recipe, { ...launch, out, log, signal });
     if (json) printJson(summary(result));

@@ -1,6 +1,8 @@
 import { setMaxListeners } from 'node:events';
 import { z } from 'zod';
 import { ConfigError, DataError, TinyLlavaError } from '../errors.ts';
+import { resolveModel } from '../hub/resolve.ts';
+import type { Log } from '../log.ts';
 import { loadCheckpoint } from '../model/checkpoint.ts';
 import { check } from '../model/registry.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
@@ -176,11 +178,19 @@ export class ChatModel {
   }
 }
 
-/** Opens a checkpoint folder to be asked. Throws CheckpointError or ConfigError. */
-export async function loadModel(
-  path: string,
-  { device, dtype, ...options }: BatchOptions & { device?: Device; dtype?: DType } = {},
-): Promise<ChatModel> {
+/** How a model is opened. */
+export interface LoadModelOptions extends BatchOptions {
+  readonly device?: Device | undefined;
+  readonly dtype?: DType | undefined;
+  /** Gets `HubEvent`s while a model comes from the hub. */
+  readonly log?: Log | undefined;
+  /** Aborting it ends a download. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Opens a checkpoint folder, or a model of the hub by its id, to be asked. Throws CheckpointError, ConfigError or HubError. */
+export async function loadModel(nameOrPath: string, { device, dtype, log, signal, ...options }: LoadModelOptions = {}): Promise<ChatModel> {
+  const path = await resolveModel(nameOrPath, { log, signal });
   const { model } = await loadCheckpoint(path, { device, dtype });
   return new ChatModel(model, await openProcessor(path, model), options);
 }

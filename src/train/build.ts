@@ -1,6 +1,9 @@
 import { resolve } from 'node:path';
 import { Mixture } from '../data/dataset.ts';
 import { ConfigError } from '../errors.ts';
+import type { HubUse } from '../hub/needed.ts';
+import { resolveModel } from '../hub/resolve.ts';
+import type { Log } from '../log.ts';
 import { loadCheckpoint, loadLanguageModel, loadVisionTower } from '../model/checkpoint.ts';
 import { createTinyLlava, type TinyLlava } from '../model/tinyllava.ts';
 import { ImageProcessor } from '../processor/image.ts';
@@ -24,6 +27,10 @@ export interface BuildOptions {
   readonly device: Device;
   /** Off: fresh weights stay without memory, for looking at shapes and counting. */
   readonly initialize?: boolean;
+  /** Gets `HubEvent`s while parts come from the hub. */
+  readonly log?: Log | undefined;
+  /** Aborting it ends a download. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A recipe's model, and the processor of each stage. */
@@ -39,7 +46,11 @@ interface Inputs extends Omit<ProcessorParts, 'template' | 'image'> {
   readonly template: string | undefined;
 }
 
-const folderOf = (part: object): string | undefined => ('from' in part && typeof part.from === 'string' ? part.from : undefined);
+/** The folder of a part that has one: a path, or a model of the hub, of which the files for `use` are fetched. */
+async function folderOf(part: object, use: HubUse, { root, log, signal }: BuildOptions): Promise<string | undefined> {
+  if (!('from' in part && typeof part.from === 'string')) return undefined;
+  return resolveModel(part.from, { use, root, log, signal });
+}
 
 /** Opens data files as one. Throws DataError. */
 export const openData = (sources: readonly Source[], root: string): Promise<Mixture> =>
@@ -54,11 +65,8 @@ export const openData = (sources: readonly Source[], root: string): Promise<Mixt
 
 /** Makes or opens the model of a recipe, float32 and frozen. Throws ConfigError, CheckpointError or DataError. */
 export async function build(recipe: Recipe, options: BuildOptions): Promise<Built> {
-  const folder = folderOf(recipe.model);
-  const opened =
-    folder === undefined
-      ? await assemble(recipe, recipe.model as AssembledModel, options)
-      : await open(resolve(options.root, folder), options);
+  const folder = await folderOf(recipe.model, 'model', options);
+  const opened = folder === undefined ? await assemble(recipe, recipe.model as AssembledModel, options) : await open(folder, options);
   const { model, inputs } = opened;
   const { template: own, ...parts } = inputs;
   const image = new ImageProcessor(imageSettings(inputs.image, recipe));
@@ -102,14 +110,12 @@ function imageSettings({ config, height, width }: ImageProcessor, { processor }:
 }
 
 async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
-  const { root, device, initialize = true } = options;
-  const [towerFolder, languageFolder] = [parts.vision, parts.language].map((part) => {
-    const folder = folderOf(part);
-    return folder === undefined ? undefined : resolve(root, folder);
-  });
+  const { device, initialize = true } = options;
+  const towerFolder = await folderOf(parts.vision, 'vision', options);
+  const languageFolder = await folderOf(parts.language, 'language', options);
   const { from: _, ...overrides } = parts.vision as { from?: unknown };
   const tower = towerFolder === undefined ? undefined : await loadVisionTower(towerFolder, { overrides, dtype: 'float32', device });
-  const tokenizer = (await openTokenizer(recipe, languageFolder, root)).withSpecialToken(imageToken);
+  const tokenizer = (await openTokenizer(recipe, languageFolder, options)).withSpecialToken(imageToken);
   const language =
     languageFolder === undefined
       ? undefined
@@ -152,9 +158,9 @@ const tokenIds = (tokenizer: Tokenizer): Record<string, number> => {
   );
 };
 
-async function openTokenizer({ processor, stages }: Recipe, languageFolder: string | undefined, root: string): Promise<Tokenizer> {
+async function openTokenizer({ processor, stages }: Recipe, languageFolder: string | undefined, options: BuildOptions): Promise<Tokenizer> {
   const { tokenizer } = processor;
-  const folder = tokenizer && 'from' in tokenizer ? resolve(root, tokenizer.from) : languageFolder;
+  const folder = (tokenizer && (await folderOf(tokenizer, 'tokenizer', options))) ?? languageFolder;
   if (folder !== undefined && !(tokenizer && 'type' in tokenizer)) return Tokenizer.open(folder);
   if (tokenizer === undefined) {
     throw new ConfigError('the language model is fresh and has no tokenizer', {
@@ -163,7 +169,7 @@ async function openTokenizer({ processor, stages }: Recipe, languageFolder: stri
   }
   const words = new Set<string>();
   for (const { data } of stages) {
-    await using rows = await openData(data, root);
+    await using rows = await openData(data, options.root);
     for (let i = 0; i < rows.length; i++) {
       for (const part of rows.row(i).messages.flatMap(contentParts))
         if (part.type === 'text') for (const word of splitWords(part.text)) words.add(word);

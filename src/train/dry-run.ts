@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { supervisedTokens } from '../data/batch.ts';
 import type { Mixture } from '../data/dataset.ts';
 import { DataError } from '../errors.ts';
+import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { InputMessage } from '../processor/message.ts';
 import type { Processor } from '../processor/processor.ts';
@@ -64,10 +65,12 @@ export async function dryRun(
     device = 'cpu',
     microBatch,
     recompute = false,
-  }: { root?: string; device?: Device; microBatch?: number; recompute?: boolean } = {},
+    log,
+    signal,
+  }: { root?: string; device?: Device; microBatch?: number; recompute?: boolean; log?: Log; signal?: AbortSignal } = {},
 ): Promise<DryRun> {
   const recipe = parseRecipe(input);
-  const { model, processorFor } = await build(recipe, { root, device, initialize: false });
+  const { model, processorFor } = await build(recipe, { root, device, initialize: false, log, signal });
   const stages: StageFacts[] = [];
   for (const stage of recipe.stages) {
     await using data = await openData(stage.data, root);

@@ -67,7 +67,7 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
   const taken = folders.find((folder) => existsSync(folder));
   if (taken !== undefined) throw new ConfigError(`${taken} exists already`, { hint: 'name another folder with --out, or remove this one' });
 
-  const { model, processorFor } = await build(recipe, { root, device });
+  const { model, processorFor } = await build(recipe, { root, device, log: report, signal });
   const processors = recipe.stages.map((stage) => processorFor(stage));
   if (out !== undefined) {
     await mkdir(out, { recursive: true });
