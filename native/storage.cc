@@ -172,12 +172,15 @@ napi_value mapped(const Call& call) {
   return call.value(handle);
 }
 
-/// readInto(mapping, byte offset, sizes, dtype, pages): a tensor in the pages with what the file holds there, read now.
-napi_value read_into(const Call& call) {
+/// read(mapping, byte offset, sizes, dtype[, pages]): a tensor with what the file holds there, read now, in the pages or in memory of its own.
+napi_value read_tensor(const Call& call) {
   const Shared file = mapping(call, 0);
   const auto [offset, sizes, type, bytes] = extent(call, *file);
-  const SharedPages room = pages(call, 4);
-  auto* data = room->take(static_cast<size_t>(bytes));
+  const auto options = at::TensorOptions().dtype(type);
+  const SharedPages room = call.count > 4 ? pages(call, 4) : nullptr;
+  auto* place = room ? room->take(static_cast<size_t>(bytes)) : nullptr;
+  const auto tensor = room ? at::from_blob(place, sizes, [room](void*) {}, options) : at::empty(sizes, options);
+  auto* data = static_cast<char*>(tensor.data_ptr());
   std::atomic<int> failure = 0;
   at::parallel_for(0, bytes, int64_t{8} << 20, [&, offset = offset](int64_t begin, int64_t end) {
     while (begin < end) {
@@ -188,7 +191,7 @@ napi_value read_into(const Call& call) {
     }
   });
   if (failure != 0) throw Misuse(std::strerror(failure));
-  return call.handle(at::from_blob(data, sizes, [room](void*) {}, at::TensorOptions().dtype(type)));
+  return call.handle(tensor);
 }
 
 /// mappedBytes(mapping, byte offset, typed array): copies bytes out.
@@ -220,7 +223,7 @@ napi_value write_tensor(const Call& call) {
 }  // namespace
 
 const std::vector<Export> storage_exports = {{"mapFile", map_file},   {"mapped", mapped},           {"mappedBytes", mapped_bytes},
-                                            {"pages", make_pages},   {"place", place},             {"readInto", read_into},
+                                            {"pages", make_pages},   {"place", place},             {"read", read_tensor},
                                             {"writeTensor", write_tensor}};
 
 }  // namespace tinyllava

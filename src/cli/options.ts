@@ -15,6 +15,7 @@ export interface DeviceFlags {
 /** Where and how a model runs. */
 export interface ModelFlags extends DeviceFlags {
   readonly dtype?: DType;
+  readonly mapped?: true;
 }
 
 /** How long an answer is and how its tokens are chosen. */
@@ -77,11 +78,11 @@ export function withDeviceOptions(command: Command): Command {
     .option('--json', 'print one JSON document');
 }
 
-/** Adds --device, --dtype, --threads and --json. */
+/** Adds --device, --dtype, --mapped, --threads and --json. */
 export function withModelOptions(command: Command): Command {
-  return withDeviceOptions(command).addOption(
-    new Option('--dtype <name>', 'precision; as stored unless given').choices(['float32', 'bfloat16', 'float16']),
-  );
+  return withDeviceOptions(command)
+    .addOption(new Option('--dtype <name>', 'precision; as stored unless given').choices(['float32', 'bfloat16', 'float16']))
+    .option('--mapped', 'leave the weights in their files: opens at once and takes less memory, answers more slowly');
 }
 
 /** Adds how long answers are and how tokens are chosen. */
@@ -109,8 +110,8 @@ export async function prepareDevice({ device = 'cpu', threads }: DeviceFlags): P
 }
 
 /** Opens a model as the flags say. Throws ConfigError where there is no such device, HubError where there is no such model. */
-export async function openModel(path: string, { dtype, ...flags }: ModelFlags): Promise<ChatModel> {
+export async function openModel(path: string, { dtype, mapped, ...flags }: ModelFlags): Promise<ChatModel> {
   const [{ loadModel }, device] = await Promise.all([import('../generate/generate.ts'), prepareDevice(flags)]);
   // The next line of a chat begins as the one before.
-  return loadModel(await findModel(path), { device, remembered: 1, ...(dtype && { dtype }) });
+  return loadModel(await findModel(path), { device, mapped, remembered: 1, ...(dtype && { dtype }) });
 }

@@ -182,6 +182,8 @@ export class ChatModel {
 export interface LoadModelOptions extends BatchOptions {
   readonly device?: Device | undefined;
   readonly dtype?: DType | undefined;
+  /** Leaves the weights in their files until they are used: see `LoadOptions`. */
+  readonly mapped?: boolean | undefined;
   /** Gets `HubEvent`s while a model comes from the hub. */
   readonly log?: Log | undefined;
   /** Aborting it ends a download. */
@@ -189,9 +191,12 @@ export interface LoadModelOptions extends BatchOptions {
 }
 
 /** Opens a checkpoint folder, or a model of the hub by its id, to be asked. Throws CheckpointError, ConfigError or HubError. */
-export async function loadModel(nameOrPath: string, { device, dtype, log, signal, ...options }: LoadModelOptions = {}): Promise<ChatModel> {
+export async function loadModel(
+  nameOrPath: string,
+  { device, dtype, mapped, log, signal, ...options }: LoadModelOptions = {},
+): Promise<ChatModel> {
   const path = await resolveModel(nameOrPath, { log, signal });
-  const { model } = await loadCheckpoint(path, { device, dtype });
+  const { model } = await loadCheckpoint(path, { device, dtype, mapped });
   return new ChatModel(model, await openProcessor(path, model), options);
 }
 

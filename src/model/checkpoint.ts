@@ -4,7 +4,7 @@ import { CheckpointError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { writeSafetensors } from '../tensor/safetensors.ts';
+import { writeWeights } from '../tensor/weight-files.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
 import { families } from './families.ts';
@@ -16,10 +16,16 @@ import { pick } from './registry.ts';
 import { TinyLlava } from './tinyllava.ts';
 import type { VisionTower } from './vision/vision-tower.ts';
 
-/** How weights are taken in: `dtype` converts them, else they keep their own and are memory-mapped without a copy. */
+/** How weights are taken in. */
 export interface LoadOptions {
+  /** Converts them; else they keep their own. */
   readonly dtype?: DType | undefined;
   readonly device?: Device | undefined;
+  /**
+   * Leaves weights of the CPU that keep their dtype in their files, whose pages are read when they are used and can be given back: a model opens at
+   * once, and may be larger than the memory. Otherwise they are read into huge pages, which decoding is quicker from.
+   */
+  readonly mapped?: boolean | undefined;
   readonly parts?: Parts;
 }
 
@@ -30,10 +36,10 @@ export interface Checkpoint {
   readonly folder: string;
 }
 
-function loadInto(module: Module, { weights, rows }: ModelFiles, more: KeyRows, { dtype, device }: LoadOptions): void {
+function loadInto(module: Module, { weights, rows }: ModelFiles, more: KeyRows, { dtype, device, mapped = false }: LoadOptions): void {
   const wanted = new Set<string>();
   for (const [key] of module.namedParameters()) wanted.add(key);
-  module.load(translated(weights(), [...rows, ...more], wanted), { ...(dtype && { dtype }), ...(device && { device }) });
+  module.load(translated(weights(), [...rows, ...more], wanted), { mapped, ...(dtype && { dtype }), ...(device && { device }) });
 }
 
 /** The settings in a model folder's config.json, or in a GGUF file. Throws CheckpointError or ConfigError. */
@@ -101,14 +107,15 @@ async function replaceFolder(draft: string, target: string): Promise<void> {
 }
 
 /**
- * Writes `folder` as a Hugging Face checkpoint: config.json, weights, and `files` by name. Everything is written beside it first and put in
- * its place at the end, so a folder of that name is never half-written. Throws CheckpointError.
+ * Writes `folder` as a Hugging Face checkpoint: config.json, weights, and `files` by name; weights beyond `maxShardBytes`, 5 GB unless said
+ * otherwise, in shards. Everything is written beside it first and put in its place at the end, so a folder of that name is never
+ * half-written. Throws CheckpointError.
  */
 export async function saveCheckpoint(
   folder: string,
   model: TinyLlava,
   files: Readonly<Record<string, string | Uint8Array>> = {},
-  { parts = everyPart }: { parts?: Parts } = {},
+  { parts = everyPart, ...sharding }: { parts?: Parts; maxShardBytes?: number } = {},
 ): Promise<void> {
   const target = resolve(folder);
   const { dtype } = model.languageModel.headWeight;
@@ -125,7 +132,7 @@ export async function saveCheckpoint(
     const { family } = model.config;
     const key = family ? families[family].key : (name: string) => name;
     const named = Array.from(model.namedParameters(), ([name, tensor]) => [key(name), tensor] as const);
-    writeSafetensors(join(draft, 'model.safetensors'), named);
+    writeWeights(draft, named, sharding);
     await replaceFolder(draft, target);
   } catch (cause) {
     await rm(draft, { recursive: true, force: true });

@@ -253,9 +253,11 @@ export function openGgufWeights(path: string): WeightSource {
     names: [...names.keys()],
     shape: (key) => file.shape(find(key)),
     dtype: () => dtype,
-    tensor: (key) => {
+    tensor: (key, memory) => {
       using scope = new Scope();
-      const stored = file.tensor(find(key));
+      const name = find(key);
+      const asStored = file.dtype(name) === dtype && !architecture.mend;
+      const stored = file.tensor(name, memory && !asStored ? 'own' : memory);
       const mended = architecture.mend?.(stored, key, config) ?? stored;
       return scope.keep(mended.dtype === dtype ? mended : mended.cast(dtype));
     },

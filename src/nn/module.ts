@@ -14,6 +14,14 @@ import { matchWeights } from './weights.ts';
 /** Property paths whose checkpoint key differs: the longest path that fits, whole segments only, is replaced by its key ("" drops it). */
 export type KeyTable = Readonly<Record<string, string>>;
 
+/** How a module takes its weights. */
+export interface TakeOptions {
+  readonly prefix?: string;
+  readonly dtype?: DType;
+  readonly device?: Device;
+  readonly mapped?: boolean;
+}
+
 /** One parameter: its checkpoint key, and the module and property that hold it. */
 interface Slot {
   readonly key: string;
@@ -122,19 +130,25 @@ export abstract class Module {
   }
 
   /**
-   * Takes every parameter from `weights`, whose names start with `prefix`; on the CPU they lie together in huge pages. Without `dtype` the parameters take the one of the weights. Throws CheckpointError that lists what is missing,
-   * unexpected or mis-shaped, and then changes nothing.
+   * Takes every parameter from `weights`, whose names start with `prefix`; on the CPU they lie together in huge pages. Without `dtype` the
+   * parameters take the one of the weights. `mapped` leaves those on the CPU that keep their dtype in the file, to be read when they are used.
+   * Throws CheckpointError that lists what is missing, unexpected or mis-shaped, and then changes nothing.
    */
-  load(weights: WeightSource, { prefix = '', dtype, device = 'cpu' }: { prefix?: string; dtype?: DType; device?: Device } = {}): this {
+  load(weights: WeightSource, { prefix = '', dtype, device = 'cpu', mapped = false }: TakeOptions = {}): this {
     const slots = [...this.#slots()];
     matchWeights(weights, new Map(slots.map(({ key, tensor }) => [prefix + key, tensor.shape])), { prefix, into: this.constructor.name });
+    // The largest first: what one takes beside its place while it is converted is least when little is in place yet.
+    slots.sort((a, b) => b.tensor.numel - a.tensor.numel);
     const wanted = slots.map(({ key, tensor: { shape } }) => ({ shape, dtype: dtype ?? weights.dtype(prefix + key) }));
-    const memory = device === 'cpu' ? new WeightMemory(wanted) : undefined;
+    const memory = device === 'cpu' && !mapped ? new WeightMemory(wanted) : undefined;
     for (const [i, slot] of slots.entries()) {
       using _scope = new Scope();
-      const target = wanted[i]?.dtype ?? 'float32';
-      const stored = weights.tensor(prefix + slot.key, weights.dtype(prefix + slot.key) === target ? memory : undefined).cast(target);
-      replace(slot, Scope.release(memory ? memory.place(stored) : stored.to({ device })));
+      const [key, target] = [prefix + slot.key, wanted[i]?.dtype ?? 'float32'];
+      const source = weights.dtype(key);
+      // Not mapped even where it is converted: pages of a file that were touched count as the process's own.
+      const stored = weights.tensor(key, memory && (source === target ? memory : 'own'));
+      const taken = stored.cast(target);
+      replace(slot, Scope.release(memory ? memory.place(taken) : taken.to({ device })));
     }
     return this;
   }

@@ -1,4 +1,5 @@
 import { cat, empty, stack } from './create.ts';
+import type { DType } from './dtype.ts';
 import type { MappedFile } from './mapped-file.ts';
 import { Scope } from './scope.ts';
 import type { Tensor } from './tensor.ts';
@@ -123,7 +124,9 @@ export function dequantize(file: MappedFile, offset: number, shape: readonly num
     using _scope = new Scope();
     const count = Math.min(step, blocks - from);
     const at = offset + from * bytes;
-    const decoded = decode(file.tensor(at, [count, bytes], 'uint8'), file.tensor(at, [count, bytes / 2], 'float16'));
+    // Read, not mapped: pages of the file that were touched would stay with the process.
+    const read = (shape: number[], dtype: DType): Tensor => file.tensor(at, shape, dtype, 'own');
+    const decoded = decode(read([count, bytes], 'uint8'), read([count, bytes / 2], 'float16'));
     into.narrow(0, from, count).copy_(decoded);
   }
   return whole.keep(into.view(...shape));

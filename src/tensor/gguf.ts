@@ -220,10 +220,10 @@ export function openGguf(path: string): GgufFile {
     shape: (name) => find(name).shape,
     dtype: (name) => find(name).type.dtype,
     type: (name) => find(name).type.name,
-    tensor: (name) => {
+    tensor: (name, memory) => {
       const { shape, offset, type } = find(name);
       const at = start + offset;
-      return type.format ? dequantize(file, at, shape, type.format) : file.tensor(at, shape, type.dtype);
+      return type.format ? dequantize(file, at, shape, type.format) : file.tensor(at, shape, type.dtype, memory);
     },
   };
 }

@@ -3,7 +3,7 @@ import { CheckpointError } from '../errors.ts';
 import { type DType, dtypeCode } from './dtype.ts';
 import { type Mapping, native } from './native.ts';
 import { Tensor } from './tensor.ts';
-import type { WeightMemory } from './weight-memory.ts';
+import type { ReadTo } from './weight-memory.ts';
 
 /** A memory-mapped file: nothing of it is read until it is used. */
 export class MappedFile {
@@ -24,9 +24,10 @@ export class MappedFile {
     return data;
   }
 
-  /** A tensor over the file, or read into `memory`; writing to it never reaches the file. Throws NativeError beyond the end. */
-  tensor(offset: number, shape: readonly number[], dtype: DType, memory?: WeightMemory): Tensor {
-    if (memory) return new Tensor(native.readInto(this.#mapping, offset, shape, dtypeCode(dtype), memory.pages));
+  /** A tensor over the file, or read to `memory` now; writing to it never reaches the file. Throws NativeError beyond the end. */
+  tensor(offset: number, shape: readonly number[], dtype: DType, memory?: ReadTo): Tensor {
+    if (memory === 'own') return new Tensor(native.read(this.#mapping, offset, shape, dtypeCode(dtype)));
+    if (memory) return new Tensor(native.read(this.#mapping, offset, shape, dtypeCode(dtype), memory.pages));
     return new Tensor(native.mapped(this.#mapping, offset, shape, dtypeCode(dtype)));
   }
 }

@@ -71,7 +71,7 @@ export interface Native {
   mappedBytes(mapping: Mapping, offset: number, into: Uint8Array): void;
   pages(bytes: number): Pages;
   place(pages: Pages, tensor: Handle): Handle;
-  readInto(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages: Pages): Handle;
+  read(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages?: Pages): Handle;
   writeTensor(file: number, tensor: Handle): void;
 }
 

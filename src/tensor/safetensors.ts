@@ -6,7 +6,7 @@ import { type DType, dtypeBytes } from './dtype.ts';
 import { MappedFile } from './mapped-file.ts';
 import { native } from './native.ts';
 import type { Tensor } from './tensor.ts';
-import type { WeightMemory } from './weight-memory.ts';
+import type { ReadTo } from './weight-memory.ts';
 
 const dtypes: Readonly<Record<string, DType>> = {
   F64: 'float64',
@@ -44,10 +44,10 @@ export interface WeightSource {
   shape(name: string): readonly number[];
   dtype(name: string): DType;
   /**
-   * A tensor over the mapped file: nothing is read until it is used, and writing to it never reaches the file. With `memory` it may be read
-   * into that at once.
+   * A tensor over the mapped file: nothing is read until it is used, and writing to it never reaches the file. With `memory` it is read now:
+   * to there, or into memory of its own where it needs work.
    */
-  tensor(name: string, memory?: WeightMemory): Tensor;
+  tensor(name: string, memory?: ReadTo): Tensor;
 }
 
 /** A memory-mapped safetensors file (https://github.com/huggingface/safetensors, format 0.x). */

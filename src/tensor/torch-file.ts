@@ -149,7 +149,7 @@ export function openTorchFile(path: string): WeightSource {
     tensor: (name, memory) => {
       const { dtype, lying, axes, offset } = find(name);
       if (!axes) return file.tensor(offset, lying, dtype, memory);
-      const mapped = file.tensor(offset, lying, dtype);
+      const mapped = file.tensor(offset, lying, dtype, memory && 'own');
       const view = mapped.permute(...axes);
       const turned = view.contiguous();
       view.free();

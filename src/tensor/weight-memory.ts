@@ -2,6 +2,9 @@ import { type DType, dtypeBytes } from './dtype.ts';
 import { native, type Pages } from './native.ts';
 import { Tensor } from './tensor.ts';
 
+/** Where a weight is read to: among others, or into memory of its own. Otherwise it stays in its file until it is used. */
+export type ReadTo = WeightMemory | 'own';
+
 /**
  * Memory of the CPU for weights, in huge pages where the system has them: decoding streams all weights for every token, and from ordinary
  * pages they come at half the speed. It is given back when the last tensor in it is.

@@ -203,21 +203,33 @@ describe('what is refused', () => {
     `);
     rmSync(shard);
     expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(
-      `"CheckpointError: shards/pytorch_model-00002-of-00002.bin: no such file"`,
+      `
+      "CheckpointError: shards/pytorch_model.bin.index.json: names pytorch_model-00002-of-00002.bin, which is not there
+      hint: fetch the index and all its files again, from one revision"
+    `,
     );
     const index = join(folder, 'pytorch_model.bin.index.json');
     const pointing = (fileName: string) => JSON.stringify({ weight_map: { 'model.norm.bias': fileName } });
     writeFileSync(index, pointing('pytorch_model-00001-of-00002.bin'));
     expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(
-      `"CheckpointError: shards/pytorch_model.bin.index.json: says that pytorch_model-00001-of-00002.bin holds "model.norm.bias", which it does not"`,
+      `
+      "CheckpointError: shards/pytorch_model.bin.index.json: says that pytorch_model-00001-of-00002.bin holds "model.norm.bias", which it does not
+      hint: fetch the index and all its files again, from one revision"
+    `,
     );
     writeFileSync(index, pointing('../shards/pytorch_model-00001-of-00002.bin'));
     expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(
-      `"CheckpointError: shards/pytorch_model.bin.index.json: "../shards/pytorch_model-00001-of-00002.bin" lies outside the folder"`,
+      `
+      "CheckpointError: shards/pytorch_model.bin.index.json: "../shards/pytorch_model-00001-of-00002.bin" lies outside the folder
+      hint: fetch the index and all its files again, from one revision"
+    `,
     );
     writeFileSync(index, '{"weights": {}}');
     expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(
-      `"CheckpointError: shards/pytorch_model.bin.index.json: not an index of weights"`,
+      `
+      "CheckpointError: shards/pytorch_model.bin.index.json: not an index of weights
+      hint: fetch the index and all its files again, from one revision"
+    `,
     );
     rmSync(index);
     expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(

@@ -127,7 +127,7 @@ export const nanovlm: PublishedDialect = {
       tensor: (key, memory) => {
         const { name, cut } = find(key);
         if (!cut) return weights.tensor(name, memory);
-        const whole = weights.tensor(name);
+        const whole = weights.tensor(name, memory && 'own');
         const part = cut(whole);
         whole.free();
         return part;
