@@ -105,16 +105,17 @@ napi_value make_pages(const Call& call) {
   return external;
 }
 
-/// place(pages, tensor): a copy of a tensor of the CPU in the pages; one that is there already stays where it is.
+/// place(pages, tensor, dtype): a copy of a tensor of the CPU in the pages; one that is there already, and of this dtype, stays where it is.
 napi_value place(const Call& call) {
   const SharedPages room = pages(call, 0);
   const auto tensor = call.tensor(1).detach().contiguous();
   if (!tensor.device().is_cpu()) throw Misuse("expected a tensor of the CPU");
   const auto* base = static_cast<const char*>(room->data);
   const auto* from = static_cast<const char*>(tensor.const_data_ptr());
-  if (from >= base && from < base + room->length) return call.handle(tensor);
-  auto* data = room->take(tensor.nbytes());
-  const auto copy = at::from_blob(data, tensor.sizes(), [room](void*) {}, tensor.options());
+  const auto type = to_dtype(call.integer(2));
+  if (type == tensor.scalar_type() && from >= base && from < base + room->length) return call.handle(tensor);
+  auto* data = room->take(static_cast<size_t>(tensor.numel()) * c10::elementSize(type));
+  const auto copy = at::from_blob(data, tensor.sizes(), [room](void*) {}, tensor.options().dtype(type));
   return call.handle(copy.copy_(tensor));
 }
 
@@ -176,11 +177,9 @@ napi_value mapped(const Call& call) {
 napi_value read_tensor(const Call& call) {
   const Shared file = mapping(call, 0);
   const auto [offset, sizes, type, bytes] = extent(call, *file);
-  const auto options = at::TensorOptions().dtype(type);
-  const SharedPages room = call.count > 4 ? pages(call, 4) : nullptr;
-  auto* place = room ? room->take(static_cast<size_t>(bytes)) : nullptr;
-  const auto tensor = room ? at::from_blob(place, sizes, [room](void*) {}, options) : at::empty(sizes, options);
-  auto* data = static_cast<char*>(tensor.data_ptr());
+  // Not from the heap, where large blocks that come and go leave gaps that small ones spoil, together as large as the weights.
+  const SharedPages room = call.count > 4 ? pages(call, 4) : std::make_shared<Pages>(static_cast<size_t>(bytes));
+  auto* data = room->take(static_cast<size_t>(bytes));
   std::atomic<int> failure = 0;
   at::parallel_for(0, bytes, int64_t{8} << 20, [&, offset = offset](int64_t begin, int64_t end) {
     while (begin < end) {
@@ -191,7 +190,7 @@ napi_value read_tensor(const Call& call) {
     }
   });
   if (failure != 0) throw Misuse(std::strerror(failure));
-  return call.handle(tensor);
+  return call.handle(at::from_blob(data, sizes, [room](void*) {}, at::TensorOptions().dtype(type)));
 }
 
 /// mappedBytes(mapping, byte offset, typed array): copies bytes out.

@@ -47,13 +47,8 @@ async function storedAs(path: string): Promise<string[]> {
 
 async function checkpoint(path: string): Promise<Finding> {
   const folder = await findModel(path);
-  const [{ readConfig }, { createTinyLlava }, { isGguf }] = await Promise.all([
-    import('../model/checkpoint.ts'),
-    import('../model/tinyllava.ts'),
-    import('../tensor/gguf.ts'),
-  ]);
-  const config = await readConfig(folder);
-  const model = createTinyLlava(config);
+  const [{ checkCheckpoint }, { isGguf }] = await Promise.all([import('../model/checkpoint.ts'), import('../tensor/gguf.ts')]);
+  const { config, model } = await checkCheckpoint(folder);
   const part = (name: string, type: string | undefined, module: Module | undefined) =>
     type !== undefined && module ? [{ part: name, type, parameters: module.parameterCount() }] : [];
   const parts = [

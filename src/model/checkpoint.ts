@@ -4,6 +4,7 @@ import { CheckpointError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
+import type { WeightSource } from '../tensor/safetensors.ts';
 import { writeWeights } from '../tensor/weight-files.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
@@ -36,16 +37,30 @@ export interface Checkpoint {
   readonly folder: string;
 }
 
-function loadInto(module: Module, { weights, rows }: ModelFiles, more: KeyRows, { dtype, device, mapped = false }: LoadOptions): void {
+/** The weights of `files` by the names that `module` has for them. */
+function weightsFor(module: Module, { weights, rows }: ModelFiles, more: KeyRows): WeightSource {
   const wanted = new Set<string>();
   for (const [key] of module.namedParameters()) wanted.add(key);
-  module.load(translated(weights(), [...rows, ...more], wanted), { mapped, ...(dtype && { dtype }), ...(device && { device }) });
+  return translated(weights(), [...rows, ...more], wanted);
+}
+
+function loadInto(module: Module, files: ModelFiles, more: KeyRows, { dtype, device, mapped = false }: LoadOptions): void {
+  module.load(weightsFor(module, files, more), { mapped, ...(dtype && { dtype }), ...(device && { device }) });
 }
 
 /** The settings in a model folder's config.json, or in a GGUF file. Throws CheckpointError or ConfigError. */
 export async function readConfig(folder: string, { parts = everyPart }: { parts?: Parts } = {}): Promise<TinyLlavaConfig> {
   const { json, file } = await openModelFiles(folder);
   return configFromJson(json, file, parts);
+}
+
+/** A model without its weights, of which it is checked that all are there in the right shapes. Throws CheckpointError or ConfigError. */
+export async function checkCheckpoint(folder: string, { parts }: { parts?: Parts } = {}): Promise<Checkpoint> {
+  const files = await openModelFiles(folder);
+  const config = configFromJson(files.json, files.file, parts);
+  const model = new TinyLlava(config, parts);
+  model.checkWeights(weightsFor(model, files, llavaRows));
+  return { model, config, folder };
 }
 
 /**

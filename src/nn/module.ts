@@ -129,6 +129,13 @@ export abstract class Module {
     return this;
   }
 
+  /** Throws CheckpointError that lists what is missing, unexpected or mis-shaped in `weights`, whose names start with `prefix`. */
+  checkWeights(weights: WeightSource, { prefix = '' }: { prefix?: string } = {}): void {
+    const wanted = new Map<string, readonly number[]>();
+    for (const { key, tensor } of this.#slots()) wanted.set(prefix + key, tensor.shape);
+    matchWeights(weights, wanted, { prefix, into: this.constructor.name });
+  }
+
   /**
    * Takes every parameter from `weights`, whose names start with `prefix`; on the CPU they lie together in huge pages. Without `dtype` the
    * parameters take the one of the weights. `mapped` leaves those on the CPU that keep their dtype in the file, to be read when they are used.
@@ -136,7 +143,7 @@ export abstract class Module {
    */
   load(weights: WeightSource, { prefix = '', dtype, device = 'cpu', mapped = false }: TakeOptions = {}): this {
     const slots = [...this.#slots()];
-    matchWeights(weights, new Map(slots.map(({ key, tensor }) => [prefix + key, tensor.shape])), { prefix, into: this.constructor.name });
+    this.checkWeights(weights, { prefix });
     // The largest first: what one takes beside its place while it is converted is least when little is in place yet.
     slots.sort((a, b) => b.tensor.numel - a.tensor.numel);
     const wanted = slots.map(({ key, tensor: { shape } }) => ({ shape, dtype: dtype ?? weights.dtype(prefix + key) }));
@@ -147,8 +154,7 @@ export abstract class Module {
       const source = weights.dtype(key);
       // Not mapped even where it is converted: pages of a file that were touched count as the process's own.
       const stored = weights.tensor(key, memory && (source === target ? memory : 'own'));
-      const taken = stored.cast(target);
-      replace(slot, Scope.release(memory ? memory.place(taken) : taken.to({ device })));
+      replace(slot, Scope.release(memory ? memory.place(stored, target) : stored.cast(target).to({ device })));
     }
     return this;
   }

@@ -70,7 +70,7 @@ export interface Native {
   mapped(mapping: Mapping, offset: number, shape: Ints, dtype: number): Handle;
   mappedBytes(mapping: Mapping, offset: number, into: Uint8Array): void;
   pages(bytes: number): Pages;
-  place(pages: Pages, tensor: Handle): Handle;
+  place(pages: Pages, tensor: Handle, dtype: number): Handle;
   read(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages?: Pages): Handle;
   writeTensor(file: number, tensor: Handle): void;
 }

@@ -72,7 +72,9 @@ export function openWeights(folder: string): WeightSource {
     if (existsSync(path)) return open(path);
     if (existsSync(`${path}.index.json`)) return openIndexed(folder, `${path}.index.json`, open);
   }
-  throw new CheckpointError(`${folder}: no weights: none of ${kinds.flatMap(([name]) => [name, `${name}.index.json`]).join(', ')}`);
+  throw new CheckpointError(`${folder}: no weights: none of ${kinds.flatMap(([name]) => [name, `${name}.index.json`]).join(', ')}`, {
+    hint: 'fetch the weights of the model, or save it again',
+  });
 }
 
 /** The size beyond which weights are written in several files, as transformers long did. */

@@ -1,4 +1,4 @@
-import { type DType, dtypeBytes } from './dtype.ts';
+import { type DType, dtypeBytes, dtypeCode } from './dtype.ts';
 import { native, type Pages } from './native.ts';
 import { Tensor } from './tensor.ts';
 
@@ -22,8 +22,8 @@ export class WeightMemory {
     this.pages = native.pages(bytes);
   }
 
-  /** A copy of `tensor` here, or the tensor itself when it is here already. */
-  place(tensor: Tensor): Tensor {
-    return new Tensor(native.place(this.pages, tensor.handle));
+  /** A copy of `tensor` here, or the tensor itself when it is here already; `dtype` converts it on the way. */
+  place(tensor: Tensor, dtype: DType = tensor.dtype): Tensor {
+    return new Tensor(native.place(this.pages, tensor.handle, dtypeCode(dtype)));
   }
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { TinyLlavaError } from '../../src/errors.ts';
-import { loadCheckpoint, loadLanguageModel, loadVisionTower, saveCheckpoint } from '../../src/model/checkpoint.ts';
+import { type Checkpoint, loadCheckpoint, loadLanguageModel, loadVisionTower, saveCheckpoint } from '../../src/model/checkpoint.ts';
 import { createTinyLlava } from '../../src/model/tinyllava.ts';
 import { full } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
@@ -205,7 +205,10 @@ test('folders that are no model say what is missing', async () => {
   `);
   writeFileSync(join(scratch, 'broken/config.json'), '{"model_type": "llama"}');
   expect(await failure(loadCheckpoint(join(scratch, 'broken')))).toMatchInlineSnapshot(
-    `"CheckpointError: broken: no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"`,
+    `
+    "CheckpointError: broken: no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json
+    hint: fetch the weights of the model, or save it again"
+  `,
   );
 });
 
@@ -293,4 +296,26 @@ test('loading and freeing leaves no tensor behind', async () => {
   const { model } = await loadCheckpoint(reference('llava-clip').folder, { dtype: 'bfloat16' });
   for (const parameter of model.parameters()) parameter.free();
   expect(liveTensors()).toBe(before);
+});
+
+test('mapped weights compute the same as those that are read, and are never written to', async () => {
+  const { folder, ids, lengths } = reference('llama-tied-biases');
+  const logits = ({ model }: Checkpoint): Tensor => model.logits(model.hidden({ ids: ids(), lengths: lengths() }));
+  const copy = respelled('llama-tied-biases', 'mapped', (key) => key);
+  const before = readFileSync(join(copy, 'model.safetensors'));
+  const [read, mapped] = [await loadCheckpoint(folder), await loadCheckpoint(copy, { mapped: true })];
+  expect(logits(mapped)).toMatchTensor(logits(read), { atol: 0 });
+  for (const parameter of mapped.model.parameters()) parameter.fill_(1);
+  expect(readFileSync(join(copy, 'model.safetensors')).equals(before)).toBe(true);
+});
+
+test.each([false, true])('weights are converted as tensors are (mapped: %s)', async (mapped) => {
+  const { folder } = reference('llava-siglip');
+  const stored = await loadCheckpoint(folder);
+  const converted = await loadCheckpoint(folder, { dtype: 'bfloat16', mapped });
+  const expected = new Map(stored.model.namedParameters());
+  for (const [name, parameter] of converted.model.namedParameters()) {
+    expect(parameter.dtype).toBe('bfloat16');
+    expect(parameter, name).toMatchTensor((expected.get(name) as Tensor).cast('bfloat16'), { atol: 0 });
+  }
 });

@@ -233,7 +233,10 @@ describe('what is refused', () => {
     );
     rmSync(index);
     expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(
-      `"CheckpointError: shards: no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"`,
+      `
+      "CheckpointError: shards: no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json
+      hint: fetch the weights of the model, or save it again"
+    `,
     );
   });
 

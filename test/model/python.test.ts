@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -19,9 +19,14 @@ const python = [process.env['TINYLLAVA_PYTHON'], 'python3'].find(
 const scratch = mkdtempSync(join(tmpdir(), 'tinyllava-python-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
-async function write(name: string, model: TinyLlava, batch: { ids: Int32Array; lengths: number[]; pixels?: Tensor }): Promise<string> {
+async function write(
+  name: string,
+  model: TinyLlava,
+  batch: { ids: Int32Array; lengths: number[]; pixels?: Tensor },
+  sharding: { maxShardBytes?: number } = {},
+): Promise<string> {
   const folder = join(scratch, name);
-  await saveCheckpoint(folder, model);
+  await saveCheckpoint(folder, model, {}, sharding);
   const logits = model.logits(model.hidden(batch));
   const tensors = {
     input_ids: tensor(batch.ids),
@@ -108,9 +113,13 @@ test.skipIf(python === undefined)(
     const ids = Int32Array.from([1, 2, ...new Array<number>(8).fill(19), 3, 4, 5]);
     folders.push(await write('fresh', fresh, { ids, lengths: [11, 2], pixels: randn([1, 3, 12, 12], { generator: new Generator(5) }) }));
 
+    const sharded = await write('sharded', fresh, { ids, lengths: [11, 2], pixels: randn([1, 3, 12, 12]) }, { maxShardBytes: 5000 });
+    expect(readdirSync(sharded).filter((name) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(name)).length).toBeGreaterThan(2);
+    folders.push(sharded);
+
     const { stdout, stderr, status } = spawnSync(python ?? '', ['scripts/check-python-loads.py', ...folders], { encoding: 'utf8' });
     expect(status, `${stdout}\n${stderr}`).toBe(0);
-    expect(stdout.trim().split('\n')).toHaveLength(7);
+    expect(stdout.trim().split('\n')).toHaveLength(8);
   },
   120_000,
 );
