@@ -5,13 +5,15 @@ import { basename, dirname, join } from 'node:path';
 export type HubUse = 'model' | 'vision' | 'language' | 'tokenizer';
 
 const tokenizer = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja', 'chat_template.json'];
-const images = ['preprocessor_config.json', 'processor_config.json'];
+// Of images and, with some models, the chat template.
+const processor = 'processor_config.json';
+const images = 'preprocessor_config.json';
 const settings = ['config.json', 'generation_config.json'];
 const small: Readonly<Record<HubUse, readonly string[]>> = {
-  model: [...settings, ...tokenizer, ...images],
-  vision: ['config.json', ...images],
-  language: [...settings, ...tokenizer],
-  tokenizer,
+  model: [...settings, ...tokenizer, processor, images],
+  vision: ['config.json', processor, images],
+  language: [...settings, ...tokenizer, processor],
+  tokenizer: [...tokenizer, processor],
 };
 /** Without these a snapshot whose list of files is unknown does not count as whole. */
 const essential: Readonly<Record<HubUse, readonly string[]>> = {

@@ -150,16 +150,12 @@ test('an architecture that is not known', async () => {
     editConfig(folder, (config) => {
       Object.assign(config[section] ?? {}, { model_type: type });
     });
-  expect([await said(good, unknown('text_config', 'lama')), await said(good, unknown('vision_config', 'resnet'))]).toMatchInlineSnapshot(`
-    [
-      "error: MODEL/config.json: unknown language model "lama"
-      fix: did you mean "llama"? known: llama, phi, phi3, stablelm, qwen2, qwen3, gemma, gemma2, gemma3_text, smollm3, openelm
-    ",
-      "error: MODEL/config.json: unknown vision tower "resnet"
-      fix: known: clip_vision_model, siglip_vision_model, siglip2_vision_model, dinov2, dinov2_with_registers, dinov3_vit, mof, efficientnet_lite, conv_vit
-    ",
-    ]
-  `);
+  expect(await said(good, unknown('text_config', 'lama'))).toMatch(
+    /^error: MODEL\/config\.json: unknown language model "lama"\n {2}fix: did you mean "llama"\? known: llama, .*openelm.*\n$/,
+  );
+  expect(await said(good, unknown('vision_config', 'resnet'))).toMatch(
+    /^error: MODEL\/config\.json: unknown vision tower "resnet"\n {2}fix: known: .*siglip_vision_model.*\n$/,
+  );
 });
 
 test('a pickle with code in it', async () => {
