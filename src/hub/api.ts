@@ -63,7 +63,7 @@ export class HubApi {
     const timeout = new AbortController();
     const timer = setTimeout(() => timeout.abort(new DOMException(`no answer in ${timeoutMs / 1000} s`, 'TimeoutError')), timeoutMs);
     try {
-      const response = await fetch(input, { ...init, headers: sent, signal: AbortSignal.any([limit, timeout.signal]) });
+      const response = await this.#settings.fetch(input, { ...init, headers: sent, signal: AbortSignal.any([limit, timeout.signal]) });
       if (response.ok) return response;
       const text = response.headers.get('x-error-message') ?? '';
       await response.body?.cancel();

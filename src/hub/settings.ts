@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { HubError } from '../errors.ts';
+import { fetchThroughProxy } from './proxy.ts';
 
 /** Where the hub is, where its files are kept, and who asks. */
 export interface HubSettings {
@@ -12,6 +13,7 @@ export interface HubSettings {
   readonly offline: boolean;
   /** Silence after which a connection counts as broken. */
   readonly timeoutMs: number;
+  readonly fetch: typeof fetch;
 }
 
 const isTrue = (value: string | undefined): boolean => /^(1|on|yes|true)$/i.test(value ?? '');
@@ -25,7 +27,7 @@ async function readToken(env: NodeJS.ProcessEnv, home: string): Promise<string |
 
 /**
  * The settings in the environment variables of Python's huggingface_hub (https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables):
- * HF_HOME, HF_HUB_CACHE, XDG_CACHE_HOME, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT. Throws HubError for an endpoint that is none.
+ * HF_HOME, HF_HUB_CACHE, XDG_CACHE_HOME, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT; and the proxy's. Throws HubError for an endpoint that is none.
  */
 export async function hubSettings(env: NodeJS.ProcessEnv): Promise<HubSettings> {
   const userHome = env['HOME'] || homedir();
@@ -42,5 +44,6 @@ export async function hubSettings(env: NodeJS.ProcessEnv): Promise<HubSettings> 
     token: await readToken(env, home),
     offline: isTrue(env['HF_HUB_OFFLINE'] || env['TRANSFORMERS_OFFLINE']),
     timeoutMs: (seconds > 0 ? seconds : 10) * 1000,
+    fetch: await fetchThroughProxy(env),
   };
 }

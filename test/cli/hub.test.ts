@@ -31,7 +31,7 @@ let cache = '';
 let count = 0;
 beforeEach(() => {
   cache = join(root, `cache-${count++}`);
-  process.env = { ...before, HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cache, HOME: root };
+  process.env = { ...before, HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cache, HOME: root, NO_PROXY: '127.0.0.1' };
   hub.taken();
 });
 const named = (text: string): string => text.replaceAll(hub.endpoint, 'HUB').replaceAll(cache, 'CACHE');

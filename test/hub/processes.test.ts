@@ -30,7 +30,13 @@ beforeEach(() => {
   cache = join(root, `cache-${count++}`);
   hub.taken();
 });
-const env = (): NodeJS.ProcessEnv => ({ ...process.env, HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cache, HOME: root });
+const env = (): NodeJS.ProcessEnv => ({
+  ...process.env,
+  HF_ENDPOINT: hub.endpoint,
+  HF_HUB_CACHE: cache,
+  HOME: root,
+  NO_PROXY: '127.0.0.1',
+});
 
 /** A process of its own that fetches the model and prints where it is. */
 function fetcher(): { child: ChildProcess; path: Promise<string> } {

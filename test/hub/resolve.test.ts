@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
@@ -338,6 +338,33 @@ describe('a broken download', () => {
       bytesPerSecond: expect.any(Number),
     });
   });
+});
+
+test('a proxy of the environment is used, unless it says not to', async () => {
+  const asked: string[] = [];
+  const proxy = createServer();
+  proxy.on('connect', ({ url = '' }, socket, head) => {
+    asked.push(url);
+    const [host, port] = url.split(':');
+    const onward = connect(Number(port), host, () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      onward.write(head);
+      onward.pipe(socket).pipe(onward);
+    });
+    onward.on('error', () => socket.destroy());
+    socket.on('error', () => onward.destroy());
+  });
+  await once(proxy.listen(0, '127.0.0.1'), 'listening');
+  const HTTP_PROXY = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  const folder = await find('tiny/llava', { HTTP_PROXY });
+  expect(readFileSync(join(folder, 'model.safetensors')).equals(weights)).toBe(true);
+  expect(asked).toContain(hub.endpoint.slice(7));
+  cache += '-2';
+  asked.length = 0;
+  await find('tiny/llava', { HTTP_PROXY, NO_PROXY: '127.0.0.1' });
+  expect(asked).toEqual([]);
+  proxy.closeAllConnections();
+  proxy.close();
 });
 
 describe('refusals', () => {
