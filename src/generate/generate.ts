@@ -1,9 +1,10 @@
 import { setMaxListeners } from 'node:events';
 import { z } from 'zod';
 import { ConfigError, DataError, TinyLlavaError } from '../errors.ts';
-import { resolveModel } from '../hub/resolve.ts';
+import { resolveFrom, resolveModel } from '../hub/resolve.ts';
 import type { Log } from '../log.ts';
 import { loadCheckpoint } from '../model/checkpoint.ts';
+import type { OpenOptions } from '../model/model-files.ts';
 import { check } from '../model/registry.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import { contentParts, type ImageSource, type InputMessage } from '../processor/message.ts';
@@ -179,7 +180,7 @@ export class ChatModel {
 }
 
 /** How a model is opened. */
-export interface LoadModelOptions extends BatchOptions {
+export interface LoadModelOptions extends BatchOptions, OpenOptions {
   readonly device?: Device | undefined;
   readonly dtype?: DType | undefined;
   /** Leaves the weights in their files until they are used: see `LoadOptions`. */
@@ -193,11 +194,12 @@ export interface LoadModelOptions extends BatchOptions {
 /** Opens a checkpoint folder, or a model of the hub by its id, to be asked. Throws CheckpointError, ConfigError or HubError. */
 export async function loadModel(
   nameOrPath: string,
-  { device, dtype, mapped, log, signal, ...options }: LoadModelOptions = {},
+  { device, dtype, mapped, adapter, base, resolve, log, signal, ...options }: LoadModelOptions = {},
 ): Promise<ChatModel> {
   const path = await resolveModel(nameOrPath, { log, signal });
-  const { model } = await loadCheckpoint(path, { device, dtype, mapped });
-  return new ChatModel(model, await openProcessor(path, model), options);
+  const parts = { adapter, base, resolve: resolve ?? resolveFrom({ log, signal }) };
+  const { model } = await loadCheckpoint(path, { device, dtype, mapped, ...parts });
+  return new ChatModel(model, await openProcessor(path, model, parts), options);
 }
 
 function withImages(messages: readonly InputMessage[], images: readonly ImageSource[]): readonly InputMessage[] {

@@ -49,6 +49,14 @@ export async function resolveModel(nameOrPath: string, options: ResolveOptions =
   return find({ ...options, use: options.use ?? 'model', asked, settings, model });
 }
 
+/** For what a file in a folder names: a path from there, else whatever `resolveModel` finds. */
+export const resolveFrom =
+  (options: ResolveOptions = {}) =>
+  async (name: string, folder: string): Promise<string> => {
+    const beside = resolve(folder, name);
+    return existsSync(beside) ? beside : resolveModel(name, options);
+  };
+
 async function find(search: Search): Promise<string> {
   const { asked, settings, model, signal, log = silent } = search;
   const { revision, file } = asked;

@@ -1,24 +1,25 @@
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
 import { CheckpointError } from '../errors.ts';
+import { loraLayers } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { writeWeights } from '../tensor/weight-files.ts';
+import { installAdapter, translateAdapter, withAdapter } from './adapter/apply.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
 import { families } from './families.ts';
+import { withDraft, writeFiles } from './folder-draft.ts';
 import { configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
 import type { LanguageModel } from './language/language-model.ts';
-import { type ModelFiles, openModelFiles } from './model-files.ts';
+import { type ModelFiles, type OpenOptions, openModelFiles } from './model-files.ts';
 import type { Json, PartConfig } from './part.ts';
 import { pick } from './registry.ts';
 import { TinyLlava } from './tinyllava.ts';
 import type { VisionTower } from './vision/vision-tower.ts';
 
 /** How weights are taken in. */
-export interface LoadOptions {
+export interface LoadOptions extends OpenOptions {
   /** Converts them; else they keep their own. */
   readonly dtype?: DType | undefined;
   readonly device?: Device | undefined;
@@ -28,6 +29,8 @@ export interface LoadOptions {
    */
   readonly mapped?: boolean | undefined;
   readonly parts?: Parts;
+  /** The last adapter stays beside the weights, to go on learning, instead of being added to them. */
+  readonly keepAdapter?: boolean | undefined;
 }
 
 /** A model and where it came from. */
@@ -37,39 +40,50 @@ export interface Checkpoint {
   readonly folder: string;
 }
 
-/** The weights of `files` by the names that `module` has for them. */
-function weightsFor(module: Module, { weights, rows }: ModelFiles, more: KeyRows): WeightSource {
+/** The weights of `files` by the names that `module` has for them, adapters included; with `keepAdapter` the last one is left to be installed. */
+function weightsFor(module: Module, { weights, rows, adapters }: ModelFiles, more: KeyRows, { dtype, keepAdapter }: LoadOptions = {}) {
   const wanted = new Set<string>();
   for (const [key] of module.namedParameters()) wanted.add(key);
-  return translated(weights(), [...rows, ...more], wanted);
+  const spelling = [...rows, ...more];
+  const added = adapters.map((adapter) => translateAdapter(adapter, spelling, wanted));
+  const kept = keepAdapter ? added.at(-1) : undefined;
+  const merge = (before: WeightSource, adapter: (typeof added)[number]): WeightSource =>
+    withAdapter(before, adapter, { dtype, factors: adapter !== kept });
+  return { source: added.reduce(merge, translated(weights(), spelling, wanted)), kept };
 }
 
-function loadInto(module: Module, files: ModelFiles, more: KeyRows, { dtype, device, mapped = false }: LoadOptions): void {
-  module.load(weightsFor(module, files, more), { mapped, ...(dtype && { dtype }), ...(device && { device }) });
+function loadInto(module: Module, files: ModelFiles, more: KeyRows, options: LoadOptions): void {
+  const { dtype, device, mapped = false } = options;
+  const { source, kept } = weightsFor(module, files, more, options);
+  module.load(source, { mapped, ...(dtype && { dtype }), ...(device && { device }) });
+  if (kept) installAdapter(module, kept, { device });
 }
 
 /** The settings in a model folder's config.json, or in a GGUF file. Throws CheckpointError or ConfigError. */
-export async function readConfig(folder: string, { parts = everyPart }: { parts?: Parts } = {}): Promise<TinyLlavaConfig> {
-  const { json, file } = await openModelFiles(folder);
+export async function readConfig(
+  folder: string,
+  { parts = everyPart, ...options }: OpenOptions & { parts?: Parts } = {},
+): Promise<TinyLlavaConfig> {
+  const { json, file } = await openModelFiles(folder, options);
   return configFromJson(json, file, parts);
 }
 
 /** A model without its weights, of which it is checked that all are there in the right shapes. Throws CheckpointError or ConfigError. */
-export async function checkCheckpoint(folder: string, { parts }: { parts?: Parts } = {}): Promise<Checkpoint> {
-  const files = await openModelFiles(folder);
+export async function checkCheckpoint(folder: string, { parts, ...options }: OpenOptions & { parts?: Parts } = {}): Promise<Checkpoint> {
+  const files = await openModelFiles(folder, options);
   const config = configFromJson(files.json, files.file, parts);
   const model = new TinyLlava(config, parts);
-  model.checkWeights(weightsFor(model, files, llavaRows));
+  model.checkWeights(weightsFor(model, files, llavaRows).source);
   return { model, config, folder };
 }
 
 /**
  * Opens a Hugging Face folder: a LLaVA in any spelling that transformers ever wrote, one of this package's, or a language model alone; a
- * folder in one of the layouts of `dialects`; or a language model's GGUF file. Parameters are frozen until `trainable`. Throws
+ * folder in one of the layouts of `dialects`; a language model's GGUF file; or a LoRA adapter's folder, with its base. Parameters are frozen until `trainable`. Throws
  * CheckpointError or ConfigError.
  */
 export async function loadCheckpoint(folder: string, options: LoadOptions = {}): Promise<Checkpoint> {
-  const files = await openModelFiles(folder);
+  const files = await openModelFiles(folder, options);
   const config = configFromJson(files.json, files.file, options.parts);
   const model = new TinyLlava(config, options.parts);
   loadInto(model, files, llavaRows, options);
@@ -82,7 +96,7 @@ export async function loadVisionTower(
   { overrides = {}, ...options }: LoadOptions & { overrides?: Json } = {},
 ): Promise<{ tower: VisionTower; config: PartConfig }> {
   const { visionTowers } = options.parts ?? everyPart;
-  const files = await openModelFiles(folder);
+  const files = await openModelFiles(folder, options);
   const found = visionFromJson(files.json, files.file, options.parts);
   const kind = pick(visionTowers, 'vision tower', found.type);
   const config = kind.parse({ ...found, ...overrides }, files.file);
@@ -94,31 +108,11 @@ export async function loadVisionTower(
 /** A language model and its settings out of its own folder, its GGUF file or a LLaVA's folder. Throws CheckpointError or ConfigError. */
 export async function loadLanguageModel(folder: string, options: LoadOptions = {}): Promise<{ model: LanguageModel; config: PartConfig }> {
   const { languageModels } = options.parts ?? everyPart;
-  const files = await openModelFiles(folder);
+  const files = await openModelFiles(folder, options);
   const { language } = configFromJson(files.json, files.file, options.parts);
   const model = pick(languageModels, 'language model', language.type).create(language, undefined);
   loadInto(model, files, languageRows, options);
   return { model, config: language };
-}
-
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
-
-/** Puts a finished folder in the place of what is there; when that fails, what was there stays. */
-async function replaceFolder(draft: string, target: string): Promise<void> {
-  if (!(await exists(target))) return rename(draft, target);
-  const old = `${draft}.old`;
-  await rename(target, old);
-  try {
-    await rename(draft, target);
-  } catch (cause) {
-    await rename(old, target);
-    throw cause;
-  }
-  await rm(old, { recursive: true });
 }
 
 /**
@@ -132,26 +126,19 @@ export async function saveCheckpoint(
   files: Readonly<Record<string, string | Uint8Array>> = {},
   { parts = everyPart, ...sharding }: { parts?: Parts; maxShardBytes?: number } = {},
 ): Promise<void> {
-  const target = resolve(folder);
+  const [adapted] = loraLayers(model).keys();
+  if (adapted !== undefined) {
+    throw new CheckpointError(`${folder}: ${adapted} has a LoRA adapter that is not merged`, {
+      hint: 'call mergeLora first, or saveAdapter',
+    });
+  }
   const { dtype } = model.languageModel.headWeight;
   const config = configToJson(model.config, { dtype, imageTokens: model.imageTokens, parts });
-  const draft = join(dirname(target), `.${basename(target)}.${process.pid}.part`);
-  try {
-    await rm(draft, { recursive: true, force: true });
-    await mkdir(draft, { recursive: true });
-    await writeFile(join(draft, 'config.json'), jsonText(config));
-    for (const [name, content] of Object.entries(files)) {
-      if (basename(name) !== name) throw new CheckpointError(`${folder}: the file name "${name}" is not a plain one`);
-      await writeFile(join(draft, name), content);
-    }
-    const { family } = model.config;
-    const key = family ? families[family].key : (name: string) => name;
-    const named = Array.from(model.namedParameters(), ([name, tensor]) => [key(name), tensor] as const);
+  const { family } = model.config;
+  const key = family ? families[family].key : (name: string) => name;
+  const named = Array.from(model.namedParameters(), ([name, tensor]) => [key(name), tensor] as const);
+  await withDraft(folder, async (draft) => {
+    await writeFiles(draft, { ...files, 'config.json': jsonText(config) });
     writeWeights(draft, named, sharding);
-    await replaceFolder(draft, target);
-  } catch (cause) {
-    await rm(draft, { recursive: true, force: true });
-    if (cause instanceof CheckpointError) throw cause;
-    throw new CheckpointError(`${folder}: cannot be written: ${(cause as Error).message}`, { cause });
-  }
+  });
 }

@@ -46,7 +46,8 @@ export const languageRows: KeyRows = [
   [/^(language_model\.(model|transformer)|model\.language_model|model|transformer)\./, ''],
 ];
 
-function translate(key: string, rows: KeyRows, wanted: ReadonlySet<string>): string | null {
+/** What the rows make of a key, null where it is no weight; a key that stays unknown comes out as far as they brought it. */
+export function translate(key: string, rows: KeyRows, wanted: ReadonlySet<string>): string | null {
   let translated = key;
   for (const [pattern, spelling] of rows) {
     if (wanted.has(translated)) break;

@@ -1,3 +1,5 @@
+export { type Adapter, openAdapter, type ResolveBase } from './adapter/adapter.ts';
+export { type SaveAdapterOptions, saveAdapter } from './adapter/save.ts';
 export { type ArrangementConfig, Unpad } from './arrangement.ts';
 export {
   type Checkpoint,
@@ -40,7 +42,7 @@ export { Qwen2, Qwen2Config } from './language/qwen2.ts';
 export { Qwen3, Qwen3Config } from './language/qwen3.ts';
 export { SmolLm3, SmolLm3Config } from './language/smollm3.ts';
 export { StableLm, StableLmConfig } from './language/stablelm.ts';
-export { type ModelFiles, openModelFiles } from './model-files.ts';
+export { type ModelFiles, type OpenOptions, openModelFiles } from './model-files.ts';
 export { type Json, type Part, type PartConfig, type PartDefinition, part } from './part.ts';
 export { check, nearest, pick } from './registry.ts';
 export { placeholders, splice } from './splice.ts';

@@ -15,6 +15,16 @@ export class Linear extends Module {
     this.bias = bias ? parameter([outputs], biasInit ?? (init ? zeros : uniformFanIn(inputs))) : undefined;
   }
 
+  get weightShape(): readonly [outputs: number, inputs: number] {
+    return [this.weight.size(0), this.weight.size(1)];
+  }
+
+  /** A layer around tensors that exist. */
+  static of(weight: Tensor, bias?: Tensor): Linear {
+    const made = new Linear(weight.size(1), weight.size(0), { bias: bias !== undefined });
+    return Object.assign(made, { weight, bias });
+  }
+
   /** `x` [..., inputs] to [..., outputs]. */
   forward(x: Tensor): Tensor {
     return linear(x, this.weight, this.bias);

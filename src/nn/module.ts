@@ -30,6 +30,13 @@ interface Slot {
   readonly tensor: Tensor;
 }
 
+/** A module somewhere inside another: its key, and how to put another in its place. */
+interface Place {
+  readonly key: string;
+  readonly module: Module;
+  readonly put: (other: Module) => void;
+}
+
 const recipes = new WeakMap<Tensor, Init>();
 const statistics = new WeakSet<Tensor>();
 
@@ -43,6 +50,12 @@ export function parameter(shape: readonly number[], init: Init): Tensor {
 /** A tensor that checkpoints hold and gradients never change, such as a batch norm's mean; it does not count as a parameter. */
 export function statistic(shape: readonly number[], init: Init): Tensor {
   const tensor = parameter(shape, init);
+  statistics.add(tensor);
+  return tensor;
+}
+
+/** Marks a tensor that a module holds as one that gradients never change, and that is no parameter. */
+export function constant(tensor: Tensor): Tensor {
   statistics.add(tensor);
   return tensor;
 }
@@ -91,6 +104,43 @@ export abstract class Module {
     }
     for (const [path, child] of this.children()) {
       for (const slot of child.#slots()) yield { ...slot, key: applyTable(table, `${path}.${slot.key}`) };
+    }
+  }
+
+  *#modules(): Iterable<Place> {
+    const table = this.keys;
+    for (const [property, value] of Object.entries(this) as [string, unknown][]) {
+      const list = Array.isArray(value) ? (value as unknown[]) : undefined;
+      for (const [index, module] of (list ?? [value]).entries()) {
+        if (!(module instanceof Module)) continue;
+        const path = list ? `${snakeCase(property)}.${index}` : snakeCase(property);
+        const put = (other: Module): void => {
+          if (list) list[index] = other;
+          else (this as unknown as Record<string, Module>)[property] = other;
+        };
+        yield { key: applyTable(table, path), module, put };
+        for (const inner of module.#modules()) yield { ...inner, key: applyTable(table, inner.key === '' ? path : `${path}.${inner.key}`) };
+      }
+    }
+  }
+
+  /** Every module inside with the key that its parameters' keys begin with, outer ones first. */
+  *namedModules(): Iterable<[string, Module]> {
+    for (const { key, module } of this.#modules()) yield [key, module];
+  }
+
+  /**
+   * Puts what `change` gives for a module of class `kind` in its place: something of a type that stands for the class, as another with all of
+   * its members does.
+   */
+  replaceModules<Old extends New, New extends Module>(
+    kind: abstract new (...args: never[]) => Old,
+    change: (module: Old, key: string) => New | undefined,
+  ): void {
+    // All places are known before the first changes, so that what lies inside of a replacement stays.
+    for (const { key, module, put } of [...this.#modules()]) {
+      const other = module instanceof kind ? change(module, key) : undefined;
+      if (other) put(other);
     }
   }
 

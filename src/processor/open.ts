@@ -1,11 +1,12 @@
 import type { ProcessorHints } from '../model/dialects/processor-hints.ts';
-import { openModelFiles } from '../model/model-files.ts';
+import { type OpenOptions, openModelFiles } from '../model/model-files.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import { ImageProcessor } from './image.ts';
 import { Processor, type ProcessorParts } from './processor.ts';
 import { spellingOf } from './processor-file.ts';
 import { noTemplate, readProcessorClass, readTemplate } from './template-files.ts';
 import { Tokenizer } from './tokenizer.ts';
+import { tokenizerFolder } from './tokenizer-files.ts';
 
 const usual = '<image>';
 
@@ -13,11 +14,12 @@ const usual = '<image>';
 export type OpenedParts = Omit<ProcessorParts, 'template'> & { readonly template: string | undefined };
 
 /**
- * Opens what belongs to a model in its folder, or its GGUF file: tokenizer, chat template and image processor. What published layouts leave to
- * their code is filled in. Throws CheckpointError or ConfigError.
+ * Opens what belongs to a model in its folder, or its GGUF file: tokenizer, chat template and image processor; for an adapter without them, those
+ * of its base. What published layouts leave to their code is filled in. Throws CheckpointError or ConfigError.
  */
-export async function openProcessorParts(folder: string, model: TinyLlava): Promise<OpenedParts> {
-  const { processor: hints } = await openModelFiles(folder);
+export async function openProcessorParts(path: string, model: TinyLlava, options: OpenOptions = {}): Promise<OpenedParts> {
+  const { processor: hints, folders } = await openModelFiles(path, options);
+  const folder = tokenizerFolder(folders);
   const { tokenizer, imageToken } = withImageToken(await Tokenizer.open(folder), model.config.imageTokenId);
   const template = (await readTemplate(folder, tokenizer.files.config)) ?? (hints && templateNamed(hints, tokenizer));
   if (!model.visionTower) return { tokenizer, template };
@@ -35,9 +37,9 @@ export async function openProcessorParts(folder: string, model: TinyLlava): Prom
 export async function openProcessor(
   folder: string,
   model: TinyLlava,
-  { template }: { template?: string | undefined } = {},
+  { template, ...options }: OpenOptions & { template?: string | undefined } = {},
 ): Promise<Processor> {
-  const parts = await openProcessorParts(folder, model);
+  const parts = await openProcessorParts(folder, model, options);
   const source = template ?? parts.template;
   if (source === undefined) throw noTemplate(folder);
   return new Processor({ ...parts, template: source });

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -36,6 +37,12 @@ export interface TokenizerFiles {
   readonly json: TokenizerJson;
   readonly config: TokenizerConfig;
 }
+
+/** Whether a checkpoint's folder, or its GGUF file, has a tokenizer. */
+export const hasTokenizer = (folder: string): boolean => isGguf(folder) || existsSync(join(folder, 'tokenizer.json'));
+
+/** The first of some folders that has a tokenizer, else the first. */
+export const tokenizerFolder = (folders: readonly string[]): string => folders.find(hasTokenizer) ?? folders[0] ?? '.';
 
 /** Reads the tokenizer of a checkpoint folder, or of a GGUF file; special tokens that only `special_tokens_map.json` names are merged into the config. Throws CheckpointError. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {

@@ -186,3 +186,40 @@ export const foreachMul_ = (list: readonly Tensor[], factor: number): void =>
     list.map((t) => t.handle),
     factor,
   );
+
+/** A frozen weight in four bits (NF4 with double quantisation, `scales` being three tensors) or in eight (one scale a row). */
+export interface QuantizedWeight {
+  /** uint8 [O, ⌈I / 2⌉], the even column in the low half, or int8 [O, I]. */
+  readonly codes: Tensor;
+  /** int8 [O, ⌈I / 64⌉], float32 [⌈O · ⌈I / 64⌉ / 256⌉] and float32 []; or float32 [O]. */
+  readonly scales: readonly Tensor[];
+}
+
+/** Weight [O, I] to NF4 codes and the largest magnitude of every 64 values of a row, [O, ⌈I / 64⌉]. Dettmers et al. 2023, arXiv:2305.14314. */
+export function quantizeNf4(weight: Tensor): { codes: Tensor; magnitudes: Tensor } {
+  const [codes, magnitudes] = ops.quantizeNf4(weight.handle);
+  return { codes: new Tensor(codes), magnitudes: new Tensor(magnitudes) };
+}
+
+/** The weight [O, columns] in float32. */
+export function dequantizeWeight({ codes, scales }: QuantizedWeight, columns: number): Tensor {
+  return new Tensor(
+    ops.dequantize(
+      codes.handle,
+      scales.map((t) => t.handle),
+      columns,
+    ),
+  );
+}
+
+/** x · wᵀ + b, the weight being decoded for this call and for the gradient of `x`, the only one there is. `x` [..., I], `bias` [O]. */
+export function quantizedLinear(x: Tensor, { codes, scales }: QuantizedWeight, bias?: Tensor): Tensor {
+  return new Tensor(
+    ops.quantizedLinear(
+      x.handle,
+      codes.handle,
+      scales.map((t) => t.handle),
+      bias?.handle ?? null,
+    ),
+  );
+}

@@ -550,11 +550,20 @@ export const append_ = operator<(keyRoom: Handle, valueRoom: Handle, keys: Handl
 /** `tinyllava::decode_attention(Tensor q, Tensor k, Tensor v, int length, float scale) -> Tensor` */
 export const decodeAttention = operator<(q: Handle, k: Handle, v: Handle, length: number, scale: number) => Handle>('tinyllava::decode_attention', '');
 
+/** `tinyllava::dequantize(Tensor codes, Tensor[] scales, int columns) -> Tensor` */
+export const dequantize = operator<(codes: Handle, scales: readonly Handle[], columns: number) => Handle>('tinyllava::dequantize', '');
+
 /** `tinyllava::linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor` */
 export const linear = operator<(x: Handle, weight: Handle, bias?: Handle | null) => Handle>('tinyllava::linear', '');
 
 /** `tinyllava::linear_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, int chunk) -> Tensor` */
 export const linearCrossEntropy = operator<(hidden: Handle, weight: Handle, bias: Handle | null, labels: Handle, chunk: number) => Handle>('tinyllava::linear_cross_entropy', '');
+
+/** `tinyllava::quantize_nf4(Tensor weight) -> (Tensor, Tensor)` */
+export const quantizeNf4 = operator<(weight: Handle) => [Handle, Handle]>('tinyllava::quantize_nf4', '');
+
+/** `tinyllava::quantized_linear(Tensor x, Tensor codes, Tensor[] scales, Tensor? bias) -> Tensor` */
+export const quantizedLinear = operator<(x: Handle, codes: Handle, scales: readonly Handle[], bias: Handle | null) => Handle>('tinyllava::quantized_linear', '');
 
 /** `tinyllava::rms_norm(Tensor x, Tensor weight, float eps) -> Tensor` */
 export const rmsNorm = operator<(x: Handle, weight: Handle, eps: number) => Handle>('tinyllava::rms_norm', '');

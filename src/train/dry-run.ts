@@ -11,7 +11,7 @@ import { build, openData } from './build.ts';
 import { estimateMemory, type MemoryEstimate } from './memory.ts';
 import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
 import { scheduleOf, stepsOf } from './stage.ts';
-import { partsOf } from './tune.ts';
+import { partsOf, trainableOf } from './tune.ts';
 
 /** One part of the model as the recipe makes it. */
 export interface PartFacts {
@@ -89,12 +89,6 @@ export async function dryRun(
     });
   }
   return { recipe, parts: partFacts(model), parameters: model.parameterCount(), stages };
-}
-
-function trainableOf(model: TinyLlava, { learns }: Stage): Record<PartName, number> {
-  const parts = partsOf(model);
-  const count = (part: PartName): number => (learns[part].tune === 'frozen' ? 0 : (parts[part]?.parameterCount() ?? 0));
-  return { vision: count('vision'), connector: count('connector'), language: count('language') };
 }
 
 function partFacts(model: TinyLlava): Record<PartName, PartFacts> {

@@ -1,8 +1,10 @@
 import type { PartConfig } from '../model/part.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
+import type { Module } from '../nn/module.ts';
 import { chunkElements } from './loss.ts';
-import type { Stage } from './recipe.ts';
-import { partsOf } from './tune.ts';
+import { linearNumbers, loraTargets } from './low-rank.ts';
+import { isLora, partNames, type Stage, type Tuning } from './recipe.ts';
+import { partsOf, trainableOf } from './tune.ts';
 
 /** Bytes that a stage of float32 training takes; activations are estimated from the sizes of the blocks. */
 export interface MemoryEstimate {
@@ -26,22 +28,51 @@ function activationsOf(config: PartConfig, tokens: number, { recompute }: { reco
   return Math.round(floatBytes * (recompute ? layers * tokens * width + block : layers * block));
 }
 
-/** Estimates the memory of a stage for micro-batches of so many tokens and images. `learns` as in the stage. */
+/** Bytes of a part's weights: four for a number, but in qlora's linear layers half a byte or one, and 1/57 for the scales of the former. */
+function weightsOf(model: TinyLlava, part: Module, tuning: Tuning): number {
+  const all = floatBytes * part.parameterCount();
+  if (tuning.tune !== 'qlora') return all;
+  const each = tuning.bits === 8 ? 1 : 0.5 + 1 / 64 + 4 / (64 * 256);
+  return all - Math.round((floatBytes - each) * linearNumbers(model, part));
+}
+
+/** Estimates the memory of a stage for micro-batches of so many tokens and images. Throws ConfigError as `trainableOf` does. */
 export function estimateMemory(
   model: TinyLlava,
-  { learns }: Pick<Stage, 'learns'>,
+  stage: Pick<Stage, 'name' | 'learns'>,
   { tokens, images, recompute }: { tokens: number; images: number; recompute: boolean },
 ): MemoryEstimate {
+  const { learns } = stage;
   const parts = partsOf(model);
-  const learning = (['vision', 'connector', 'language'] as const).filter((part) => learns[part].tune !== 'frozen');
-  const trainable = learning.reduce((sum, part) => sum + (parts[part]?.parameterCount() ?? 0), 0);
-  const parameters = floatBytes * model.parameterCount();
+  const factors = partNames.reduce((sum, part) => sum + (isLora(learns[part]) ? trainableOf(model, stage)[part] : 0), 0);
+  const trainable = Object.values(trainableOf(model, stage)).reduce((sum, count) => sum + count, 0);
+  const stored = partNames.reduce((sum, part) => sum + (parts[part] ? weightsOf(model, parts[part], learns[part]) : 0), 0);
+  const parameters = stored + floatBytes * factors;
   // A part keeps what its gradients need when it learns or when something before it does.
   const { vision, language } = model.config;
+  const seen = images * (model.visionTower?.tokens ?? 0);
   const tower =
-    vision && learns.vision.tune !== 'frozen' ? activationsOf(vision, images * (model.visionTower?.tokens ?? 0), { recompute }) : 0;
+    vision && learns.vision.tune !== 'frozen'
+      ? activationsOf(vision, seen, { recompute }) + changesOf(model, parts.vision, learns.vision, { tokens: seen, recompute })
+      : 0;
   const logits = floatBytes * Math.min(chunkElements, Math.round(tokens * model.languageModel.vocabSize));
-  const activations = tower + activationsOf(language, tokens, { recompute }) + logits;
+  const text = activationsOf(language, tokens, { recompute }) + changesOf(model, parts.language, learns.language, { tokens, recompute });
+  const activations = tower + text + logits;
   const [gradients, optimizer] = [floatBytes * trainable, 2 * floatBytes * trainable];
   return { parameters, gradients, optimizer, activations, total: parameters + gradients + optimizer + activations };
+}
+
+/** What the gradients of low-rank changes need beside that: A x of every layer and, with dropout, its mask and what the mask left. */
+function changesOf(
+  model: TinyLlava,
+  part: Module | undefined,
+  tuning: Tuning,
+  { tokens, recompute }: { tokens: number; recompute: boolean },
+): number {
+  if (!part || !isLora(tuning) || recompute) return 0;
+  let numbers = 0;
+  for (const { weightShape } of loraTargets(model, part, tuning, 'lora').values()) {
+    numbers += tokens * (tuning.rank + (tuning.dropout > 0 ? 2 * weightShape[1] : 0));
+  }
+  return Math.round(floatBytes * numbers);
 }

@@ -76,12 +76,44 @@ const Source = z.strictObject({
 });
 export type Source = z.output<typeof Source>;
 
+const learningRate = z.number().positive().optional();
 const Frozen = z.strictObject({ tune: z.literal('frozen') });
-const Full = z.strictObject({ tune: z.literal('full'), learningRate: z.number().positive().optional() });
-const Tuning = z.discriminatedUnion('tune', [Frozen, Full]);
+const Full = z.strictObject({ tune: z.literal('full'), learningRate });
+/** The layers from this one on, counted from 0; what stands before and behind the layers is frozen. */
+const FromLayer = z.strictObject({ tune: z.literal('from-layer'), layer: z.int().nonnegative(), learningRate });
+
+const lowRank = {
+  rank: z.int().positive().default(128),
+  /** The change counts alpha / rank; twice the rank unless said otherwise. */
+  alpha: z.number().positive().optional(),
+  dropout: z.number().min(0).lt(1).default(0.05),
+  /** Linear layers by the ends of their keys, or by a regular expression for whole keys; all of the part but the head unless said otherwise. */
+  targets: z
+    .union([z.array(z.string().min(1)).min(1), z.string().refine(isPattern, { error: 'expected a regular expression' })])
+    .default('all'),
+  /** The change counts alpha / √rank instead. */
+  rankStabilized: z.boolean().default(false),
+  learningRate,
+};
+const Lora = z.strictObject({ tune: z.literal('lora'), ...lowRank });
+/** LoRA over weights that are frozen in so many bits: NF4, or int8. */
+const Qlora = z.strictObject({ tune: z.literal('qlora'), bits: z.union([z.literal(4), z.literal(8)]).default(4), ...lowRank });
+
+function isPattern(text: string): boolean {
+  try {
+    return new RegExp(text) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+const Tuning = z.discriminatedUnion('tune', [Frozen, Full, FromLayer, Lora, Qlora]);
 /** What happens to a part in a stage. A bare name stands for the kind of tuning with its defaults. */
 export type Tuning = z.output<typeof Tuning>;
-const TuningName = z.enum(['frozen', 'full']).transform((tune): Tuning => ({ tune }));
+/** Tuning that learns low-rank changes. */
+export type LoraTuning = z.output<typeof Lora> | z.output<typeof Qlora>;
+export const isLora = (tuning: Tuning): tuning is LoraTuning => tuning.tune === 'lora' || tuning.tune === 'qlora';
+const TuningName = z.enum(['frozen', 'full', 'lora', 'qlora']).transform((tune): Tuning => Tuning.parse({ tune }));
 const Learns = choice((value) => (typeof value === 'object' ? Tuning : TuningName)).default({ tune: 'frozen' });
 
 const Optimizer = z
@@ -116,6 +148,8 @@ const Stage = z
       .refine((learns) => partNames.some((part) => learns[part].tune !== 'frozen'), {
         error: 'every part is frozen, so nothing would learn',
       }),
+    /** Whether LoRA's changes are added to the weights of the checkpoint, as they are unless said otherwise; else it is an adapter's folder. */
+    merge: z.boolean().optional(),
     /** Files of conversations, mixed. */
     data: choice((value) => (Array.isArray(value) ? z.array(Source).min(1) : Source.transform((source) => [source]))),
     /** The chat template by name; that of the model's own folder unless said otherwise. */
@@ -128,7 +162,11 @@ const Stage = z
     /** The most tokens of a conversation, those of its images included. */
     maxLength: z.int().positive().default(2048),
   })
-  .refine((stage) => (stage.epochs === undefined) !== (stage.steps === undefined), { error: 'give either epochs or steps' });
+  .refine((stage) => (stage.epochs === undefined) !== (stage.steps === undefined), { error: 'give either epochs or steps' })
+  .refine(({ merge, learns }) => merge !== false || partNames.some((part) => isLora(learns[part])), {
+    error: 'there is no adapter to keep: no part learns by lora or qlora',
+    path: ['merge'],
+  });
 export type Stage = z.output<typeof Stage>;
 
 /** A whole training run as data. Everything that changes what is learned is in here; micro-batches and devices are not. */

@@ -1,26 +1,61 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { saveCheckpoint } from '../model/checkpoint.ts';
+import { join, relative, resolve } from 'node:path';
+import { saveAdapter } from '../model/adapter/save.ts';
+import { type LoadOptions, loadCheckpoint, saveCheckpoint } from '../model/checkpoint.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import type { Processor } from '../processor/processor.ts';
-import type { Recipe } from './recipe.ts';
+import { Processor } from '../processor/processor.ts';
+import { hasTokenizer, tokenizerFolder } from '../processor/tokenizer-files.ts';
+import { isLora, partNames, type Recipe, type Stage } from './recipe.ts';
 import { writeRecipe } from './recipe-file.ts';
+import { partsOf } from './tune.ts';
 
 /** The name under which a checkpoint keeps the recipe that it was trained by. */
 export const recipeFile = 'recipe.yaml';
 
-/** Writes the model with its tokenizer, chat template, image settings and resolved recipe as one Hugging Face folder, whole or not at all. */
-export async function saveTrained(
-  folder: string,
-  { model, processor, recipe }: { model: TinyLlava; processor: Processor; recipe: Recipe },
-): Promise<void> {
+/** A model with what it takes to use it. */
+interface Saved {
+  readonly model: TinyLlava;
+  readonly processor: Processor;
+}
+
+/** Tokenizer, chat template and image settings by the names of their files. */
+async function processorFiles(processor: Processor): Promise<Record<string, Uint8Array>> {
   const draft = await mkdtemp(join(tmpdir(), 'tinyllava-'));
   try {
     await processor.save(draft);
-    const files = await Promise.all((await readdir(draft)).map(async (name) => [name, await readFile(join(draft, name))] as const));
-    await saveCheckpoint(folder, model, { ...Object.fromEntries(files), [recipeFile]: writeRecipe(recipe) });
+    return Object.fromEntries(await Promise.all((await readdir(draft)).map(async (name) => [name, await readFile(join(draft, name))])));
   } finally {
     await rm(draft, { recursive: true, force: true });
   }
+}
+
+/** Writes the model with its tokenizer, chat template, image settings and resolved recipe as one Hugging Face folder, whole or not at all. */
+export async function saveTrained(folder: string, { model, processor, recipe }: Saved & { recipe: Recipe }): Promise<void> {
+  await saveCheckpoint(folder, model, { ...(await processorFiles(processor)), [recipeFile]: writeRecipe(recipe) });
+}
+
+/**
+ * Writes what a stage learned as an adapter that PEFT opens: low-rank changes, all weights of the parts that learned otherwise, and the files that
+ * `saveTrained` writes beside. `base` is the folder of the model from before the stage.
+ */
+export async function saveTrainedAdapter(
+  folder: string,
+  { model, processor, recipe, stage: { learns }, base }: Saved & { recipe: Recipe; stage: Stage; base: string },
+): Promise<void> {
+  const parts = partsOf(model);
+  const whole = partNames.flatMap((part) => (learns[part].tune === 'frozen' || isLora(learns[part]) || !parts[part] ? [] : [parts[part]]));
+  const files = { ...(await processorFiles(processor)), [recipeFile]: writeRecipe(recipe) };
+  await saveAdapter(folder, model, { base: relative(resolve(folder), resolve(base)) || base, whole }, files);
+}
+
+/**
+ * Opens the adapter in `from` on top of its base, adds it to the weights, and writes the model whole to `folder`, with its processor's files where it
+ * has them. Throws CheckpointError or ConfigError.
+ */
+export async function mergeAdapter(from: string, folder: string, options: LoadOptions = {}): Promise<void> {
+  const { model, folders } = await loadCheckpoint(from, { ...options, keepAdapter: false });
+  const home = tokenizerFolder(folders);
+  const files = hasTokenizer(home) ? await processorFiles(await Processor.open(home, { imageTokens: model.imageTokens })) : {};
+  await saveCheckpoint(folder, model, files, options);
 }

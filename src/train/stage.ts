@@ -5,6 +5,7 @@ import { Sampler } from '../data/sampler.ts';
 import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
+import { withDropout } from './dropout.ts';
 import { AdamW } from './optimizer.ts';
 import { Pace } from './pace.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
@@ -75,13 +76,13 @@ export const scheduleOf = ({ schedule, warmupRatio = 0, warmupSteps, finalRatio 
 const imageCacheBytes = 256 * 2 ** 20;
 const now = (): number => performance.now() / 1000;
 
-/** Trains the parts that the stage names. Throws DataError for rows that cannot be used or whose loss is not finite. */
+/** Trains the parts that the stage names; low-rank changes are left beside their weights, for `settle`. Throws DataError for rows that cannot be used or whose loss is not finite. */
 export async function runStage({ stage, model, processor, data }: StageInput, options: StageOptions): Promise<StageRun> {
   const { seed, microBatch = stage.batchSize, recompute = false, workers, log, signal, onStep } = options;
   const sampler = new Sampler({ count: data.length, batchSize: stage.batchSize, seed });
   const steps = stepsOf(stage, data.length);
   const schedule = scheduleOf(stage.optimizer, steps);
-  tune(model, stage);
+  const dropout = tune(model, stage, { seed });
   const optimizer = new AdamW(parameterGroups(model, stage), stage.optimizer);
   await using loader = new Loader({
     rows: data,
@@ -102,7 +103,11 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
       const input = await loader.next();
       const waitedSeconds = now() - started;
       const factor = learningRateFactor(step, schedule);
-      const facts = trainStep(model, optimizer, input, { factor, maxGradNorm: stage.optimizer.maxGradNorm, recompute });
+      const facts = trainStep(model, optimizer, withDropout(input, dropout, { seed, stage: stage.name, step }), {
+        factor,
+        maxGradNorm: stage.optimizer.maxGradNorm,
+        recompute,
+      });
       pace.add({ tokens: facts.tokens, seconds: now() - started });
       const event: StepEvent = {
         event: 'step',

@@ -1,15 +1,16 @@
 import { appendFileSync, existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ConfigError } from '../errors.ts';
 import { type Log, silent } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
 import { build, openData } from './build.ts';
-import { parseRecipe, type RecipeInput } from './recipe.ts';
+import { settle } from './low-rank.ts';
+import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
 import { writeRecipe } from './recipe-file.ts';
-import { recipeFile, saveTrained } from './save.ts';
+import { recipeFile, saveTrained, saveTrainedAdapter } from './save.ts';
 import { runStage, type StepEvent } from './stage.ts';
 
 /** The model as it stands, with the processor of its stage. */
@@ -67,6 +68,7 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
   const taken = folders.find((folder) => existsSync(folder));
   if (taken !== undefined) throw new ConfigError(`${taken} exists already`, { hint: 'name another folder with --out, or remove this one' });
 
+  const bases = adapterBases(recipe, { root, folders });
   const { model, processorFor } = await build(recipe, { root, device, log: report, signal });
   const processors = recipe.stages.map((stage) => processorFor(stage));
   if (out !== undefined) {
@@ -90,8 +92,12 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
     seconds += run.seconds;
     stopped = run.stopped;
     const folder = stopped ? undefined : folders[index];
+    if (folder !== undefined && bases[index] !== undefined) {
+      await saveTrainedAdapter(folder, { ...trained, recipe, stage, base: bases[index] });
+    }
+    settle(model);
     if (folder !== undefined) {
-      await saveTrained(folder, { ...trained, recipe });
+      if (bases[index] === undefined) await saveTrained(folder, { ...trained, recipe });
       log({ event: 'checkpoint', stage: stage.name, folder });
     }
     const result = { name: stage.name, steps: run.steps, seconds: run.seconds, ...(folder !== undefined && { folder }) };
@@ -99,4 +105,17 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
     if (!stopped) await onStageEnd?.(result, trained);
   }
   return { model, processor, stages, seconds, stopped };
+}
+
+/** For each stage whose adapter is kept, the folder of the model from before it. Throws ConfigError where there is none. */
+function adapterBases({ model, stages }: Recipe, { root, folders }: { root: string; folders: readonly string[] }): (string | undefined)[] {
+  const opened = 'from' in model && typeof model.from === 'string' ? resolve(root, model.from) : undefined;
+  return stages.map(({ name, merge }, index) => {
+    if (merge !== false || folders.length === 0) return undefined;
+    const base = index > 0 ? folders[index - 1] : opened;
+    if (base !== undefined) return base;
+    throw new ConfigError(`stage ${name}: merge: false, but there is no checkpoint that the adapter could be for`, {
+      hint: 'start from a whole checkpoint (model: { from: … }), or have a stage before this one',
+    });
+  });
 }
