@@ -115,7 +115,7 @@ void check(const char* name, const at::Tensor& codes, at::TensorList scales, int
 
 struct QuantizedLinear : torch::autograd::Function<QuantizedLinear> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, const at::Tensor& codes, std::vector<at::Tensor> scales,
-                            const at::Tensor& bias) {
+                            const std::optional<at::Tensor>& bias) {
     const at::Tensor weight = decode(codes, scales, x.size(-1), x.scalar_type());
     torch::autograd::variable_list saved = {codes};
     saved.insert(saved.end(), scales.begin(), scales.end());
@@ -149,7 +149,7 @@ at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& codes, at::Te
   TORCH_CHECK(!added.defined() || (added.sizes() == at::IntArrayRef({codes.size(0)}) && !added.requires_grad()),
               "quantized_linear: the bias is one frozen number for each of ", codes.size(0), " outputs");
   if (!needs_grad(x)) return at::linear(x, decode(codes, scales, x.size(-1), x.scalar_type()), added);
-  return QuantizedLinear::apply(x, codes, scales.vec(), added);
+  return QuantizedLinear::apply(x, codes, scales.vec(), bias);
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ export class Linear extends Module {
 
   /** A layer around tensors that exist. */
   static of(weight: Tensor, bias?: Tensor): Linear {
-    const made = new Linear(weight.size(1), weight.size(0), { bias: bias !== undefined });
+    const made = new Linear(weight.size(1), weight.size(0), { bias: false });
+    made.weight.free();
     return Object.assign(made, { weight, bias });
   }
 

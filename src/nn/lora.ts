@@ -70,7 +70,7 @@ export class LoraLinear extends Module implements Linear {
 
   /** The weight that the layer acts by, change included. */
   get weight(): Tensor {
-    return this.#merged ?? mergedWeight(this.base.weight, this.delta());
+    return this.#merged ?? this.#sum();
   }
 
   get bias(): Tensor | undefined {
@@ -79,8 +79,10 @@ export class LoraLinear extends Module implements Linear {
 
   /** Fresh factors in float32: A as PyTorch begins linear layers, B zero, so that nothing changes yet. The same on every device. */
   initializeFactors(generator: Generator, { device = 'cpu' }: { device?: Device } = {}): void {
-    const [a, b] = [this.loraA, this.loraB].map((factor) => Scope.release(factor.initialize(generator).weight.to({ device })));
-    this.setFactors(a as Tensor, b as Tensor);
+    for (const factor of [this.loraA, this.loraB]) {
+      const { weight } = factor.initialize(generator);
+      if (device !== 'cpu') takeOver(factor, Scope.release(weight.to({ device })));
+    }
   }
 
   /**
@@ -96,8 +98,8 @@ export class LoraLinear extends Module implements Linear {
 
   /** Takes over factors: `a` [rank, inputs], `b` [outputs, rank]. */
   setFactors(a: Tensor, b: Tensor): void {
-    Object.assign(this.loraA, { weight: a });
-    Object.assign(this.loraB, { weight: b });
+    takeOver(this.loraA, a);
+    takeOver(this.loraB, b);
   }
 
   /** scale · B A [outputs, inputs], in float32. */
@@ -109,7 +111,7 @@ export class LoraLinear extends Module implements Linear {
 
   /** Adds the change to a copy of the weight, for as fast an answer as without it; the factors do not learn then. */
   merge(): void {
-    this.#merged ??= noGrad(() => Scope.release(mergedWeight(this.base.weight, this.delta())));
+    this.#merged ??= noGrad(() => Scope.release(this.#sum()));
   }
 
   /** Undoes `merge` to the bit: the weight itself was never touched. */
@@ -121,9 +123,15 @@ export class LoraLinear extends Module implements Linear {
   /** A plain layer with the change in its weight. The bias is shared with this one. */
   merged(): Linear {
     return Linear.of(
-      noGrad(() => Scope.release(mergedWeight(this.base.weight, this.delta()))),
+      noGrad(() => Scope.release(this.#sum())),
       this.bias,
     );
+  }
+
+  #sum(): Tensor {
+    using scope = new Scope();
+    const { weight } = this.base;
+    return scope.keep(weight.cast('float32').add(this.delta()).cast(weight.dtype));
   }
 
   /** Gives back the memory of the weight and of its change; the bias stays. */
@@ -150,14 +158,9 @@ export class LoraLinear extends Module implements Linear {
   }
 }
 
-function mergedWeight(weight: Tensor, delta: Tensor): Tensor {
-  using scope = new Scope();
-  return scope.keep(
-    weight
-      .cast('float32')
-      .add(delta.to({ device: weight.device }))
-      .cast(weight.dtype),
-  );
+function takeOver(layer: Linear, weight: Tensor): void {
+  layer.weight.free();
+  Object.assign(layer, { weight });
 }
 
 /** Every layer of `module` with a low-rank change, by its key. */

@@ -97,7 +97,7 @@ const lowRank = {
 };
 const Lora = z.strictObject({ tune: z.literal('lora'), ...lowRank });
 /** LoRA over weights that are frozen in so many bits: NF4, or int8. */
-const Qlora = z.strictObject({ tune: z.literal('qlora'), bits: z.union([z.literal(4), z.literal(8)]).default(4), ...lowRank });
+const Qlora = z.strictObject({ tune: z.literal('qlora'), bits: z.literal([4, 8]).default(4), ...lowRank });
 
 function isPattern(text: string): boolean {
   try {

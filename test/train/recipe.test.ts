@@ -131,12 +131,27 @@ test('mistakes are told with file, line, path, what is expected and what is ther
     "tiny.yaml:12: stages.0.optimizer.warmupRatio: expected number to be <=1, got 3
     tiny.yaml:12: stages.0.optimizer.epss: unknown key, did you mean "eps"?"
   `);
-  expect(complaint('connector: full', 'connector: lora, language: 3')).toMatchInlineSnapshot(`
-    "tiny.yaml:9: stages.0.learns.connector: expected one of "frozen"|"full", got "lora"
-    tiny.yaml:9: stages.0.learns.language: expected one of "frozen"|"full", got 3"
+  expect(complaint('connector: full', 'connector: from-layer, language: 3')).toMatchInlineSnapshot(`
+    "tiny.yaml:9: stages.0.learns.connector: expected one of "frozen"|"full"|"lora"|"qlora", got "from-layer"
+    tiny.yaml:9: stages.0.learns.language: expected one of "frozen"|"full"|"lora"|"qlora", got 3"
   `);
   expect(complaint('tune: full, learningRate: 1e-4', 'tune: full, learningrate: 1e-4')).toMatchInlineSnapshot(
     `"tiny.yaml:9: stages.0.learns.vision.learningrate: unknown key, did you mean "learningRate"?"`,
+  );
+  expect(complaint('tune: full, learningRate: 1e-4', "tune: lora, rank: 0, aplha: 2, dropout: 1, targets: '(q'")).toMatchInlineSnapshot(`
+    "tiny.yaml:9: stages.0.learns.vision.rank: expected number to be >0, got 0
+    tiny.yaml:9: stages.0.learns.vision.dropout: expected number to be <1, got 1
+    tiny.yaml:9: stages.0.learns.vision.targets: expected a regular expression
+    tiny.yaml:9: stages.0.learns.vision.aplha: unknown key, did you mean "alpha"?"
+  `);
+  expect(complaint('tune: full, learningRate: 1e-4', 'tune: qlora, bits: 3')).toMatchInlineSnapshot(
+    `"tiny.yaml:9: stages.0.learns.vision.bits: expected one of 4|8, got 3"`,
+  );
+  expect(complaint('tune: full, learningRate: 1e-4', 'tune: from-layer')).toMatchInlineSnapshot(
+    `"tiny.yaml:9: stages.0.learns.vision.layer: missing, expected number"`,
+  );
+  expect(complaint('steps: 4', 'steps: 4\n    merge: false')).toMatchInlineSnapshot(
+    `"tiny.yaml:15: stages.0.merge: there is no adapter to keep: no part learns by lora or qlora"`,
   );
   expect(complaint('steps: 4', 'steps: 4\n    epochs: 1')).toMatchInlineSnapshot(`"tiny.yaml:8: stages.0: give either epochs or steps"`);
   expect(complaint('{ conversations: a.json }', '[{ conversations: a.json, repeat: 0 }, {}]')).toMatchInlineSnapshot(`

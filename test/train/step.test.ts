@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { supervisedTokens } from '../../src/data/batch.ts';
 import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import type { TinyLlava } from '../../src/model/tinyllava.ts';
 import { liveTensors, setThreads, threads } from '../../src/tensor/device.ts';
@@ -8,9 +7,10 @@ import { openSafetensors } from '../../src/tensor/safetensors.ts';
 import { AdamW } from '../../src/train/optimizer.ts';
 import type { Stage } from '../../src/train/recipe.ts';
 import { learningRateFactor } from '../../src/train/schedule.ts';
-import { type StepInput, trainStep } from '../../src/train/step.ts';
+import { trainStep } from '../../src/train/step.ts';
 import { parameterGroups, tune } from '../../src/train/tune.ts';
 import '../matchers.ts';
+import { microBatches } from './reference-batches.ts';
 
 const folder = join(import.meta.dirname, '../reference');
 const expected = openSafetensors(join(folder, 'train-llava/expected.safetensors'));
@@ -32,29 +32,6 @@ const stage: Pick<Stage, 'name' | 'learns' | 'optimizer'> = {
     finalRatio: 0,
   },
 };
-
-/** The conversations of a step in micro-batches of these sizes. */
-function microBatches(step: number, sizes: readonly number[]): StepInput {
-  const read = (name: string): Int32Array => expected.tensor(`${step}.${name}`).toArray() as Int32Array;
-  const [ids, labels, lengths, pixels] = [read('ids'), read('labels'), Array.from(read('lengths')), expected.tensor(`${step}.pixels`)];
-  const images = [1, 0, 2, 1];
-  let [row, token, image] = [0, 0, 0];
-  const batches = sizes.map((size) => {
-    const taken = lengths.slice(row, row + size);
-    const tokens = taken.reduce((sum, length) => sum + length, 0);
-    const shown = images.slice(row, row + size).reduce((sum, count) => sum + count, 0);
-    const batch = {
-      ids: ids.slice(token, token + tokens),
-      labels: labels.slice(token, token + tokens),
-      lengths: taken,
-      ...(shown > 0 ? { pixels: pixels.narrow(0, image, shown) } : {}),
-      rows: taken.map((_, i) => `made#${row + i}`),
-    };
-    [row, token, image] = [row + size, token + tokens, image + shown];
-    return batch;
-  });
-  return { supervisedTokens: supervisedTokens(labels), batches: () => batches };
-}
 
 // Tensors this small gain nothing from a second thread, and lose much on a busy machine.
 const usual = threads();

@@ -18,11 +18,17 @@ interface Translated {
   readonly whole: ReadonlyMap<string, string>;
 }
 
+// An adapter of a language model alone is one of the same model inside another, too.
+const bareRows: KeyRows = [
+  [/^(?:model|transformer)\.(?!language_model\.|vision_tower\.|multi_modal_projector\.)/, 'model.language_model.'],
+];
+
 /** `wanted` are the model's keys; what belongs to no part of it is left out, and what is unknown throws CheckpointError. */
 export function translateAdapter(adapter: Adapter, rows: KeyRows, wanted: ReadonlySet<string>): Translated {
   const unknown: string[] = [];
+  const spelling = [...rows, ...bareRows];
   const keyOf = (name: string): string | undefined => {
-    const key = translate(name, rows, wanted);
+    const key = translate(name, spelling, wanted);
     if (key !== null && !wanted.has(key)) unknown.push(name);
     return key === null || !wanted.has(key) ? undefined : key;
   };
@@ -34,7 +40,7 @@ export function translateAdapter(adapter: Adapter, rows: KeyRows, wanted: Readon
   const whole = new Map<string, string>();
   for (const [name, stored] of adapter.whole) {
     // A tied head that was saved all the same is the embeddings once more.
-    if (translate(name, rows, wanted) === 'lm_head.weight' && !wanted.has('lm_head.weight')) continue;
+    if (translate(name, spelling, wanted) === 'lm_head.weight' && !wanted.has('lm_head.weight')) continue;
     const key = keyOf(name);
     if (key !== undefined) whole.set(key, stored);
   }
@@ -122,7 +128,8 @@ export function installAdapter(module: Module, translated: Translated, { device 
   const left = new Map(layers);
   module.replaceModules<Linear, Linear>(Linear, (layer, key) => {
     const found = left.get(`${key}.weight`);
-    if (!found) return undefined;
+    // The head's product is a part of the loss, and of decoding.
+    if (!found || key === 'lm_head') return undefined;
     left.delete(`${key}.weight`);
     checkFactors(translated, found, layer.weightShape);
     if (found.magnitude !== undefined) throw new CheckpointError(`${folder}: DoRA's adapters are merged only`, { hint: 'open it merged' });
@@ -135,7 +142,7 @@ export function installAdapter(module: Module, translated: Translated, { device 
   });
   const [other] = left.values();
   if (other)
-    throw new CheckpointError(`${folder}: ${other.name} is no linear layer of its own, so its factors can be merged only`, {
+    throw new CheckpointError(`${folder}: ${other.name} is no linear layer inside of the model, so its factors can be merged only`, {
       hint: 'open it merged',
     });
 }
