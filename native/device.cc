@@ -6,6 +6,9 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <dlfcn.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <torch/version.h>
 
 namespace tinyllava {
@@ -56,6 +59,14 @@ napi_value load_cuda(const Call& call) {
   return call.value(dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr && at::hasCUDA());
 }
 
+/// trimMemory(): gives what was freed back to the system, where the C library can.
+napi_value trim_memory(const Call& call) {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+  return call.undefined();
+}
+
 napi_value version(const Call& call) { return call.value(std::string(TORCH_VERSION)); }
 napi_value capability(const Call& call) { return call.value(at::get_cpu_capability()); }
 
@@ -69,6 +80,7 @@ const std::vector<Export> device_exports = {{"threads", threads},
                                             {"generatorState", generator_state},
                                             {"setGeneratorState", set_generator_state},
                                             {"loadCuda", load_cuda},
+                                            {"trimMemory", trim_memory},
                                             {"version", version},
                                             {"capability", capability}};
 

@@ -88,7 +88,9 @@ SharedPages& pages(const Call& call, size_t i) {
   if (i >= call.count || napi_check_object_type_tag(call.env, call.at(i), &kPagesTag, &ours) != napi_ok || !ours ||
       napi_get_value_external(call.env, call.at(i), &data) != napi_ok)
     throw Misuse("expected pages");
-  return *static_cast<SharedPages*>(data);
+  auto& shared = *static_cast<SharedPages*>(data);
+  if (!shared) throw Misuse("the pages are closed");
+  return shared;
 }
 
 /// pages(bytes): room for tensors of so many bytes together, each rounded up to 64.
@@ -117,6 +119,12 @@ napi_value place(const Call& call) {
   auto* data = room->take(static_cast<size_t>(tensor.numel()) * c10::elementSize(type));
   const auto copy = at::from_blob(data, tensor.sizes(), [room](void*) {}, tensor.options().dtype(type));
   return call.handle(copy.copy_(tensor));
+}
+
+/// closePages(pages): nothing more comes into them; they are given back with the last tensor in them, whenever garbage is collected.
+napi_value close_pages(const Call& call) {
+  pages(call, 0).reset();
+  return call.undefined();
 }
 
 /// mapFile(path): [the mapping, its length in bytes].
@@ -223,6 +231,7 @@ napi_value write_tensor(const Call& call) {
 
 const std::vector<Export> storage_exports = {{"mapFile", map_file},   {"mapped", mapped},           {"mappedBytes", mapped_bytes},
                                             {"pages", make_pages},   {"place", place},             {"read", read_tensor},
+                                            {"closePages", close_pages},
                                             {"writeTensor", write_tensor}};
 
 }  // namespace tinyllava

@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include <array>
+#include <cmath>
 
 #include "common.h"
 
@@ -33,13 +34,51 @@ constexpr std::array<float, 16> kLevels = {-1.0f,
 
 at::Tensor levels(const at::Tensor& like) { return at::tensor(at::ArrayRef<float>(kLevels.data(), kLevels.size()), at::kFloat).to(like.device()); }
 
+// Values that lie between a level and the next, from which on the next is nearer.
+const std::array<float, 15> kBetween = [] {
+  std::array<float, 15> between;
+  for (size_t i = 0; i < 15; ++i) between[i] = (kLevels[i] + kLevels[i + 1]) / 2;
+  return between;
+}();
+
+void encode_rows(const float* x, uint8_t* codes, float* magnitudes, int64_t begin, int64_t end, int64_t columns) {
+  const int64_t bytes = (columns + 1) / 2, blocks = (columns + kBlock - 1) / kBlock;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t from = block * kBlock, count = std::min(columns, from + kBlock) - from;
+      const float* values = x + row * columns + from;
+      float largest = 0;
+      for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(values[i]));
+      magnitudes[row * blocks + block] = largest;
+      const float inverse = 1 / std::max(largest, 1e-30f);
+      std::array<uint8_t, kBlock + 1> code = {};
+      code[count] = 7;  // zero, beside the last of an odd row
+      for (int64_t i = 0; i < count; ++i) {
+        int level = 0;
+        for (const float between : kBetween) level += values[i] * inverse > between;
+        code[i] = static_cast<uint8_t>(level);
+      }
+      for (int64_t i = 0; i < count; i += 2) codes[row * bytes + (from + i) / 2] = static_cast<uint8_t>(code[i] | code[i + 1] << 4);
+    }
+  }
+}
+
 // Weight [O, I] to codes [O, ceil(I / 2)], the even column in the low half, and the largest magnitude of every block [O, ceil(I / 64)].
 std::tuple<at::Tensor, at::Tensor> quantize_nf4(const at::Tensor& weight) {
   TORCH_CHECK(weight.dim() == 2 && weight.is_floating_point(), "quantize_nf4: a weight [outputs, inputs] is expected, got ", sizes(weight));
   const int64_t O = weight.size(0), I = weight.size(1), blocks = (I + kBlock - 1) / kBlock;
+  if (weight.is_cpu()) {
+    const at::Tensor x = weight.detach().to(at::kFloat).contiguous();
+    const at::Tensor codes = at::empty({O, (I + 1) / 2}, at::kByte), magnitudes = at::empty({O, blocks}, at::kFloat);
+    const float* from = x.const_data_ptr<float>();
+    uint8_t* to = codes.mutable_data_ptr<uint8_t>();
+    float* by = magnitudes.mutable_data_ptr<float>();
+    at::parallel_for(0, O, grain(I), [&](int64_t begin, int64_t end) { encode_rows(from, to, by, begin, end, I); });
+    return {codes, magnitudes};
+  }
   const at::Tensor padded = at::constant_pad_nd(weight.detach().to(at::kFloat), {0, blocks * kBlock - I}).view({O, blocks, kBlock});
   const at::Tensor absmax = padded.abs().amax(2);
-  const at::Tensor normal = padded / absmax.clamp_min(1e-30).unsqueeze(2);
+  const at::Tensor normal = padded * absmax.clamp_min(1e-30).reciprocal().unsqueeze(2);
   const at::Tensor table = levels(weight);
   const at::Tensor between = (table.narrow(0, 0, 15) + table.narrow(0, 1, 15)) / 2;
   const at::Tensor codes = at::bucketize(normal, between, /*out_int32=*/true).to(at::kByte).view({O, blocks * kBlock}).narrow(1, 0, (I + 1) / 2 * 2);

@@ -23,6 +23,9 @@ export const libtorch = (): { version: string; capability: string } => ({ versio
 /** Handles that are not freed yet. A step that gives back all it took leaves this as it was. */
 export const liveTensors = (): number => native.live()[0];
 
+/** Gives memory that was freed back to the system, where the C library keeps it otherwise. */
+export const trimMemory = (): void => native.trimMemory();
+
 /** What stands in memory: live handles, the bytes of their distinct storages, and the process's present and peak resident bytes. */
 export function memory(): { tensors: number; tensorBytes: number; rssBytes: number; peakRssBytes: number } {
   const [tensors, tensorBytes] = native.live();

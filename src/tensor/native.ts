@@ -64,12 +64,14 @@ export interface Native {
   generatorState(generator: GeneratorHandle): Handle;
   setGeneratorState(generator: GeneratorHandle, state: Handle): void;
   loadCuda(): boolean;
+  trimMemory(): void;
   version(): string;
   capability(): string;
   mapFile(path: string): [mapping: Mapping, bytes: number];
   mapped(mapping: Mapping, offset: number, shape: Ints, dtype: number): Handle;
   mappedBytes(mapping: Mapping, offset: number, into: Uint8Array): void;
   pages(bytes: number): Pages;
+  closePages(pages: Pages): void;
   place(pages: Pages, tensor: Handle, dtype: number): Handle;
   read(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages?: Pages): Handle;
   writeTensor(file: number, tensor: Handle): void;

@@ -26,4 +26,9 @@ export class WeightMemory {
   place(tensor: Tensor, dtype: DType = tensor.dtype): Tensor {
     return new Tensor(native.place(this.pages, tensor.handle, dtypeCode(dtype)));
   }
+
+  /** Nothing more comes into it; without this it is not given back before garbage is collected. */
+  close(): void {
+    native.closePages(this.pages);
+  }
 }

@@ -5,6 +5,7 @@ import { Linear } from '../nn/linear.ts';
 import { type DropoutSeed, LoraLinear, type LoraOptions, loraLayers, mergeLora } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
 import { type QuantizedBits, QuantizedLinear } from '../nn/quantized-linear.ts';
+import { trimMemory } from '../tensor/device.ts';
 import type { Generator } from '../tensor/random.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -127,6 +128,7 @@ function moveTogether(model: TinyLlava): void {
     dtype: (name) => find(name).dtype,
     tensor: find,
   });
+  trimMemory();
 }
 
 /** Adds all low-rank changes to their weights and decodes what lies in a few bits: plain layers with the keys of checkpoints again. */
