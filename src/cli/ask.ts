@@ -58,16 +58,11 @@ export function askCommand(): Command {
     async (
       path: string,
       words: string[],
-      { image = [], video = [], frames, device, dtype, mapped, threads, json, ...answering }: AnswerFlags & ModelFlags & AskFlags,
+      { image = [], video = [], frames, device, dtype, mapped, threads, adapter, base, json, ...answering }: AnswerFlags & ModelFlags & AskFlags,
     ) => {
       const { images, question } = split(words);
       if (question === '') command.error('error: the question is missing');
-      const model = await openModel(path, {
-        ...(device && { device }),
-        ...(dtype && { dtype }),
-        ...(mapped && { mapped }),
-        ...(threads && { threads }),
-      });
+      const model = await openModel(path, { device, dtype, mapped, threads, adapter, base });
       await interruptible(async (signal) => {
         const stream = model.stream({
           messages: [

@@ -1,8 +1,9 @@
-import { existsSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { statSync } from 'node:fs';
 import { Command } from 'commander';
 import { ConfigError } from '../errors.ts';
 import { parseHubName } from '../hub/name.ts';
+import type { Adapter } from '../model/adapter/adapter.ts';
+import type { ModelFiles } from '../model/model-files.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Module } from '../nn/module.ts';
 import { findModel } from './hub.ts';
@@ -26,29 +27,45 @@ async function conversationOfGguf(path: string): Promise<Conversation> {
   return { endsAnswersWith: tokenizer.eosToken, template: await readTemplate(path, tokenizer.files.config) };
 }
 
-async function conversationOfFolder(folder: string, model: TinyLlava): Promise<Conversation> {
-  if (!existsSync(join(folder, 'tokenizer.json'))) return {};
-  const { openProcessor } = await import('../processor/open.ts');
-  const { stopIds, tokenizer, template } = await openProcessor(folder, model);
+async function conversationOfFolder(path: string, model: TinyLlava, { folders }: ModelFiles): Promise<Conversation> {
+  const [{ openProcessor }, { hasTokenizer }] = await Promise.all([
+    import('../processor/open.ts'),
+    import('../processor/tokenizer-files.ts'),
+  ]);
+  if (!folders.some(hasTokenizer)) return {};
+  const { stopIds, tokenizer, template } = await openProcessor(path, model);
   return { endsAnswersWith: stopIds.map((id) => tokenizer.tokenOf(id)).join(' '), template: template.source };
 }
 
+/** The adapters on a model, the first one innermost. */
+const describe = ({ folder, fields, layers, whole }: Adapter): string =>
+  [
+    `${folder}: rank ${fields.r}, alpha ${fields.lora_alpha}, ${layers.size} layers`,
+    ...(whole.size > 0 ? [`${whole.size} whole tensors`] : []),
+  ].join(', ');
+
 /** How the tensors of a checkpoint folder or a GGUF file are stored, each kind once. */
-async function storedAs(path: string): Promise<string[]> {
+async function storedAs(path: string, files: ModelFiles): Promise<string[]> {
   const { isGguf, openGguf } = await import('../tensor/gguf.ts');
   if (isGguf(path)) {
     const file = openGguf(path);
     return [...new Set(file.names.map((name) => file.type(name)))];
   }
-  const { openModelFiles } = await import('../model/model-files.ts');
-  const weights = (await openModelFiles(path)).weights();
+  const weights = files.weights();
   return [...new Set(weights.names.map((name) => weights.dtype(name)))];
 }
 
 async function checkpoint(path: string): Promise<Finding> {
   const folder = await findModel(path);
-  const [{ checkCheckpoint }, { isGguf }] = await Promise.all([import('../model/checkpoint.ts'), import('../tensor/gguf.ts')]);
-  const { config, model } = await checkCheckpoint(folder);
+  const [{ openModelFiles }, { checkCheckpoint }, { isGguf }, { resolveFrom }] = await Promise.all([
+    import('../model/model-files.ts'),
+    import('../model/checkpoint.ts'),
+    import('../tensor/gguf.ts'),
+    import('../hub/resolve.ts'),
+  ]);
+  const resolve = resolveFrom();
+  const files = await openModelFiles(folder, { resolve });
+  const { config, model } = await checkCheckpoint(folder, { resolve });
   const part = (name: string, type: string | undefined, module: Module | undefined) =>
     type !== undefined && module ? [{ part: name, type, parameters: module.parameterCount() }] : [];
   const parts = [
@@ -56,10 +73,11 @@ async function checkpoint(path: string): Promise<Finding> {
     ...part('connector', config.connector?.type, model.connector),
     ...part('language model', config.language.type, model.languageModel),
   ];
-  const conversation = isGguf(folder) ? await conversationOfGguf(folder) : await conversationOfFolder(folder, model);
+  const conversation = isGguf(folder) ? await conversationOfGguf(folder) : await conversationOfFolder(folder, model, files);
   const facts = {
     parameters: model.parameterCount(),
-    dtype: (await storedAs(folder)).join(', '),
+    dtype: (await storedAs(folder, files)).join(', '),
+    adapter: files.adapters.length > 0 ? files.adapters.map(describe).join('; ') : undefined,
     imageTokens: model.imageTokens,
     contextTokens: config.language['maxPositionEmbeddings'],
     vocabulary: model.languageModel.vocabSize,

@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { saveAdapter } from '../model/adapter/save.ts';
 import { type LoadOptions, loadCheckpoint, saveCheckpoint } from '../model/checkpoint.ts';
+import { openModelFiles } from '../model/model-files.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import { Processor } from '../processor/processor.ts';
-import { hasTokenizer, tokenizerFolder } from '../processor/tokenizer-files.ts';
+import { openProcessor } from '../processor/open.ts';
+import type { Processor } from '../processor/processor.ts';
+import { hasTokenizer } from '../processor/tokenizer-files.ts';
 import { isLora, partNames, type Recipe, type Stage } from './recipe.ts';
 import { writeRecipe } from './recipe-file.ts';
 import { partsOf } from './tune.ts';
@@ -54,8 +56,8 @@ export async function saveTrainedAdapter(
  * has them. Throws CheckpointError or ConfigError.
  */
 export async function mergeAdapter(from: string, folder: string, options: LoadOptions = {}): Promise<void> {
-  const { model, folders } = await loadCheckpoint(from, { ...options, keepAdapter: false });
-  const home = tokenizerFolder(folders);
-  const files = hasTokenizer(home) ? await processorFiles(await Processor.open(home, { imageTokens: model.imageTokens })) : {};
+  const { model } = await loadCheckpoint(from, { ...options, keepAdapter: false });
+  const { folders } = await openModelFiles(from, options);
+  const files = folders.some(hasTokenizer) ? await processorFiles(await openProcessor(from, model, options)) : {};
   await saveCheckpoint(folder, model, files, options);
 }

@@ -57,7 +57,7 @@ export async function openAdapter(folder: string): Promise<Adapter> {
   return { folder, fields, ...sorted(openFile(join(folder, name))) };
 }
 
-export const openFile = (path: string): WeightSource => (path.endsWith('.safetensors') ? openSafetensors(path) : openTorchFile(path));
+const openFile = (path: string): WeightSource => (path.endsWith('.safetensors') ? openSafetensors(path) : openTorchFile(path));
 
 /** Sorts the tensors of an adapter's file by what they are for. */
 function sorted(weights: WeightSource): Pick<Adapter, 'weights' | 'layers' | 'whole'> {

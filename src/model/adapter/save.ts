@@ -5,10 +5,11 @@ import { type LoraLinear, loraLayers, loraScale } from '../../nn/lora.ts';
 import type { Module } from '../../nn/module.ts';
 import { writeSafetensors } from '../../tensor/safetensors.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { families } from '../families.ts';
+import { withDraft, writeFiles } from '../folder-draft.ts';
 import { jsonText } from '../hugging-face.ts';
 import type { Json } from '../part.ts';
 import type { TinyLlava } from '../tinyllava.ts';
-import { writeFolder } from '../write-folder.ts';
 import { adapterConfigFile } from './config.ts';
 
 /** What an adapter's folder says beside its factors. */
@@ -19,8 +20,10 @@ export interface SaveAdapterOptions {
   readonly whole?: readonly Module[];
 }
 
-// transformers 5 has no level vision_model in memory, by whose names PEFT goes.
-const nameOf = (key: string): string => key.replace(/^(model\.vision_tower\.)vision_model\./, '$1');
+/** What transformers calls a parameter in memory, by which PEFT goes; since its version 5 the level vision_model is in files alone. */
+function namesIn({ config: { family } }: TinyLlava): (key: string) => string {
+  return (key) => (family ? families[family].key(key) : key).replace(/^(model\.vision_tower\.)vision_model\./, '$1');
+}
 
 /** A regular expression for exactly these names among `all`: numbers of layers become \d+ where that fits no other. */
 function patternOf(names: readonly string[], all: readonly string[]): string {
@@ -90,13 +93,15 @@ export async function saveAdapter(
   { base, whole = [] }: SaveAdapterOptions,
   files: Readonly<Record<string, string | Uint8Array>> = {},
 ): Promise<void> {
-  const layers = new Map([...loraLayers(model)].map(([key, layer]) => [nameOf(key), layer] as const));
+  const nameOf = namesIn(model);
+  const moduleName = (key: string): string => nameOf(`${key}.`).slice(0, -1);
+  const layers = new Map([...loraLayers(model)].map(([key, layer]) => [moduleName(key), layer] as const));
   if (layers.size === 0) throw new TinyLlavaError('the model has no low-rank changes to save', { hint: 'use saveCheckpoint' });
-  const linear = [...model.namedModules()].flatMap(([key, module]) => (module instanceof Linear ? [nameOf(key)] : []));
+  const linear = [...model.namedModules()].flatMap(([key, module]) => (module instanceof Linear ? [moduleName(key)] : []));
   const keys = new Map<Tensor, string>();
   for (const [key, parameter] of model.namedParameters()) keys.set(parameter, nameOf(key));
   const places = new Map<Module, string>();
-  for (const [key, module] of model.namedModules()) places.set(module, key);
+  for (const [key, module] of model.namedModules()) places.set(module, moduleName(key));
   const modules = new Set<string>();
   const tensors = new Map<string, Tensor>();
   for (const module of whole) {
@@ -113,7 +118,8 @@ export async function saveAdapter(
     tensors.set(`base_model.model.${name}.lora_B.weight`, loraB.weight);
   }
   const config = configOf(layers, linear, { base, whole: [...modules] });
-  await writeFolder(folder, { ...files, [adapterConfigFile]: jsonText(config) }, (draft) =>
-    writeSafetensors(join(draft, 'adapter_model.safetensors'), tensors),
-  );
+  await withDraft(folder, async (draft) => {
+    await writeFiles(draft, { ...files, [adapterConfigFile]: jsonText(config) });
+    writeSafetensors(join(draft, 'adapter_model.safetensors'), tensors);
+  });
 }
