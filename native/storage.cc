@@ -89,7 +89,7 @@ SharedPages& pages(const Call& call, size_t i) {
       napi_get_value_external(call.env, call.at(i), &data) != napi_ok)
     throw Misuse("expected pages");
   auto& shared = *static_cast<SharedPages*>(data);
-  if (!shared) throw Misuse("the pages are closed");
+  if (!shared) throw Misuse("the pages were let go");
   return shared;
 }
 
@@ -107,6 +107,12 @@ napi_value make_pages(const Call& call) {
   return external;
 }
 
+/// letGo(pages): no further tensors; the memory is given back with the last one in it, and does not wait for the garbage collector.
+napi_value let_go(const Call& call) {
+  pages(call, 0).reset();
+  return call.undefined();
+}
+
 /// place(pages, tensor, dtype): a copy of a tensor of the CPU in the pages; one that is there already, and of this dtype, stays where it is.
 napi_value place(const Call& call) {
   const SharedPages room = pages(call, 0);
@@ -119,12 +125,6 @@ napi_value place(const Call& call) {
   auto* data = room->take(static_cast<size_t>(tensor.numel()) * c10::elementSize(type));
   const auto copy = at::from_blob(data, tensor.sizes(), [room](void*) {}, tensor.options().dtype(type));
   return call.handle(copy.copy_(tensor));
-}
-
-/// closePages(pages): nothing more comes into them; they are given back with the last tensor in them, whenever garbage is collected.
-napi_value close_pages(const Call& call) {
-  pages(call, 0).reset();
-  return call.undefined();
 }
 
 /// mapFile(path): [the mapping, its length in bytes].
@@ -231,7 +231,7 @@ napi_value write_tensor(const Call& call) {
 
 const std::vector<Export> storage_exports = {{"mapFile", map_file},   {"mapped", mapped},           {"mappedBytes", mapped_bytes},
                                             {"pages", make_pages},   {"place", place},             {"read", read_tensor},
-                                            {"closePages", close_pages},
+                                            {"letGo", let_go},
                                             {"writeTensor", write_tensor}};
 
 }  // namespace tinyllava

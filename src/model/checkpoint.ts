@@ -138,7 +138,7 @@ export async function saveCheckpoint(
   const key = family ? families[family].key : (name: string) => name;
   const named = Array.from(model.namedParameters(), ([name, tensor]) => [key(name), tensor] as const);
   await withDraft(folder, async (draft) => {
-    await writeFiles(draft, { ...files, 'config.json': jsonText(config) });
+    await writeFiles(draft, { ...files, 'config.json': jsonText(config) }, folder);
     writeWeights(draft, named, sharding);
   });
 }

@@ -45,10 +45,10 @@ export async function withDraft(
   }
 }
 
-/** Writes files by their plain names. Throws CheckpointError for a name that leads elsewhere. */
-export async function writeFiles(folder: string, files: Readonly<Record<string, string | Uint8Array>>): Promise<void> {
+/** Writes files by their plain names into the draft of `target`. Throws CheckpointError for a name that leads elsewhere. */
+export async function writeFiles(draft: string, files: Readonly<Record<string, string | Uint8Array>>, target: string): Promise<void> {
   for (const [name, content] of Object.entries(files)) {
-    if (basename(name) !== name) throw new CheckpointError(`${folder}: the file name "${name}" is not a plain one`);
-    await writeFile(join(folder, name), content);
+    if (basename(name) !== name) throw new CheckpointError(`${target}: the file name "${name}" is not a plain one`);
+    await writeFile(join(draft, name), content);
   }
 }

@@ -206,7 +206,7 @@ export abstract class Module {
       const stored = weights.tensor(key, memory && (source === target ? memory : 'own'));
       replace(slot, Scope.release(memory ? memory.place(stored, target) : stored.cast(target).to({ device })));
     }
-    memory?.close();
+    memory?.letGo();
     return this;
   }
 

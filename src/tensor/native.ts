@@ -71,7 +71,7 @@ export interface Native {
   mapped(mapping: Mapping, offset: number, shape: Ints, dtype: number): Handle;
   mappedBytes(mapping: Mapping, offset: number, into: Uint8Array): void;
   pages(bytes: number): Pages;
-  closePages(pages: Pages): void;
+  letGo(pages: Pages): void;
   place(pages: Pages, tensor: Handle, dtype: number): Handle;
   read(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages?: Pages): Handle;
   writeTensor(file: number, tensor: Handle): void;

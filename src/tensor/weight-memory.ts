@@ -22,13 +22,13 @@ export class WeightMemory {
     this.pages = native.pages(bytes);
   }
 
+  /** Takes no further tensors, so that the memory is given back with the last one that is in it, rather than when garbage is collected. */
+  letGo(): void {
+    native.letGo(this.pages);
+  }
+
   /** A copy of `tensor` here, or the tensor itself when it is here already; `dtype` converts it on the way. */
   place(tensor: Tensor, dtype: DType = tensor.dtype): Tensor {
     return new Tensor(native.place(this.pages, tensor.handle, dtypeCode(dtype)));
-  }
-
-  /** Nothing more comes into it; without this it is not given back before garbage is collected. */
-  close(): void {
-    native.closePages(this.pages);
   }
 }

@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { TinyLlavaError } from '../../src/errors.ts';
 import { saveAdapter } from '../../src/model/adapter/save.ts';
 import { loadCheckpoint, loadLanguageModel, saveCheckpoint } from '../../src/model/checkpoint.ts';
+import { openModelFiles } from '../../src/model/model-files.ts';
 import type { TinyLlava } from '../../src/model/tinyllava.ts';
 import { Linear } from '../../src/nn/linear.ts';
 import { LoraLinear, type LoraOptions, loraLayers, mergeLora } from '../../src/nn/lora.ts';
@@ -273,11 +274,11 @@ test('the base of an adapter is found by whoever opens it', async () => {
     return join(root, 'llava-clip');
   };
   for (const options of [{ resolve }, { base: join(root, 'llava-clip') }]) {
-    const { model, folders } = await loadCheckpoint(folder, options);
+    const { model } = await loadCheckpoint(folder, options);
     expect(logits('llava-clip', model)).toMatchTensor(expectedOf('adapter-llava'));
-    expect(folders).toEqual([folder, join(root, 'llava-clip')]);
+    expect((await openModelFiles(folder, options)).folders).toEqual([folder, join(root, 'llava-clip')]);
   }
-  expect(asked).toEqual(['somebody/llava']);
+  expect(asked).toEqual(['somebody/llava', 'somebody/llava']);
 });
 
 const python = [process.env['TINYLLAVA_PYTHON'], 'python3'].find(

@@ -23,15 +23,6 @@ test('tensors placed in it are copies that outlive the memory and each other', (
   expect(second).toMatchTensor(alsoExpected, { atol: 0 });
 });
 
-test('closed, it takes nothing more and keeps what it has', () => {
-  const memory = new WeightMemory([{ shape: [4], dtype: 'float32' }]);
-  const placed = memory.place(random([4], 1).fill_(7));
-  memory.close();
-  expect(placed).toMatchTensor([7, 7, 7, 7]);
-  expect(() => memory.place(random([4], 2))).toThrowErrorMatchingInlineSnapshot(`[NativeError: place: the pages are closed]`);
-  expect(() => memory.close()).toThrowErrorMatchingInlineSnapshot(`[NativeError: closePages: the pages are closed]`);
-});
-
 test('a tensor that is there already stays where it is', () => {
   const memory = new WeightMemory([{ shape: [4], dtype: 'float32' }]);
   const placed = memory.place(random([4], 1));
@@ -58,4 +49,13 @@ test('more than it has room for is refused', () => {
   using _scope = new Scope();
   const memory = new WeightMemory([{ shape: [4], dtype: 'float32' }]);
   expect(() => memory.place(random([1 << 20], 1))).toThrow('the pages are full');
+});
+
+test('what was let go takes nothing more, and keeps what is in it until that is freed', () => {
+  const memory = new WeightMemory([{ shape: [4], dtype: 'float32' }]);
+  const kept = memory.place(random([4], 1).fill_(3));
+  memory.letGo();
+  expect(() => memory.place(random([1], 2))).toThrow('the pages were let go');
+  expect(kept).toMatchTensor([3, 3, 3, 3]);
+  kept.free();
 });

@@ -119,7 +119,7 @@ export async function saveAdapter(
   }
   const config = configOf(layers, linear, { base, whole: [...modules] });
   await withDraft(folder, async (draft) => {
-    await writeFiles(draft, { ...files, [adapterConfigFile]: jsonText(config) });
+    await writeFiles(draft, { ...files, [adapterConfigFile]: jsonText(config) }, folder);
     writeSafetensors(join(draft, 'adapter_model.safetensors'), tensors);
   });
 }
