@@ -25,5 +25,6 @@ export { type HubEvent, type HubUse, type ResolveOptions, resolveModel } from '.
 export type { Log, LogEvent } from './log.ts';
 export type { ContentPart, ImageSource, Message } from './processor/message.ts';
 export { parseRecipe, type RecipeInput as Recipe } from './train/recipe.ts';
+export { mergeAdapter } from './train/save.ts';
 export { type TrainOptions, type TrainResult, train } from './train/trainer.ts';
 export { version } from './version.ts';
