@@ -46,7 +46,10 @@ export async function saveTrainedAdapter(
   { model, processor, recipe, stage: { learns }, base }: Saved & { recipe: Recipe; stage: Stage; base: string },
 ): Promise<void> {
   const parts = partsOf(model);
-  const whole = partNames.flatMap((part) => (learns[part].tune === 'frozen' || isLora(learns[part]) || !parts[part] ? [] : [parts[part]]));
+  const learned = partNames.filter((part) => learns[part].tune !== 'frozen' && !isLora(learns[part]));
+  const whole = learned
+    .flatMap((part) => [parts[part], part === 'connector' ? model.arrangement : undefined])
+    .filter((part) => part !== undefined);
   const files = { ...(await processorFiles(processor)), [recipeFile]: writeRecipe(recipe) };
   await saveAdapter(folder, model, { base: relative(resolve(folder), resolve(base)) || base, whole }, files);
 }

@@ -108,8 +108,8 @@ export async function saveAdapter(
     const place = places.get(module) ?? '';
     for (const parameter of module.parameters()) {
       const key = keys.get(parameter) ?? '';
-      // The head stands beside the language model that it belongs to.
-      modules.add(key.startsWith(place) ? (place.split('.').at(-1) ?? place) : (key.split('.')[0] ?? key));
+      // The head stands beside the language model that it belongs to; what is a parameter of the whole model has no module to name.
+      if (place !== 'model') modules.add(key.startsWith(place) ? (place.split('.').at(-1) ?? place) : (key.split('.')[0] ?? key));
       tensors.set(`base_model.model.${key}`, parameter);
     }
   }
