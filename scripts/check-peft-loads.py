@@ -23,7 +23,7 @@ TOLERANCE = 2e-5
 
 
 def check(folder):
-    base = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    base = folder / json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
     is_llava = json.loads((base / "config.json").read_text())["model_type"] == "llava"
     kind = LlavaForConditionalGeneration if is_llava else AutoModelForCausalLM
     with warnings.catch_warnings(record=True) as caught:

@@ -5,12 +5,12 @@ import { CheckpointError, ConfigError } from '../errors.ts';
 import { isGguf, openGguf } from '../tensor/gguf.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { openWeights } from '../tensor/weight-files.ts';
-import { type Adapter, isAdapter, localBase, openAdapter, type ResolveBase } from './adapter/adapter.ts';
+import { type Adapter, isAdapter, llavaTrainables, localBase, openAdapter, type ResolveBase } from './adapter/adapter.ts';
 import { adapterConfigFile } from './adapter/config.ts';
 import type { KeyRows } from './dialect.ts';
 import { isFactoryFolder, openFolder } from './dialects/folder.ts';
 import { publishedDialect } from './dialects/index.ts';
-import { isLlavaAdapter, llavaParts, llavaTrainables, openLlavaTrainables } from './dialects/llava-adapter.ts';
+import { isLlavaAdapter, llavaParts } from './dialects/llava-adapter.ts';
 import type { ProcessorHints } from './dialects/processor-hints.ts';
 import type { PublishedDialect } from './dialects/published.ts';
 import { ggufConfig, openGgufWeights } from './gguf.ts';
@@ -117,8 +117,7 @@ async function openLlavaAdapter(path: string, adapter: Adapter, { base, resolve 
     );
   }
   const [languageFolder, towerFolder] = [await resolve(language, path), await resolve(tower, path)];
-  const learned = openLlavaTrainables(path);
-  const weights = llavaParts(openWeights(languageFolder), openWeights(towerFolder), learned);
+  const weights = llavaParts(openWeights(languageFolder), openWeights(towerFolder));
   return {
     ...readDialect(dialect, json, { weights, file }),
     adapters: [adapter],

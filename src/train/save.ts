@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
@@ -39,7 +40,7 @@ export async function saveTrained(folder: string, { model, processor, recipe }: 
 
 /**
  * Writes what a stage learned as an adapter that PEFT opens: low-rank changes, all weights of the parts that learned otherwise, and the files that
- * `saveTrained` writes beside. `base` is the folder of the model from before the stage.
+ * `saveTrained` writes beside. `base` is the model from before the stage: its folder, or its name elsewhere.
  */
 export async function saveTrainedAdapter(
   folder: string,
@@ -51,7 +52,7 @@ export async function saveTrainedAdapter(
     .flatMap((part) => [parts[part], part === 'connector' ? model.arrangement : undefined])
     .filter((part) => part !== undefined);
   const files = { ...(await processorFiles(processor)), [recipeFile]: writeRecipe(recipe) };
-  await saveAdapter(folder, model, { base: relative(resolve(folder), resolve(base)) || base, whole }, files);
+  await saveAdapter(folder, model, { base: existsSync(base) ? relative(resolve(folder), resolve(base)) : base, whole }, files);
 }
 
 /**

@@ -109,7 +109,9 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
 
 /** For each stage whose adapter is kept, the folder of the model from before it. Throws ConfigError where there is none. */
 function adapterBases({ model, stages }: Recipe, { root, folders }: { root: string; folders: readonly string[] }): (string | undefined)[] {
-  const opened = 'from' in model && typeof model.from === 'string' ? resolve(root, model.from) : undefined;
+  const from = 'from' in model && typeof model.from === 'string' ? model.from : undefined;
+  const path = from === undefined ? undefined : resolve(root, from);
+  const opened = path !== undefined && existsSync(path) ? path : from;
   return stages.map(({ name, merge }, index) => {
     if (merge !== false || folders.length === 0) return undefined;
     const base = index > 0 ? folders[index - 1] : opened;

@@ -110,6 +110,22 @@ async function adapted(): Promise<TinyLlava> {
   });
 }
 
+test('what LLaVA learned beside its adapter comes with it onto a whole model', async () => {
+  const { model } = await loadCheckpoint(join(root, 'adapter-llava15'), { dtype: 'float32' });
+  const whole = join(scratch, 'llava15');
+  await saveCheckpoint(whole, model);
+  for (const parameter of model.connector?.parameters() ?? []) parameter.zero_();
+  await saveCheckpoint(join(scratch, 'llava15-without'), model);
+  const factors = openSafetensors(join(root, 'adapter-llava15/adapter_model.safetensors')).names.length;
+  const files = await openModelFiles(join(scratch, 'llava15-without'), { adapter: join(root, 'adapter-llava15') });
+  expect(files.adapters.map(({ layers, whole: learned }) => [2 * layers.size, learned.size])).toEqual([[factors, 4]]);
+  const { model: again } = await loadCheckpoint(join(scratch, 'llava15-without'), { adapter: join(root, 'adapter-llava15') });
+  const wanted = new Map((await loadCheckpoint(whole)).model.namedParameters());
+  for (const [key, parameter] of again.connector?.namedParameters('model.multi_modal_projector.') ?? []) {
+    expect(parameter.equal(wanted.get(key) as Tensor), key).toBe(true);
+  }
+});
+
 describe('adapters that we write', () => {
   test('come back the same, with the parts that learned as a whole', async () => {
     const model = await adapted();
@@ -264,6 +280,24 @@ describe('what is refused', () => {
       hint: the head is tied to the embeddings here; an adapter of it needs a base whose head is its own"
     `);
   });
+});
+
+test('a head that was learned apart from the embeddings that it is tied to is refused', async () => {
+  const folder = copy('adapter-biases', 'apart');
+  rmSync(join(folder, 'adapter_model.bin'));
+  const embeddings = randn([61, 24], { generator: new Generator(1) });
+  const write = (head: Tensor): void =>
+    writeSafetensors(join(folder, 'adapter_model.safetensors'), [
+      ['base_model.model.model.embed_tokens.weight', embeddings],
+      ['base_model.model.lm_head.weight', head],
+    ]);
+  write(embeddings.add(1));
+  expect(await failure(loadCheckpoint(folder))).toMatchInlineSnapshot(`
+    "CheckpointError: apart: base_model.model.lm_head.weight was learned apart from the embeddings, which it is tied to in the model
+    hint: merge it with PEFT into a model whose head is its own (tie_word_embeddings: false)"
+  `);
+  write(embeddings);
+  expect((await failure(loadCheckpoint(folder))).replace(/\d+/g, 'N')).toMatchInlineSnapshot(`"Error: did not fail"`);
 });
 
 test('the base of an adapter is found by whoever opens it', async () => {

@@ -5,6 +5,7 @@ import { CheckpointError, ConfigError } from '../../errors.ts';
 import { openSafetensors, type WeightSource } from '../../tensor/safetensors.ts';
 import { openTorchFile } from '../../tensor/torch-file.ts';
 import { asJson } from '../hugging-face.ts';
+import { united } from '../united.ts';
 import { type AdapterFields, adapterConfigFile, parseAdapterConfig } from './config.ts';
 
 /** The tensors of one changed layer, by their names in the file. */
@@ -33,6 +34,9 @@ export type ResolveBase = (name: string, from: string) => string | Promise<strin
 
 const names = ['adapter_model.safetensors', 'adapter_model.bin'];
 
+/** What LLaVA's LoRA training learned as a whole: the projector, and embeddings where it has tokens of its own. */
+export const llavaTrainables = 'non_lora_trainables.bin';
+
 /** Whether a folder holds an adapter. */
 export const isAdapter = (folder: string): boolean => existsSync(join(folder, adapterConfigFile));
 
@@ -54,7 +58,17 @@ export async function openAdapter(folder: string): Promise<Adapter> {
   const fields = parseAdapterConfig(asJson(json, file), file);
   const name = names.find((candidate) => existsSync(join(folder, candidate)));
   if (name === undefined) throw new CheckpointError(`${folder}: none of ${names.join(', ')} beside ${adapterConfigFile}`);
-  return { folder, fields, ...sorted(openFile(join(folder, name))) };
+  const files = [name, llavaTrainables].filter((file) => existsSync(join(folder, file))).map((file) => openFile(join(folder, file)));
+  return {
+    folder,
+    fields,
+    ...sorted(
+      united(
+        files[0]?.path ?? folder,
+        files.map((weights) => ({ weights })),
+      ),
+    ),
+  };
 }
 
 const openFile = (path: string): WeightSource => (path.endsWith('.safetensors') ? openSafetensors(path) : openTorchFile(path));
@@ -85,7 +99,7 @@ function sorted(weights: WeightSource): Pick<Adapter, 'weights' | 'layers' | 'wh
 }
 
 /** A name without what PEFT's wrappers add: the model's own, and that of the adapter. */
-export const bareName = (name: string): string =>
+const bareName = (name: string): string =>
   name
     .replace(/^base_model\.model\./, '')
     .replace(/\.base_layer\./, '.')

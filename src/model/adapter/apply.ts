@@ -8,6 +8,7 @@ import type { WeightSource } from '../../tensor/safetensors.ts';
 import { Scope } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type KeyRows, translate } from '../dialect.ts';
+import { connectorRows } from '../dialects/connector-rows.ts';
 import type { Adapter, Factors } from './adapter.ts';
 import { alphaOf, scaleOf } from './config.ts';
 
@@ -18,6 +19,12 @@ interface Translated {
   readonly whole: ReadonlyMap<string, string>;
 }
 
+// An adapter of a model in its authors' layout is one of the same model as it was saved by others, too.
+const foreignRows: KeyRows = [
+  [/^vision_tower\._vision_tower\.|^model\.vision_tower\.vision_tower\./, 'model.vision_tower.'],
+  [/^connector\._connector\.|^model\.mm_projector\./, 'model.multi_modal_projector.'],
+  ...connectorRows,
+];
 // An adapter of a language model alone is one of the same model inside another, too.
 const bareRows: KeyRows = [
   [/^(?:model|transformer)\.(?!language_model\.|vision_tower\.|multi_modal_projector\.)/, 'model.language_model.'],
@@ -26,7 +33,7 @@ const bareRows: KeyRows = [
 /** `wanted` are the model's keys; what belongs to no part of it is left out, and what is unknown throws CheckpointError. */
 export function translateAdapter(adapter: Adapter, rows: KeyRows, wanted: ReadonlySet<string>): Translated {
   const unknown: string[] = [];
-  const spelling = [...rows, ...bareRows];
+  const spelling = [...foreignRows, ...rows, ...bareRows];
   const keyOf = (name: string): string | undefined => {
     const key = translate(name, spelling, wanted);
     if (key !== null && !wanted.has(key)) unknown.push(name);
@@ -40,7 +47,10 @@ export function translateAdapter(adapter: Adapter, rows: KeyRows, wanted: Readon
   const whole = new Map<string, string>();
   for (const [name, stored] of adapter.whole) {
     // A tied head that was saved all the same is the embeddings once more.
-    if (translate(name, spelling, wanted) === 'lm_head.weight' && !wanted.has('lm_head.weight')) continue;
+    if (translate(name, spelling, wanted) === 'lm_head.weight' && !wanted.has('lm_head.weight')) {
+      if (!adapter.layers.has(name.replace(/\.weight$/, ''))) checkTied(adapter, stored);
+      continue;
+    }
     const key = keyOf(name);
     if (key !== undefined) whole.set(key, stored);
   }
@@ -50,6 +60,16 @@ export function translateAdapter(adapter: Adapter, rows: KeyRows, wanted: Readon
     hint: unknown.includes('lm_head.weight')
       ? 'the head is tied to the embeddings here; an adapter of it needs a base whose head is its own'
       : 'the adapter belongs to another base',
+  });
+}
+
+/** Throws CheckpointError where a head was learned that is no longer the embeddings, as PEFT lets it be. */
+function checkTied({ folder, weights, whole }: Adapter, head: string): void {
+  const embeddings = [...whole].find(([name]) => /\b(embed_tokens|token_embeddings)\.weight$/.test(name))?.[1];
+  using _scope = new Scope();
+  if (embeddings !== undefined && weights.tensor(head).equal(weights.tensor(embeddings))) return;
+  throw new CheckpointError(`${folder}: ${head} was learned apart from the embeddings, which it is tied to in the model`, {
+    hint: 'merge it with PEFT into a model whose head is its own (tie_word_embeddings: false)',
   });
 }
 

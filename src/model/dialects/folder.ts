@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { CheckpointError } from '../../errors.ts';
 import type { WeightSource } from '../../tensor/safetensors.ts';
 import { hasWeights, openWeights } from '../../tensor/weight-files.ts';
-import { united } from './united.ts';
+import { united } from '../united.ts';
 
 /** The folders that TinyLLaVA Factory's pre-training leaves, and what stands before their keys in a model that it saves whole. */
 const prefixes = { language_model: 'language_model.', vision_tower: 'vision_tower._vision_tower.', connector: 'connector.' };

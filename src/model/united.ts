@@ -1,16 +1,16 @@
-import { CheckpointError } from '../../errors.ts';
-import type { WeightSource } from '../../tensor/safetensors.ts';
+import { CheckpointError } from '../errors.ts';
+import type { WeightSource } from '../tensor/safetensors.ts';
 
-/** Weights, and what each is called among others; undefined leaves it out. */
+/** Weights, and what each is called among others, the same unless said otherwise; undefined leaves it out. */
 export interface Renamed {
   readonly weights: WeightSource;
-  readonly rename: (name: string) => string | undefined;
+  readonly rename?: (name: string) => string | undefined;
 }
 
 /** Several sources as one; of two tensors that get one name the later counts. */
 export function united(path: string, sources: readonly Renamed[]): WeightSource {
   const places = new Map<string, { readonly weights: WeightSource; readonly name: string }>();
-  for (const { weights, rename } of sources) {
+  for (const { weights, rename = (name: string) => name } of sources) {
     for (const name of weights.names) {
       const key = rename(name);
       if (key !== undefined) places.set(key, { weights, name });
