@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -7,7 +8,10 @@ import type { LogEvent } from '../../src/log.ts';
 import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import type { TinyLlava } from '../../src/model/tinyllava.ts';
 import { loraLayers } from '../../src/nn/lora.ts';
+import { randn, tensor } from '../../src/tensor/create.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
+import { Generator } from '../../src/tensor/random.ts';
+import { writeSafetensors } from '../../src/tensor/safetensors.ts';
 import { dryRun } from '../../src/train/dry-run.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from '../../src/train/recipe.ts';
 import { readRecipe } from '../../src/train/recipe-file.ts';
@@ -190,3 +194,37 @@ test('what cannot learn is told before anything is done', async () => {
   `);
   expect(await readdir(root)).not.toContain('alone');
 });
+
+const python = [process.env['TINYLLAVA_PYTHON'], 'python3'].find(
+  (command) => command !== undefined && spawnSync(command, ['-c', 'import peft; from transformers import LlavaConfig']).status === 0,
+);
+
+test.skipIf(python === undefined)(
+  'PEFT computes the same from the adapter of a stage, on the checkpoint of the stage before (needs a Python with peft: TINYLLAVA_PYTHON)',
+  async () => {
+    const vision = {
+      type: 'siglip',
+      hiddenSize: 32,
+      intermediateSize: 64,
+      numHiddenLayers: 3,
+      numAttentionHeads: 2,
+      imageSize: 16,
+      patchSize: 4,
+    };
+    const learns: Learns = { connector: 'full', language: lora, vision: { tune: 'lora', rank: 3, targets: ['q_proj', 'fc1'] } };
+    const recipe = recipeWith(learns, { merge: false });
+    const model = { ...recipe.model, vision: { ...vision, visionUseHead: false }, connector: { type: 'mlp' } };
+    const out = join(root, 'peft');
+    await run(parseRecipe({ ...recipe, model } as RecipeInput), { out });
+    const folder = join(out, 'instruct');
+    const { model: trained, config } = await loadCheckpoint(folder);
+    const ids = Int32Array.from([1, 2, ...new Array<number>(16).fill(config.imageTokenId ?? 0), 3, 5, 6, 7, 8]);
+    const pixels = randn([1, 3, 16, 16], { generator: new Generator(1) });
+    const logits = trained.logits(trained.hidden({ ids, lengths: [20, 3], pixels }));
+    const tensors = { input_ids: tensor(ids), lengths: tensor(Int32Array.of(20, 3)), pixel_values: pixels, logits };
+    writeSafetensors(join(folder, 'expected.safetensors'), Object.entries(tensors));
+    const { stdout, stderr, status } = spawnSync(python ?? '', ['scripts/check-peft-loads.py', folder], { encoding: 'utf8' });
+    expect(status, `${stdout}\n${stderr}`).toBe(0);
+  },
+  120_000,
+);
