@@ -26,6 +26,11 @@ export class Linear extends Module {
     return Object.assign(made, { weight, bias });
   }
 
+  /** Gives back the memory of the weight; the bias stays. */
+  free(): void {
+    this.weight.free();
+  }
+
   /** `x` [..., inputs] to [..., outputs]. */
   forward(x: Tensor): Tensor {
     return linear(x, this.weight, this.bias);

@@ -137,7 +137,7 @@ export class LoraLinear extends Module implements Linear {
   /** Gives back the memory of the weight and of its change; the bias stays. */
   free(): void {
     this.unmerge();
-    for (const tensor of this.parameters()) if (tensor !== this.bias) tensor.free();
+    for (const layer of [this.base, this.loraA, this.loraB]) layer.free();
   }
 
   /** `x` [..., inputs] to [..., outputs]. */

@@ -54,12 +54,6 @@ export function statistic(shape: readonly number[], init: Init): Tensor {
   return tensor;
 }
 
-/** Marks a tensor that a module holds as one that gradients never change, and that is no parameter. */
-export function constant(tensor: Tensor): Tensor {
-  statistics.add(tensor);
-  return tensor;
-}
-
 /** The checkpoint spelling of a property: every capital becomes an underscore and its small letter; digits and underscores stay. */
 export function snakeCase(property: string): string {
   return property.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -1,9 +1,10 @@
 import { noGrad } from '../tensor/autograd.ts';
+import type { DType } from '../tensor/dtype.ts';
 import { dequantizeWeight, pad, type QuantizedWeight, quantizedLinear, quantizeNf4 } from '../tensor/functional.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Linear } from './linear.ts';
-import { constant, Module } from './module.ts';
+import { Module } from './module.ts';
 
 /** How many bits a weight of a frozen layer takes. */
 export type QuantizedBits = 4 | 8;
@@ -16,13 +17,10 @@ const groupSize = 256;
  * decoded whenever it is used. Dettmers et al. 2023, arXiv:2305.14314.
  */
 export class QuantizedLinear extends Module implements Linear {
-  readonly codes: Tensor;
-  readonly scales: Tensor;
-  /** NF4: the factor of every 256 scales, and the mean that was taken from them. */
-  readonly factors: Tensor | undefined;
-  readonly mean: Tensor | undefined;
   readonly bias: Tensor | undefined;
-  readonly #dtype: Tensor['dtype'];
+  // No parameters: nothing that casts, saves or moves those may touch them.
+  readonly #quantized: QuantizedWeight;
+  readonly #dtype: DType;
   readonly #inputs: number;
 
   /** Encodes the weight of `layer`, which is left as it is; the bias is shared with it. */
@@ -30,18 +28,20 @@ export class QuantizedLinear extends Module implements Linear {
     super();
     using _scope = new Scope();
     const { codes, scales } = noGrad(() => (bits === 4 ? encodeNf4(layer.weight) : encodeInt8(layer.weight)));
-    const [first, factors, mean] = scales.map(kept);
-    this.codes = kept(codes);
-    this.scales = first as Tensor;
-    this.factors = factors;
-    this.mean = mean;
+    this.#quantized = { codes: kept(codes), scales: scales.map(kept) };
     this.bias = layer.bias;
     this.#dtype = layer.weight.dtype;
     [, this.#inputs] = layer.weightShape;
   }
 
   get weightShape(): readonly [outputs: number, inputs: number] {
-    return [this.codes.size(0), this.#inputs];
+    return [this.#quantized.codes.size(0), this.#inputs];
+  }
+
+  /** What the weight takes. */
+  get bytes(): number {
+    const { codes, scales } = this.#quantized;
+    return [codes, ...scales].reduce((sum, part) => sum + part.bytes, 0);
   }
 
   /** The decoded weight, in the dtype that it had before. */
@@ -50,14 +50,9 @@ export class QuantizedLinear extends Module implements Linear {
     return scope.keep(dequantizeWeight(this.#quantized, this.#inputs).cast(this.#dtype));
   }
 
-  get #quantized(): QuantizedWeight {
-    const { codes, scales, factors, mean } = this;
-    return { codes, scales: factors && mean ? [scales, factors, mean] : [scales] };
-  }
-
   /** Gives back the memory of the weight; the bias stays. */
   free(): void {
-    for (const tensor of this.parameters()) if (tensor !== this.bias) tensor.free();
+    for (const part of [this.#quantized.codes, ...this.#quantized.scales]) part.free();
   }
 
   /** `x` [..., inputs] to [..., outputs]. */
@@ -66,10 +61,7 @@ export class QuantizedLinear extends Module implements Linear {
   }
 }
 
-/** They are no parameters: gradients never change them. */
-function kept(tensor: Tensor): Tensor {
-  return constant(Scope.release(tensor.contiguous()));
-}
+const kept = (tensor: Tensor): Tensor => Scope.release(tensor.contiguous());
 
 /** One scale for each row, of which 127 is the largest magnitude. */
 function encodeInt8(weight: Tensor): QuantizedWeight {

@@ -113,7 +113,7 @@ function checkSame(there: LoraOptions, wanted: LoraOptions, where: string): void
 
 function quantized(layer: Linear, bits: QuantizedBits): Linear {
   const made = new QuantizedLinear(layer, bits);
-  layer.weight.free();
+  layer.free();
   return made;
 }
 

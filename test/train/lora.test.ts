@@ -145,7 +145,10 @@ test.each([4, 8] as const)(
   async (bits) => {
     const { model } = await loadCheckpoint(join(root, 'llava-clip'));
     const plain = [...model.namedParameters()].map(([key, tensor]) => `${key} ${tensor.shape} ${tensor.dtype}`);
-    const bytes = (): number => [...model.languageModel.parameters()].reduce((sum, tensor) => sum + tensor.bytes, 0);
+    const bytes = (): number => {
+      const packed = [...model.namedModules()].flatMap(([, module]) => (module instanceof QuantizedLinear ? [module.bytes] : []));
+      return [...Array.from(model.parameters(), (tensor) => tensor.bytes), ...packed].reduce((sum, each) => sum + each, 0);
+    };
     const before = bytes();
     const stage = stageOf({ connector: 'full', language: { ...lora, rank: 1, tune: 'qlora', bits } });
     const losses = train(model, stage, { steps: 6 });
