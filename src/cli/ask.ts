@@ -58,7 +58,19 @@ export function askCommand(): Command {
     async (
       path: string,
       words: string[],
-      { image = [], video = [], frames, device, dtype, mapped, threads, adapter, base, json, ...answering }: AnswerFlags & ModelFlags & AskFlags,
+      {
+        image = [],
+        video = [],
+        frames,
+        device,
+        dtype,
+        mapped,
+        threads,
+        adapter,
+        base,
+        json,
+        ...answering
+      }: AnswerFlags & ModelFlags & AskFlags,
     ) => {
       const { images, question } = split(words);
       if (question === '') command.error('error: the question is missing');

@@ -24,6 +24,9 @@ const essential: Readonly<Record<HubUse, readonly string[]>> = {
 };
 /** As they are preferred where a folder is opened. */
 const weightFiles = ['model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json'];
+/** A LoRA adapter, alone or beside weights, and what LLaVA learned beside one. */
+const adapterFiles = ['adapter_config.json', 'non_lora_trainables.bin'];
+const adapterWeights = ['adapter_model.safetensors', 'adapter_model.bin'];
 /** The folders that TinyLLaVA Factory's pre-training leaves instead of weights. */
 const factoryFolders = ['language_model/', 'vision_tower/', 'connector/'];
 
@@ -53,8 +56,9 @@ function weightsAt(prefix: string, names: ReadonlySet<string>, snapshot: string)
 export function neededFiles(use: HubUse, names: ReadonlySet<string>, snapshot: string): string[] {
   const found = small[use].filter((name) => names.has(name));
   if (use === 'tokenizer') return found;
+  const adapter = [...adapterFiles, ...adapterWeights.filter((name) => names.has(name)).slice(0, 1)].filter((name) => names.has(name));
   const weights = weightsAt('', names, snapshot);
-  return [...found, ...(weights.length > 0 ? weights : factoryFolders.flatMap((folder) => weightsAt(folder, names, snapshot)))];
+  return [...found, ...adapter, ...(weights.length > 0 ? weights : factoryFolders.flatMap((folder) => weightsAt(folder, names, snapshot)))];
 }
 
 /** What a snapshot lacks, as far as it can be told without the list of the repository's files. */
@@ -62,6 +66,8 @@ export function missingFiles(use: HubUse, snapshot: string): string[] {
   const there = (name: string): boolean => existsSync(join(snapshot, name));
   const missing = essential[use].filter((name) => !there(name));
   if (use === 'tokenizer') return missing;
+  // Its base has what else there is.
+  if (there('adapter_config.json')) return adapterWeights.some(there) ? [] : adapterWeights.slice(0, 1);
   const places = weightFiles.some(there) ? [''] : factoryFolders;
   const lacking = places.flatMap((place) => {
     const first = weightFiles.map((name) => place + name).find(there);

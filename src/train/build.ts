@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { Mixture } from '../data/dataset.ts';
 import { ConfigError } from '../errors.ts';
 import type { HubUse } from '../hub/needed.ts';
-import { resolveModel } from '../hub/resolve.ts';
+import { resolveFrom, resolveModel } from '../hub/resolve.ts';
 import type { Log } from '../log.ts';
 import { loadCheckpoint, loadLanguageModel, loadVisionTower } from '../model/checkpoint.ts';
 import { createTinyLlava, type TinyLlava } from '../model/tinyllava.ts';
@@ -90,14 +90,15 @@ export async function build(recipe: Recipe, options: BuildOptions): Promise<Buil
   };
 }
 
-async function open(folder: string, { device }: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
-  const { model } = await loadCheckpoint(folder, { dtype: 'float32', device });
+async function open(folder: string, { device, log, signal }: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
+  const resolve = resolveFrom({ log, signal });
+  const { model } = await loadCheckpoint(folder, { dtype: 'float32', device, resolve });
   if (!model.visionTower) {
     throw new ConfigError(`${folder} is a language model alone`, {
       hint: 'name it as model.language.from, beside a vision tower and a connector',
     });
   }
-  const { image, ...inputs } = await openProcessorParts(folder, model);
+  const { image, ...inputs } = await openProcessorParts(folder, model, { resolve });
   if (!image) throw new ConfigError(`${folder} has no image processor`);
   return { model, inputs: { ...inputs, image } };
 }
@@ -110,16 +111,18 @@ function imageSettings({ config, height, width }: ImageProcessor, { processor }:
 }
 
 async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
-  const { device, initialize = true } = options;
+  const { device, initialize = true, log, signal } = options;
+  const find = resolveFrom({ log, signal });
   const towerFolder = await folderOf(parts.vision, 'vision', options);
   const languageFolder = await folderOf(parts.language, 'language', options);
   const { from: _, ...overrides } = parts.vision as { from?: unknown };
-  const tower = towerFolder === undefined ? undefined : await loadVisionTower(towerFolder, { overrides, dtype: 'float32', device });
+  const tower =
+    towerFolder === undefined ? undefined : await loadVisionTower(towerFolder, { overrides, dtype: 'float32', device, resolve: find });
   const tokenizer = (await openTokenizer(recipe, languageFolder, options)).withSpecialToken(imageToken);
   const language =
     languageFolder === undefined
       ? undefined
-      : withVocabulary(await loadLanguageModel(languageFolder, { dtype: 'float32', device }), tokenizer.size);
+      : withVocabulary(await loadLanguageModel(languageFolder, { dtype: 'float32', device, resolve: find }), tokenizer.size);
   const model = createTinyLlava({
     vision: tower?.config ?? parts.vision,
     connector: parts.connector,
