@@ -1,7 +1,8 @@
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { CheckpointError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
+import { matchWeights } from '../nn/weights.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
@@ -9,6 +10,7 @@ import { writeWeights } from '../tensor/weight-files.ts';
 import { parts as everyPart, type Parts, type TinyLlavaConfig } from './config.ts';
 import { type KeyRows, languageRows, llavaRows, towerRows, translated } from './dialect.ts';
 import { families } from './families.ts';
+import { withDraft } from './folder-draft.ts';
 import { configFromJson, configToJson, jsonText, visionFromJson } from './hugging-face.ts';
 import type { LanguageModel } from './language/language-model.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
@@ -76,6 +78,24 @@ export async function loadCheckpoint(folder: string, options: LoadOptions = {}):
   return { model, config, folder };
 }
 
+/** A model whose parameters are shapes alone, and the weights that fit them, of which nothing is read yet. */
+export interface OpenCheckpoint extends Checkpoint {
+  readonly weights: WeightSource;
+}
+
+/** Opens what `loadCheckpoint` loads without reading weights, for work on one tensor after another. Throws CheckpointError or ConfigError. */
+export async function openCheckpoint(folder: string, { parts = everyPart }: { parts?: Parts } = {}): Promise<OpenCheckpoint> {
+  const files = await openModelFiles(folder);
+  const config = configFromJson(files.json, files.file, parts);
+  const model = new TinyLlava(config, parts);
+  const weights = weightsFor(model, files, llavaRows);
+  matchWeights(weights, new Map(Array.from(model.namedParameters(), ([key, { shape }]) => [key, shape])), {
+    prefix: '',
+    into: 'TinyLlava',
+  });
+  return { model, config, folder, weights };
+}
+
 /** A vision tower and its settings out of its own folder, a CLIP's, a SigLIP's or a LLaVA's. Throws CheckpointError or ConfigError. */
 export async function loadVisionTower(
   folder: string,
@@ -101,26 +121,6 @@ export async function loadLanguageModel(folder: string, options: LoadOptions = {
   return { model, config: language };
 }
 
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
-
-/** Puts a finished folder in the place of what is there; when that fails, what was there stays. */
-async function replaceFolder(draft: string, target: string): Promise<void> {
-  if (!(await exists(target))) return rename(draft, target);
-  const old = `${draft}.old`;
-  await rename(target, old);
-  try {
-    await rename(draft, target);
-  } catch (cause) {
-    await rename(old, target);
-    throw cause;
-  }
-  await rm(old, { recursive: true });
-}
-
 /**
  * Writes `folder` as a Hugging Face checkpoint: config.json, weights, and `files` by name; weights beyond `maxShardBytes`, 5 GB unless said
  * otherwise, in shards. Everything is written beside it first and put in its place at the end, so a folder of that name is never
@@ -132,13 +132,9 @@ export async function saveCheckpoint(
   files: Readonly<Record<string, string | Uint8Array>> = {},
   { parts = everyPart, ...sharding }: { parts?: Parts; maxShardBytes?: number } = {},
 ): Promise<void> {
-  const target = resolve(folder);
   const { dtype } = model.languageModel.headWeight;
   const config = configToJson(model.config, { dtype, imageTokens: model.imageTokens, parts });
-  const draft = join(dirname(target), `.${basename(target)}.${process.pid}.part`);
-  try {
-    await rm(draft, { recursive: true, force: true });
-    await mkdir(draft, { recursive: true });
+  await withDraft(folder, async (draft) => {
     await writeFile(join(draft, 'config.json'), jsonText(config));
     for (const [name, content] of Object.entries(files)) {
       if (basename(name) !== name) throw new CheckpointError(`${folder}: the file name "${name}" is not a plain one`);
@@ -148,10 +144,5 @@ export async function saveCheckpoint(
     const key = family ? families[family].key : (name: string) => name;
     const named = Array.from(model.namedParameters(), ([name, tensor]) => [key(name), tensor] as const);
     writeWeights(draft, named, sharding);
-    await replaceFolder(draft, target);
-  } catch (cause) {
-    await rm(draft, { recursive: true, force: true });
-    if (cause instanceof CheckpointError) throw cause;
-    throw new CheckpointError(`${folder}: cannot be written: ${(cause as Error).message}`, { cause });
-  }
+  });
 }

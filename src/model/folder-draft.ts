@@ -1,0 +1,46 @@
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { CheckpointError } from '../errors.ts';
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Puts what is finished in the place of what is there; when that fails, what was there stays. */
+export async function putInPlace(draft: string, target: string): Promise<void> {
+  if (!(await exists(target))) return rename(draft, target);
+  const old = join(dirname(target), `.${basename(target)}.${process.pid}.old`);
+  await rename(target, old);
+  try {
+    await rename(draft, target);
+  } catch (cause) {
+    await rename(old, target);
+    throw cause;
+  }
+  await rm(old, { recursive: true });
+}
+
+/**
+ * Lets `fill` write to an empty folder beside `target`, after which `place` moves it there, so that nothing half-written has the name; by
+ * default the folder takes the place of what is there. Throws CheckpointError, and then leaves nothing behind.
+ */
+export async function withDraft(
+  target: string,
+  fill: (draft: string) => Promise<void>,
+  place: (draft: string) => Promise<void> = (draft) => putInPlace(draft, resolve(target)),
+): Promise<void> {
+  const path = resolve(target);
+  const draft = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
+  try {
+    await rm(draft, { recursive: true, force: true });
+    await mkdir(draft, { recursive: true });
+    await fill(draft);
+    await place(draft);
+  } catch (cause) {
+    await rm(draft, { recursive: true, force: true });
+    if (cause instanceof CheckpointError) throw cause;
+    throw new CheckpointError(`${target}: cannot be written: ${(cause as Error).message}`, { cause });
+  }
+}
