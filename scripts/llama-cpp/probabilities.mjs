@@ -2,7 +2,7 @@
 // because libtorch and llama.cpp bring a thread pool each. The last line on standard output is { tokens, probabilities }.
 import { createRequire } from 'node:module';
 
-const [module, job] = process.argv.slice(2);
+const [module = '', job = ''] = process.argv.slice(2);
 const { loadModel } = createRequire(import.meta.url)(module);
 const { file, prompt, mmproj, image } = JSON.parse(job);
 const exact = { cache_type_k: 'f32', cache_type_v: 'f32', flash_attn_type: 'off', swa_full: true, no_extra_bufts: true };
@@ -12,6 +12,8 @@ const media = image ? { media_paths: [image] } : {};
 const { tokens } = await context.tokenize(prompt, media);
 const even = { seed: 1, temperature: 1, top_k: 0, top_p: 1, min_p: 0, typical_p: 1, penalty_repeat: 1 };
 const { completion_probabilities: found } = await context.completion({ prompt, n_predict: 1, n_probs: 100_000, ...even, ...media });
+/** @type {{ prob: number }[]} */
+const next = found[0].probs;
 // their texts do not tell all tokens apart, so the probabilities are compared in order of size
-const probabilities = found[0].probs.map(({ prob }) => prob).sort((a, b) => b - a);
+const probabilities = next.map(({ prob }) => prob).sort((a, b) => b - a);
 process.stdout.write(`\n${JSON.stringify({ tokens: [...tokens], probabilities })}\n`);

@@ -13,6 +13,8 @@ import { usualImage } from './usual-image.ts';
 
 /** A model to convert: its settings, weights that are read one by one, and the files that say how texts and images come in. */
 export interface Source extends OpenCheckpoint {
+  /** Its config.json as it lies there; empty for a GGUF file. */
+  readonly json: Json;
   readonly tokenizer: Tokenizer | undefined;
   /** The Jinja text of its chat template. */
   readonly template: string | undefined;
@@ -34,11 +36,13 @@ async function companionsOf(folder: string): Promise<Record<string, Uint8Array>>
 }
 
 /** How images are taken: as the folder says, else as such towers usually take them. */
-async function imageOf({ folder, config, model }: OpenCheckpoint): Promise<{ image?: ImageConfig; notes: string[] }> {
-  if (!config.vision) return { notes: [] };
+async function imageOf(
+  { folder, config, model }: OpenCheckpoint,
+  json: Json,
+): Promise<{ image: ImageConfig | undefined; notes: string[] }> {
+  if (!config.vision) return { image: undefined, notes: [] };
   const settings = ['preprocessor_config.json', 'processor_config.json'].some((name) => existsSync(join(folder, name)));
   if (settings) return { image: (await ImageProcessor.open(folder)).config, notes: [] };
-  const json = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Json;
   const pad = json['image_aspect_ratio'] === 'pad';
   const image = usualImage(config.vision.type, model.visionTower?.imageSize ?? 0, { pad });
   return { image, notes: [`no preprocessor_config.json: images are taken as ${config.vision.type} towers usually take them`] };
@@ -52,10 +56,11 @@ export async function openSource(path: string, { template }: { template?: string
   const checkpoint = await openCheckpoint(path);
   const hasTokenizer = isGguf(path) || existsSync(join(path, 'tokenizer.json'));
   const tokenizer = hasTokenizer ? await Tokenizer.open(path) : undefined;
-  const { image, notes } = await imageOf(checkpoint);
+  const json = isGguf(path) ? {} : (JSON.parse(await readFile(join(path, 'config.json'), 'utf8')) as Json);
+  const { image, notes } = await imageOf(checkpoint, json);
   const named = template !== undefined && tokenizer && !/[{\n]/.test(template) ? namedTemplate(template, tokenizer) : template;
   const chosen = named ?? (tokenizer && (await readTemplate(path, tokenizer.files.config)));
   if (!tokenizer) notes.push('no tokenizer.json: AutoTokenizer and save_pretrained of transformers write one');
   else if (chosen === undefined && image) notes.push('no chat template: name one with --template');
-  return { ...checkpoint, tokenizer, template: chosen, image, notes, others: await companionsOf(path) };
+  return { ...checkpoint, json, tokenizer, template: chosen, image, notes, others: await companionsOf(path) };
 }

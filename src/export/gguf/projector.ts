@@ -1,5 +1,6 @@
 import { ConfigError } from '../../errors.ts';
 import type { PartConfig } from '../../model/part.ts';
+import type { Tokenizer } from '../../processor/tokenizer.ts';
 import { cat, zeros } from '../../tensor/create.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { Source } from '../source.ts';
@@ -39,6 +40,15 @@ function twoLayers({ layers, hiddenAct }: PartConfig, type: string): void {
   demand(layers === 2 && String(hiddenAct).startsWith('gelu'), type, 'two layers with GELU between them');
 }
 
+/** Tokens of SmolVLM that llama.cpp puts beside images, whether the vocabulary has them or not. */
+const beside = ['\n\n', '\n', '<fake_token_around_image>', '<global-img>'];
+
+const isToken = (tokenizer: Tokenizer | undefined, text: string): boolean =>
+  tokenizer !== undefined && (tokenizer.idOf(text) !== undefined || tokenizer.encode(text).length === 1);
+
+const classTokenNote =
+  "llama.cpp puts CLIP's class token behind the patches under a projector of LLaVA, and leaves out the first patch for it: answers differ from here";
+
 const kinds: Readonly<Record<string, Kind>> = {
   mlp: {
     type: 'mlp',
@@ -56,16 +66,17 @@ const kinds: Readonly<Record<string, Kind>> = {
   'pixel-shuffle': {
     type: 'idefics3',
     names: { linear_1: 'mm.model.fc' },
-    check: ({ layers, bias }, { layers: taken, classToken }) => {
+    check: ({ layers, bias }, { layers: taken, classToken }, { tokenizer }) => {
       demand(layers === 1 && bias === false, 'idefics3', 'one layer without a bias');
       demand(!classToken && taken.length === 1, 'idefics3', 'a SigLIP, and features of one layer');
+      for (const token of beside) demand(isToken(tokenizer, token), 'idefics3', `the token ${JSON.stringify(token)}`);
     },
     fields: ({ factor }) => ({ 'clip.vision.projector.scale_factor': whole(Number(factor)) }),
-    notes: ['llama.cpp shows an "idefics3" model every image as an overview and as tiles, with tokens of SmolVLM between them'],
+    notes: ['llama.cpp writes tokens of SmolVLM around the image of an "idefics3" model, and adds tiles of it'],
   },
   'pixel-shuffle-mlp': {
     type: 'internvl',
-    names: { layer_norm: 'mm.0', linear_1: 'mm.1', linear_2: 'mm.3' },
+    names: { layer_norm: 'mm.model.mlp.0', linear_1: 'mm.model.mlp.1', linear_2: 'mm.model.mlp.3' },
     check: (connector, { layers, classToken }) => {
       twoLayers(connector, 'internvl');
       demand(classToken && layers.length === 1, 'internvl', 'a tower with a class token, and features of one layer');
@@ -118,7 +129,9 @@ export function ggufProjector(source: Source): GgufProjector {
   }
   const tower = ggufTower(source);
   kind.check(connector, tower, source);
-  const made = tower.made.map((one) => (one.name === 'v.position_embd.weight' && tower.classToken ? classLast(one) : one));
+  const made = tower.made.map((one) =>
+    one.name === 'v.position_embd.weight' && tower.classToken && kind.type === 'internvl' ? classLast(one) : one,
+  );
   return {
     made: [...made, ...connectorTensors(kind, source)],
     fields: {
@@ -129,6 +142,6 @@ export function ggufProjector(source: Source): GgufProjector {
       ...tower.fields,
       ...kind.fields?.(connector, tower),
     },
-    notes: kind.notes ?? [],
+    notes: tower.classToken && kind.type !== 'internvl' ? [classTokenNote] : (kind.notes ?? []),
   };
 }
