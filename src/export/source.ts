@@ -8,7 +8,7 @@ import type { ImageConfig } from '../processor/image-config.ts';
 import { readTemplate } from '../processor/template-files.ts';
 import { namedTemplate } from '../processor/templates.ts';
 import { Tokenizer } from '../processor/tokenizer.ts';
-import { isGguf } from '../tensor/gguf.ts';
+import { isGguf, openGguf } from '../tensor/gguf.ts';
 import { usualImage } from './usual-image.ts';
 
 /** A model to convert: its settings, weights that are read one by one, and the files that say how texts and images come in. */
@@ -54,7 +54,7 @@ async function imageOf(
  */
 export async function openSource(path: string, { template }: { template?: string | undefined } = {}): Promise<Source> {
   const checkpoint = await openCheckpoint(path);
-  const hasTokenizer = isGguf(path) || existsSync(join(path, 'tokenizer.json'));
+  const hasTokenizer = isGguf(path) ? openGguf(path).metadata.has('tokenizer.ggml.model') : existsSync(join(path, 'tokenizer.json'));
   const tokenizer = hasTokenizer ? await Tokenizer.open(path) : undefined;
   const json = isGguf(path) ? {} : (JSON.parse(await readFile(join(path, 'config.json'), 'utf8')) as Json);
   const { image, notes } = await imageOf(checkpoint, json);

@@ -36,6 +36,17 @@ export function withTokenizer(name: string, scratch: string, kind: keyof typeof 
   return folder;
 }
 
+/** A random language model in a folder, with a tokenizer. */
+export async function languageFolder(folder: string, language: PartConfig, kind: keyof typeof tokenizers = 'pieces'): Promise<TinyLlava> {
+  const tokenizer = await Tokenizer.open(join(references, tokenizers[kind]));
+  const model = createTinyLlava({
+    language: { vocabSize: tokenizer.size, ...(language.type !== 'openelm' && { initializerRange: 0.2 }), ...language },
+  }).initialize(new Generator(3));
+  await saveCheckpoint(folder, model);
+  await tokenizer.save(folder);
+  return model;
+}
+
 /** What a model is made of, without its vocabulary. */
 export interface Tiny {
   readonly vision: PartConfig;
@@ -73,7 +84,7 @@ export async function tinyFolder(
 }
 
 /** The scores behind two words, an image and two words, for the words that all vocabularies here have. */
-export function logitsOf(model: TinyLlava, pixels: Tensor): Tensor {
+function logitsOf(model: TinyLlava, pixels: Tensor): Tensor {
   const image = new Array<number>(model.imageTokens).fill(model.config.imageTokenId ?? 0);
   const ids = Int32Array.from([3, 4, ...image, 5, 6]);
   return model.logits(model.hidden({ ids, lengths: [ids.length], pixels })).narrow(1, 0, 30);

@@ -80,7 +80,7 @@ const gemmaNorms = {
 function usualScale(settings: PartSettings, wide: number): void {
   const { heads: count, headSize } = heads(settings.config);
   const expected = settings.number('numHiddenLayers') === wide ? Math.floor(settings.number('hiddenSize') / count) : headSize;
-  settings.demand(settings.number('queryPreAttnScalar') === expected, 'queryPreAttnScalar', String(expected));
+  settings.demand(settings.number('queryPreAttnScalar') === expected, 'queryPreAttnScalar', `scores over the root of ${expected}`);
 }
 
 /** Whether a layer has a window, where settings say it one by one. */

@@ -8,7 +8,7 @@ import { ggufLanguage } from './language.ts';
 import { ggufProjector } from './projector.ts';
 import { text, whole } from './settings.ts';
 import { ggufTensors } from './tensors.ts';
-import { tokenizerFields } from './tokenizer.ts';
+import { tokenizerFields, tokenizerNotes } from './tokenizer.ts';
 
 /** The names that `--type` takes: how matrices are stored, and llama.cpp's number of such a file. */
 const types: Readonly<Record<string, { readonly type: GgufType; readonly file: number }>> = {
@@ -76,7 +76,7 @@ export function planGguf(source: Source, { type, stem }: { type?: string | undef
   return {
     bytes: drafts.reduce((sum, { tensors }) => sum + ggufBytes(tensors), 0),
     stored: chosen,
-    notes: [...source.notes, ...notes, ...(projector?.notes ?? [])],
+    notes: [...source.notes, ...notes, ...(source.tokenizer ? tokenizerNotes(source.tokenizer) : []), ...(projector?.notes ?? [])],
     write: async (folder) => {
       for (const { name, metadata, tensors } of drafts) writeGguf(join(folder, name), metadata, tensors);
     },

@@ -34,7 +34,7 @@ export class PartSettings {
   demand(holds: boolean, setting: string, what: string): void {
     if (holds) return;
     const value = JSON.stringify(this.config[setting]);
-    throw new ConfigError(`gguf: llama.cpp's ${this.config.type} has ${what}, this model ${setting} ${value ?? 'unset'}`, {
+    throw new ConfigError(`gguf: llama.cpp's ${this.config.type} has ${what}; ${setting} is ${value ?? 'unset'} here`, {
       hint: 'convert it with --to hf instead',
     });
   }

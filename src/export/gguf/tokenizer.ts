@@ -74,6 +74,15 @@ function addsSpace({ normalizer, pre_tokenizer }: TokenizerJson): boolean {
   return pre_tokenizer?.type === 'Metaspace' && pre_tokenizer['prepend_scheme'] !== 'never';
 }
 
+/** What llama.cpp makes of texts that this tokenizer does not. */
+export function tokenizerNotes({ files: { json } }: Tokenizer): string[] {
+  const { pre_tokenizer: step } = json;
+  if (!isPieces(json) || step?.type !== 'Metaspace' || !addsSpace(json)) return [];
+  return [
+    'llama.cpp puts a space before every text, also one that begins with a space, and behind every special token: this tokenizer does not',
+  ];
+}
+
 /** What makes a tokenizer SentencePiece's: merges over whole texts with ▁ for spaces, and bytes as the last resort. */
 const isPieces = ({ model }: TokenizerJson): boolean => model['byte_fallback'] === true;
 
