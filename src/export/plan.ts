@@ -7,7 +7,6 @@ import { Tokenizer } from '../processor/tokenizer.ts';
 import { type DType, dtypeBytes, isFloating } from '../tensor/dtype.ts';
 import type { TensorToWrite } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { WeightMemory } from '../tensor/weight-memory.ts';
 import type { Source } from './source.ts';
 
 /** What a conversion is going to write. */
@@ -24,7 +23,7 @@ export interface Plan {
 
 /** A weight, read into memory of its own that is given back with it: a mapped file would count as this process's as far as it was read. */
 export function readWeight({ weights }: Source, key: string): Tensor {
-  return weights.tensor(key, new WeightMemory([{ shape: weights.shape(key), dtype: weights.dtype(key) }]));
+  return weights.tensor(key, 'own');
 }
 
 /** The weights under other names; floats get `dtype`, which is their own unless given. */
