@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parts } from '../model/config.ts';
+import { families } from '../model/families.ts';
 import { configToJson, jsonText } from '../model/hugging-face.ts';
 import { pick } from '../model/registry.ts';
 import type { DType } from '../tensor/dtype.ts';
@@ -10,7 +11,8 @@ import { bytesOf, commonDtype, type Plan, weightsToWrite, writeCompanions } from
 import type { Source } from './source.ts';
 
 /** The parts of a model that transformers' LLaVA, or for a language model alone transformers itself, has not. */
-function missingInTransformers({ config: { language, vision, connector } }: Source): string[] {
+function missingInTransformers({ config: { language, vision, connector, family } }: Source): string[] {
+  if (family) return [];
   const kind = pick(parts.languageModels, 'language model', language.type);
   if (!vision || !connector) return language.type === 'openelm' ? ['language model openelm'] : [];
   return [
@@ -23,7 +25,8 @@ function missingInTransformers({ config: { language, vision, connector } }: Sour
 /** A folder that transformers loads: as LLaVA, or as the language model that it is; with parts that transformers lacks, a folder of this package. */
 export function planHuggingFace(found: Source, { dtype }: { dtype?: DType | undefined }): Plan {
   const source = withImageToken(found);
-  const tensors = weightsToWrite(source, { dtype });
+  const { family } = source.config;
+  const tensors = weightsToWrite(source, { dtype, ...(family && { rename: families[family].key }) });
   const stored = commonDtype(tensors);
   const missing = missingInTransformers(source);
   return {

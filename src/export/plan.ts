@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ImageLayout } from '../model/image-layout.ts';
 import { ImageProcessor } from '../processor/image.ts';
 import { Processor } from '../processor/processor.ts';
 import { writeTemplate } from '../processor/template-files.ts';
@@ -54,11 +55,21 @@ export function commonDtype(tensors: readonly TensorToWrite[]): DType | 'mixed' 
 }
 
 /** Writes tokenizer, chat template, image settings and the files that go along as transformers names them, as far as the source has them. */
-export async function writeCompanions(folder: string, { tokenizer, template, image, model, config, others }: Source): Promise<void> {
+export async function writeCompanions(
+  folder: string,
+  { tokenizer, template, image, spelling, model, config, others }: Source,
+): Promise<void> {
   for (const [name, content] of Object.entries(others)) await writeFile(join(folder, name), content);
   const token = config.imageTokenId === undefined ? undefined : tokenizer?.tokenOf(config.imageTokenId);
   if (tokenizer && image && template !== undefined && token !== undefined && tokenizer.special.has(token)) {
-    const parts = { tokenizer, image: new ImageProcessor(image), template, imageTokens: model.imageTokens, imageToken: token };
+    const parts = {
+      tokenizer,
+      image: new ImageProcessor(image),
+      template,
+      imageTokens: (layout: ImageLayout) => model.imageRuns(layout),
+      imageToken: token,
+      spelling,
+    };
     return new Processor(parts).save(folder);
   }
   if (tokenizer) {

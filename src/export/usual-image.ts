@@ -7,11 +7,10 @@ const normalizations: Readonly<Record<string, Pick<ImageConfig, 'mean' | 'std'>>
 };
 
 /** How images become pixels for a kind of tower where no file says it: as the image processor that was published with the tower does it. */
-export function usualImage(tower: string, side: number, { pad }: { pad: boolean }): ImageConfig {
+export function usualImage(tower: string, side: number): ImageConfig {
   const family = tower === 'mof' ? 'clip' : tower.startsWith('dino') ? 'dinov2' : tower;
   const normalization = normalizations[family] ?? normalizations['siglip'];
   const square = { height: side, width: side };
-  if (pad) return ImageConfig.parse({ size: square, aspect: 'pad', ...normalization });
   return ImageConfig.parse(
     family === 'siglip' || !(family in normalizations)
       ? { size: square, ...normalization }

@@ -84,7 +84,8 @@ function padding({ tokenizer, config: { language } }: Source): Json {
 }
 
 function configOf(source: Source, dtype: DType): Json {
-  const { language, vision, connector } = source.config;
+  const { language, vision, connector, arrangement } = source.config;
+  if (arrangement || source.image?.tiling) refuse('tiles of images');
   if (!vision || !connector) refuse('language model alone');
   const languageName = Object.hasOwn(languageNames, language.type) ? languageNames[language.type] : undefined;
   const names = Object.hasOwn(towerNames, vision.type) ? towerNames[vision.type] : undefined;

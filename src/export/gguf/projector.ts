@@ -120,7 +120,11 @@ const classLast = (position: Made): Made => ({
 
 /** The vision tower and the connector of a source for llama.cpp. Throws ConfigError for parts that it lacks. */
 export function ggufProjector(source: Source): GgufProjector {
-  const { connector } = source.config;
+  const { connector, arrangement } = source.config;
+  if (arrangement)
+    throw new ConfigError('gguf: tiles that are put together as one picture (anyres), which is not written', {
+      hint: 'convert it with --to hf instead',
+    });
   const kind = connector && Object.hasOwn(kinds, connector.type) ? kinds[connector.type] : undefined;
   if (!connector || !kind) {
     throw new ConfigError(`gguf: llama.cpp has no projector for the connector ${connector?.type}`, {
