@@ -121,6 +121,10 @@ const seeing: Readonly<Record<string, Seeing>> = {
     connector: { type: 'pixel-shuffle', factor: 2, layers: 1, bias: false },
     special: ['\n\n', '\n', '<fake_token_around_image>', '<global-img>'],
   },
+  'internvit-pixel-shuffle-mlp': {
+    vision: { type: 'internvl', ...vit, intermediateSize: 32, imageSize: 32, patchSize: 4, attentionBias: true, layerScaleInitValue: 0.7 },
+    connector: { type: 'pixel-shuffle-mlp', factor: 2 },
+  },
   'clip-pixel-shuffle-mlp': {
     vision: { type: 'clip', ...vit, imageSize: 32, patchSize: 4, featureLayer: -1, hiddenAct: 'gelu_pytorch_tanh' },
     connector: { type: 'pixel-shuffle-mlp', factor: 2, hiddenAct: 'gelu_pytorch_tanh' },
@@ -237,7 +241,7 @@ for (const [name, { special = [], misplaced = false, ...parts }] of Object.entri
     const seen = theirs({ file, mmproj, image, prompt: 'The <__media__> sat on the mat' });
     const places = seen.tokens.filter((id) => id < 0).length / model.imageTokens;
     const ids = seen.tokens.map((id) => (id < 0 ? (model.config.imageTokenId ?? 0) : id));
-    const one = (await (await ImageProcessor.open(folder)).load(image)).unsqueeze(0);
+    const one = await (await ImageProcessor.open(folder)).load(image);
     const mine = ours(model, ids, { pixels: one.repeat(places, 1, 1, 1) });
     if (!misplaced) add(name, type, mine, seen.probabilities);
     else

@@ -263,8 +263,8 @@ test('the image encoder is cut behind the layer whose output is taken, in the na
   `);
   expect(file.names.map((name) => `${name} ${file.type(name)} [${file.shape(name).join(', ')}]`)).toMatchInlineSnapshot(`
     [
-      "v.patch_embd.bias F32 [64]",
       "v.patch_embd.weight F32 [64, 3, 4, 4]",
+      "v.patch_embd.bias F32 [64]",
       "v.position_embd.weight F32 [9, 64]",
       "v.blk.0.attn_k.weight F32 [64, 64]",
       "v.blk.0.attn_k.bias F32 [64]",

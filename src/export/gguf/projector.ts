@@ -23,7 +23,7 @@ interface Kind {
   readonly names: Readonly<Record<string, string>>;
   /** Throws ConfigError for settings that llama.cpp does not compute. */
   readonly check: (connector: PartConfig, tower: GgufTower, source: Source) => void;
-  readonly fields?: (connector: PartConfig, tower: GgufTower) => Fields;
+  readonly fields?: (connector: PartConfig, tower: GgufTower, source: Source) => Fields;
   readonly notes?: readonly string[];
 }
 
@@ -71,7 +71,10 @@ const kinds: Readonly<Record<string, Kind>> = {
       demand(!classToken && taken.length === 1, 'idefics3', 'a SigLIP, and features of one layer');
       for (const token of beside) demand(isToken(tokenizer, token), 'idefics3', `the token ${JSON.stringify(token)}`);
     },
-    fields: ({ factor }) => ({ 'clip.vision.projector.scale_factor': whole(Number(factor)) }),
+    fields: ({ factor }, _, { image }) => ({
+      'clip.vision.projector.scale_factor': whole(Number(factor)),
+      ...(image?.tiling?.type === 'split' && image.tiling.tiles && { 'clip.vision.preproc_image_size': whole(image.tiling.longestEdge) }),
+    }),
     notes: ['llama.cpp writes tokens of SmolVLM around the image of an "idefics3" model, and adds tiles of it'],
   },
   'pixel-shuffle-mlp': {
@@ -81,11 +84,14 @@ const kinds: Readonly<Record<string, Kind>> = {
       twoLayers(connector, 'internvl');
       demand(classToken && layers.length === 1, 'internvl', 'a tower with a class token, and features of one layer');
     },
-    fields: ({ factor }) => ({
-      'clip.vision.projector.scale_factor': whole(Number(factor)),
-      'clip.vision.preproc_min_tiles': whole(1),
-      'clip.vision.preproc_max_tiles': whole(1),
-    }),
+    fields: ({ factor }, _, { image }) => {
+      const { minTiles, maxTiles } = image?.tiling?.type === 'dynamic' ? image.tiling : { minTiles: 1, maxTiles: 1 };
+      return {
+        'clip.vision.projector.scale_factor': whole(Number(factor)),
+        'clip.vision.preproc_min_tiles': whole(minTiles),
+        'clip.vision.preproc_max_tiles': whole(maxTiles),
+      };
+    },
     notes: ['llama.cpp writes <img> and </img> around the image of an "internvl" model, and adds tiles of images larger than its input'],
   },
 };
@@ -131,7 +137,7 @@ export function ggufProjector(source: Source): GgufProjector {
       hint: `it has one for ${Object.keys(kinds).join(', ')}; convert the model with --to hf instead`,
     });
   }
-  const tower = ggufTower(source);
+  const tower = ggufTower(source, { exchanges: kind.type !== 'internvl' });
   kind.check(connector, tower, source);
   const made = tower.made.map((one) =>
     one.name === 'v.position_embd.weight' && tower.classToken && kind.type === 'internvl' ? classLast(one) : one,
@@ -144,7 +150,7 @@ export function ggufProjector(source: Source): GgufProjector {
       'clip.projector_type': text(kind.type),
       'clip.vision.projection_dim': whole(source.model.languageModel.hiddenSize),
       ...tower.fields,
-      ...kind.fields?.(connector, tower),
+      ...kind.fields?.(connector, tower, source),
     },
     notes: tower.classToken && kind.type !== 'internvl' ? [classTokenNote] : (kind.notes ?? []),
   };

@@ -1,4 +1,5 @@
 import { ConfigError } from '../../errors.ts';
+import type { PartConfig } from '../../model/part.ts';
 import { resizePositions } from '../../model/vision/positions.ts';
 import { featureIndices } from '../../model/vision/vit.ts';
 import { cat } from '../../tensor/create.ts';
@@ -7,7 +8,7 @@ import type { Source } from '../source.ts';
 import { type Fields, flag, float, PartSettings, whole } from './settings.ts';
 import type { Made } from './tensors.ts';
 
-/** A CLIP or SigLIP as llama.cpp has it. */
+/** A vision tower as llama.cpp has it. */
 export interface GgufTower {
   readonly fields: Fields;
   readonly made: readonly Made[];
@@ -16,46 +17,81 @@ export interface GgufTower {
   readonly classToken: boolean;
 }
 
-const names: Readonly<Record<string, string>> = {
+/** GGUF's names of what stands in a layer, of CLIP and SigLIP and of InternViT. */
+const layerNames: Readonly<Record<string, string>> = {
   layer_norm1: 'ln1',
+  layernorm_before: 'ln1',
   layer_norm2: 'ln2',
+  layernorm_after: 'ln2',
   'self_attn.q_proj': 'attn_q',
   'self_attn.k_proj': 'attn_k',
   'self_attn.v_proj': 'attn_v',
   'self_attn.out_proj': 'attn_out',
+  'attention.q_proj': 'attn_q',
+  'attention.k_proj': 'attn_k',
+  'attention.v_proj': 'attn_v',
+  'attention.projection_layer': 'attn_out',
   'mlp.fc1': 'ffn_up',
   'mlp.fc2': 'ffn_down',
+  lambda_1: 'ls1.weight',
+  lambda_2: 'ls2.weight',
 };
 
-const prefix = 'model.vision_tower.vision_model.';
+/** And of what stands around them. */
+const wholeNames: Readonly<Record<string, string>> = {
+  'embeddings.class_embedding': 'v.class_embd',
+  'embeddings.cls_token': 'v.class_embd',
+  'embeddings.patch_embedding.weight': 'v.patch_embd.weight',
+  'embeddings.patch_embedding.bias': 'v.patch_embd.bias',
+  'embeddings.patch_embeddings.projection.weight': 'v.patch_embd.weight',
+  'embeddings.patch_embeddings.projection.bias': 'v.patch_embd.bias',
+  'embeddings.position_embedding.weight': 'v.position_embd.weight',
+  'embeddings.position_embeddings': 'v.position_embd.weight',
+  'pre_layrnorm.weight': 'v.pre_ln.weight',
+  'pre_layrnorm.bias': 'v.pre_ln.bias',
+  'post_layernorm.weight': 'v.post_ln.weight',
+  'post_layernorm.bias': 'v.post_ln.bias',
+};
 
 /** Positions [P, C] for the image that the tower is given. */
 function positions(weight: Tensor, side: number, classToken: boolean): Tensor {
-  if (!classToken) return resizePositions(weight, side);
-  return cat([weight.narrow(0, 0, 1), resizePositions(weight.narrow(0, 1, weight.size(0) - 1), side)]);
+  const all = weight.reshape(-1, weight.size(-1));
+  if (!classToken) return resizePositions(all, side);
+  return cat([all.narrow(0, 0, 1), resizePositions(all.narrow(0, 1, all.size(0) - 1), side)]);
 }
+
+const prefix = 'model.vision_tower.';
 
 function refuse(what: string): never {
   throw new ConfigError(`gguf: ${what}, which llama.cpp's image encoder does not compute`, { hint: 'convert it with --to hf instead' });
 }
 
-/** A layer's tensors. llama.cpp takes a perceptron as wide as the tower for one of old files, which had its two matrices exchanged. */
-function layerTensor(key: string, shape: readonly number[], exchanged: boolean): Made {
-  const [, layer, part = '', kind] = /layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(key) ?? [];
-  const name = names[part] ?? '';
-  const written = exchanged && /^ffn_/.test(name) ? (name === 'ffn_up' ? 'ffn_down' : 'ffn_up') : name;
-  return { name: `v.blk.${layer}.${written}.${kind}`, keys: [key], shape };
+const other = { ffn_up: 'ffn_down', ffn_down: 'ffn_up' };
+
+/** GGUF's name of a weight, if it is one that is run; `last` is the number of layers. */
+function nameOf(key: string, { last, exchanged, postNorm }: { last: number; exchanged: boolean; postNorm: boolean }): string | undefined {
+  const [, layer, part = '', kind] = /^encoder\.layers?\.(\d+)\.(.+?)(?:\.(weight|bias))?$/.exec(key) ?? [];
+  if (layer === undefined) return key.startsWith('post_layernorm') && !postNorm ? undefined : wholeNames[key];
+  if (Number(layer) >= last) return undefined;
+  const name = layerNames[part] ?? '';
+  return `v.blk.${layer}.${exchanged && name in other ? other[name as keyof typeof other] : name}${kind ? `.${kind}` : ''}`;
+}
+
+function checkInternVit(vision: PartConfig): void {
+  if (vision['normType'] !== 'layer_norm' || vision['useQkNorm'] === true) refuse('an InternViT with RMS norms');
 }
 
 /**
- * The vision tower of a source for llama.cpp, cut behind the last layer whose output is taken. Throws ConfigError for other towers than CLIP
- * and SigLIP, and for settings that llama.cpp does not compute.
+ * The vision tower of a source for llama.cpp, cut behind the last layer whose output is taken. `exchanges` says
+ * that llama.cpp takes a perceptron as wide as its tower for one of old files, which had its two matrices exchanged. Throws ConfigError for
+ * other towers than CLIP, SigLIP and InternViT, and for settings that llama.cpp does not compute.
  */
-export function ggufTower({ config: { vision }, model, weights, image }: Source): GgufTower {
+export function ggufTower({ config: { vision }, model, weights, image }: Source, { exchanges }: { exchanges: boolean }): GgufTower {
   if (!vision || !model.visionTower || !image) refuse('a language model alone');
-  if (vision.type !== 'clip' && vision.type !== 'siglip') refuse(`a vision tower ${vision.type}`);
+  if (!['clip', 'siglip', 'internvl'].includes(vision.type)) refuse(`a vision tower ${vision.type}`);
+  if (vision.type === 'internvl') checkInternVit(vision);
   const settings = new PartSettings(vision);
-  const classToken = vision.type === 'clip';
+  const classToken = vision.type !== 'siglip';
   if (classToken && vision['select'] !== 'patch') refuse('a class token among the features');
   if (vision['dropFirstPatch'] === true) refuse('features without the first patch');
   if (settings.number('numChannels') !== 3) refuse(`images of ${settings.number('numChannels')} channels`);
@@ -68,25 +104,17 @@ export function ggufTower({ config: { vision }, model, weights, image }: Source)
   const width = settings.number('hiddenSize');
   const inner = settings.number('intermediateSize');
 
+  const naming = { last, exchanged: exchanges && inner === width, postNorm: vision['postNorm'] === true };
   const made: Made[] = [];
-  const one = (key: string, name: string, more: Partial<Made> = {}): void => {
-    const shape = weights.shape(prefix + key);
-    made.push({ name, keys: [prefix + key], shape, ...more });
-  };
-  if (classToken) {
-    one('embeddings.class_embedding', 'v.class_embd');
-    for (const kind of ['weight', 'bias']) one(`pre_layrnorm.${kind}`, `v.pre_ln.${kind}`);
-  } else one('embeddings.patch_embedding.bias', 'v.patch_embd.bias');
-  one('embeddings.patch_embedding.weight', 'v.patch_embd.weight');
-  one('embeddings.position_embedding.weight', 'v.position_embd.weight', {
-    shape: [side ** 2 + Number(classToken), width],
-    make: (weight) => positions(weight as Tensor, side, classToken),
-    type: 'F32',
-  });
-  if (vision['postNorm'] === true) for (const kind of ['weight', 'bias']) one(`post_layernorm.${kind}`, `v.post_ln.${kind}`);
   for (const [key] of model.namedParameters()) {
-    const layer = new RegExp(`^${prefix.replaceAll('.', '\\.')}encoder\\.layers\\.(\\d+)\\.`).exec(key)?.[1];
-    if (layer !== undefined && Number(layer) < last) made.push(layerTensor(key, weights.shape(key), inner === width));
+    if (!key.startsWith(prefix)) continue;
+    const name = nameOf(key.slice(prefix.length).replace(/^vision_model\./, ''), naming);
+    const keys = [key];
+    if (name === 'v.position_embd.weight') {
+      const shape = [side ** 2 + Number(classToken), width];
+      made.push({ name, keys, shape, make: (weight) => positions(weight as Tensor, side, classToken), type: 'F32' });
+    } else if (name === 'v.class_embd') made.push({ name, keys, shape: [width], make: (weight) => (weight as Tensor).reshape(width) });
+    else if (name !== undefined) made.push({ name, keys, shape: weights.shape(key) });
   }
   return {
     made,
