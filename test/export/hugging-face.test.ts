@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { convert } from '../../src/export/convert.ts';
@@ -74,6 +74,42 @@ describe('to hf', () => {
       const { stdout, stderr, status } = spawnSync(python ?? '', ['scripts/check-python-loads.py', ...folders], { encoding: 'utf8' });
       expect(status, `${stdout}\n${stderr}`).toBe(0);
       expect(stdout.trim().split('\n')).toHaveLength(folders.length);
+    },
+    120_000,
+  );
+
+  const families = ['llava_next', 'llava_onevision', 'idefics3', 'smolvlm', 'internvl', 'internvl_odd'];
+
+  test.each(families)('a %s stays one, key for key', async (family) => {
+    const folder = reference(`views-${family}`).folder;
+    const target = join(scratch, family);
+    const { notes } = await convert(folder, target, { to: 'hf', template: 'chatml' });
+    expect(notes).toEqual([]);
+    expect(configOf(target)['model_type']).toBe(configOf(folder)['model_type']);
+    expect(existsSync(join(target, 'generation_config.json'))).toBe(true);
+    const { model } = await loadCheckpoint(target);
+    const before = (await loadCheckpoint(folder)).model;
+    expect(model.config).toEqual(before.config);
+    for (const [i, weight] of [...model.parameters()].entries())
+      expect(weight).toMatchTensor([...before.parameters()][i] ?? [], { atol: 0 });
+  });
+
+  test.skipIf(python === undefined)(
+    'transformers shows the same views of images to models of other families (needs a Python with transformers: TINYLLAVA_PYTHON)',
+    async () => {
+      const folders: string[] = [];
+      for (const family of families) {
+        const source = reference(`views-${family}`).folder;
+        const target = join(scratch, `python-${family}`);
+        await convert(source, target, { to: 'hf', template: 'chatml' });
+        for (const name of ['prompts.json', 'expected.safetensors']) cpSync(join(source, name), join(target, name));
+        folders.push(target);
+      }
+      const images = join(reference('views-idefics3').folder, '../views-images');
+      const { stdout, stderr, status } = spawnSync(python ?? '', ['scripts/check-python-views.py', images, ...folders], {
+        encoding: 'utf8',
+      });
+      expect(status, `${stdout}\n${stderr}`).toBe(0);
     },
     120_000,
   );
