@@ -196,13 +196,13 @@ describe('what llama.cpp does not compute is refused by name', () => {
         "class token": "gguf: a class token among the features, which llama.cpp's image encoder does not compute",
         "dinov2": "gguf: a vision tower dinov2, which llama.cpp's image encoder does not compute",
         "first patch": "gguf: features without the first patch, which llama.cpp's image encoder does not compute",
-        "internvl without a class token": "gguf: llama.cpp's projector "internvl" has a tower with a class token, and features of one layer, this model has not",
-        "ldp-v2 of few patches": "gguf: llama.cpp's projector "ldpv2" has tokens of 24 x 24 patches that become 12 x 12, this model has not",
+        "internvl without a class token": "gguf: llama.cpp's projector "internvl" is for models with a tower with a class token, and features of one layer, which this one is not",
+        "ldp-v2 of few patches": "gguf: llama.cpp's projector "ldpv2" is for models with tokens of 24 x 24 patches that become 12 x 12, which this one is not",
         "linear": "gguf: llama.cpp has no projector for the connector linear",
         "order of layers": "gguf: features of the layers 2, 1, which llama.cpp's image encoder does not compute",
-        "pixel shuffle without tokens of SmolVLM": "gguf: llama.cpp's projector "idefics3" has the token "\\n\\n", this model has not",
+        "pixel shuffle without tokens of SmolVLM": "gguf: llama.cpp's projector "idefics3" is for models with the token "\\n\\n", which this one is not",
         "resampler": "gguf: llama.cpp has no projector for the connector resampler",
-        "three layers": "gguf: llama.cpp's projector "mlp" has two layers with GELU between them, this model has not",
+        "three layers": "gguf: llama.cpp's projector "mlp" is for models with two layers with GELU between them, which this one is not",
       }
     `);
   });

@@ -31,7 +31,7 @@ const prefix = 'model.multi_modal_projector.';
 
 function demand(holds: boolean, type: string, what: string): void {
   if (holds) return;
-  throw new ConfigError(`gguf: llama.cpp's projector "${type}" has ${what}, this model has not`, {
+  throw new ConfigError(`gguf: llama.cpp's projector "${type}" is for models with ${what}, which this one is not`, {
     hint: 'convert it with --to hf instead',
   });
 }
