@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { interruptible } from './interrupt.ts';
 import { columns, print, printJson } from './print.ts';
 
 interface ConvertFlags {
@@ -26,7 +27,7 @@ export function convertCommand(): Command {
     .option('--json', 'print one JSON document')
     .action(async (source: string, destination: string, { json, ...options }: ConvertFlags) => {
       const { convert } = await import('../export/convert.ts');
-      const made = await convert(source, destination, options);
+      const made = await interruptible((signal) => convert(source, destination, { ...options, signal }));
       if (json) return printJson(made);
       for (const line of columns(made.files.map(({ path, bytes }) => [path, bytes]))) print(line);
       for (const note of made.notes) process.stderr.write(`note: ${note}\n`);

@@ -19,6 +19,8 @@ export interface ConvertOptions {
   readonly template?: string | undefined;
   /** Replaces a model that is there already. */
   readonly force?: boolean | undefined;
+  /** Ends the conversion between two tensors, and leaves nothing. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What was written. */
@@ -71,7 +73,7 @@ export async function convert(
   await checkDestination(target, source, { force: options.force ?? false });
   const plan = format.plan(opened, { ...options, stem: target.stem });
   await checkSpace(target, plan.bytes);
-  await writeDestination(target, plan.write);
+  await writeDestination(target, plan.write, options.signal);
   const folder = target.files ? dirname(path) : path;
   const names = target.files ?? (await readdir(path)).sort();
   const files = await Promise.all(names.map(async (name) => ({ path: join(folder, name), bytes: (await stat(join(folder, name))).size })));

@@ -52,15 +52,21 @@ export async function checkSpace({ path }: Destination, bytes: number): Promise<
   });
 }
 
-/** Lets `fill` write to a draft, and puts what it wrote in place at the end, all of it or nothing. Throws CheckpointError. */
-export async function writeDestination({ path, files }: Destination, fill: (draft: string) => Promise<void>): Promise<void> {
+/** Lets `fill` write to a draft, and puts what it wrote in place at the end, all of it or nothing. Throws CheckpointError, and what aborted `signal`. */
+export async function writeDestination(
+  { path, files }: Destination,
+  fill: (draft: string, signal: AbortSignal | undefined) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const write = (draft: string): Promise<void> => fill(draft, signal);
   try {
-    if (!files) return await withDraft(path, fill);
-    await withDraft(path, fill, async (draft) => {
+    if (!files) return await withDraft(path, write);
+    await withDraft(path, write, async (draft) => {
       for (const name of files) await putInPlace(join(draft, name), join(dirname(resolve(path)), name));
       await rmdir(draft);
     });
   } catch (cause) {
+    signal?.throwIfAborted();
     const full = cause instanceof Error && /No space left|ENOSPC/.test(cause.message);
     if (!full) throw cause;
     throw new CheckpointError(`${path}: the disk is full`, { hint: 'nothing was left behind; free space, or choose another disk', cause });

@@ -7,7 +7,7 @@ import { pick } from '../model/registry.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { streamSafetensors } from '../tensor/safetensors.ts';
 import { withImageToken } from './image-token.ts';
-import { bytesOf, commonDtype, type Plan, weightsToWrite, writeCompanions } from './plan.ts';
+import { bytesOf, commonDtype, oneByOne, type Plan, weightsToWrite, writeCompanions } from './plan.ts';
 import type { Source } from './source.ts';
 
 /** The parts of a model that transformers' LLaVA, or for a language model alone transformers itself, has not. */
@@ -38,11 +38,11 @@ export function planHuggingFace(found: Source, { dtype }: { dtype?: DType | unde
         ? [`transformers' LLaVA has no ${missing.join(', no ')} with these settings: the folder is one of tinyllava`]
         : []),
     ],
-    write: async (folder) => {
+    write: async (folder, signal) => {
       const json = configToJson(source.config, { dtype: stored === 'mixed' ? 'float32' : stored, imageTokens: source.model.imageTokens });
       await writeFile(join(folder, 'config.json'), jsonText(json));
       await writeCompanions(folder, source);
-      streamSafetensors(join(folder, 'model.safetensors'), tensors);
+      await oneByOne(streamSafetensors(join(folder, 'model.safetensors'), tensors), signal);
     },
   };
 }

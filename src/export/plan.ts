@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import type { ImageLayout } from '../model/image-layout.ts';
 import { ImageProcessor } from '../processor/image.ts';
 import { Processor } from '../processor/processor.ts';
@@ -18,8 +19,16 @@ export interface Plan {
   readonly stored: string;
   /** What the user should know of the result. */
   readonly notes: readonly string[];
-  /** Writes all files into an empty folder. Throws CheckpointError. */
-  write(folder: string): Promise<void>;
+  /** Writes all files into an empty folder. Throws CheckpointError, and what aborted `signal`. */
+  write(folder: string, signal: AbortSignal | undefined): Promise<void>;
+}
+
+/** Takes steps one by one; between them the process hears what else there is. Throws what aborted `signal`. */
+export async function oneByOne(steps: Iterable<void>, signal: AbortSignal | undefined): Promise<void> {
+  for (const _ of steps) {
+    await setImmediate();
+    signal?.throwIfAborted();
+  }
 }
 
 /** A weight, read into memory of its own that is given back with it: a mapped file would count as this process's as far as it was read. */

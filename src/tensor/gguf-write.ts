@@ -108,10 +108,10 @@ function writeData(file: number, { type, tensor }: GgufTensor): void {
 }
 
 /**
- * Writes a GGUF file, version 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), one tensor after another. Rows of quantised
- * tensors must be multiples of `ggufBlock`. Throws CheckpointError, and then leaves no file.
+ * Writes a GGUF file, version 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): each step of the iteration writes one tensor,
+ * and nothing is left of a file whose iteration ends early. Rows of quantised tensors must be multiples of `ggufBlock`. Throws CheckpointError.
  */
-export function writeGguf(path: string, metadata: Readonly<Record<string, GgufField>>, tensors: readonly GgufTensor[]): void {
+export function* writeGguf(path: string, metadata: Readonly<Record<string, GgufField>>, tensors: readonly GgufTensor[]): Generator<void> {
   const header = new Bytes().uint32(0x46554747).uint32(3).uint64(tensors.length).uint64(Object.keys(metadata).length);
   for (const [name, field] of Object.entries(metadata)) header.string(name).field(field);
   let offset = 0;
@@ -128,6 +128,7 @@ export function writeGguf(path: string, metadata: Readonly<Record<string, GgufFi
     offset += aligned(bytesOf(tensor));
   }
   const head = header.all;
+  let whole = false;
   try {
     const file = openSync(path, 'w');
     try {
@@ -135,14 +136,17 @@ export function writeGguf(path: string, metadata: Readonly<Record<string, GgufFi
       for (const tensor of tensors) {
         writeData(file, tensor);
         writeSync(file, Buffer.alloc(aligned(bytesOf(tensor)) - bytesOf(tensor)));
+        yield;
       }
       fsyncSync(file);
     } finally {
       closeSync(file);
     }
+    whole = true;
   } catch (cause) {
-    rmSync(path, { force: true });
     if (cause instanceof CheckpointError) throw cause;
     throw new CheckpointError(`${path}: cannot be written: ${(cause as Error).message}`, { cause });
+  } finally {
+    if (!whole) rmSync(path, { force: true });
   }
 }

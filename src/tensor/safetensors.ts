@@ -137,11 +137,18 @@ export function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): void {
   const all = Array.from(tensors, ([name, tensor]) => ({ name, shape: tensor.shape, dtype: tensor.dtype, tensor: () => tensor }));
-  streamSafetensors(path, all, metadata);
+  Array.from(streamSafetensors(path, all, metadata));
 }
 
-/** The same for tensors that are made one after another, so that never two of them need memory. Throws CheckpointError. */
-export function streamSafetensors(path: string, tensors: Iterable<TensorToWrite>, metadata: Readonly<Record<string, string>> = {}): void {
+/**
+ * The same for tensors that are made one after another, so that never two of them need memory: each step of the iteration writes one, and
+ * nothing is left of a file whose iteration ends early. Throws CheckpointError.
+ */
+export function* streamSafetensors(
+  path: string,
+  tensors: Iterable<TensorToWrite>,
+  metadata: Readonly<Record<string, string>> = {},
+): Generator<void> {
   // Wide dtypes first: every tensor then begins aligned to its own width and can be memory-mapped.
   const rows = [...tensors].sort((x, y) => dtypeBytes(y.dtype) - dtypeBytes(x.dtype) || (x.name < y.name ? -1 : 1));
   const header: Record<string, unknown> = { __metadata__: { format: 'pt', ...metadata } };
@@ -156,22 +163,30 @@ export function streamSafetensors(path: string, tensors: Iterable<TensorToWrite>
   head.writeBigUInt64LE(BigInt(head.length - 8));
   json.copy(head, 8);
   const draft = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
+  let whole = false;
   try {
     const file = openSync(draft, 'w');
     try {
       writeSync(file, head);
-      for (const { dtype, tensor } of rows) {
-        using _scope = new Scope();
-        native.writeTensor(file, tensor().cast(dtype).handle);
+      for (const row of rows) {
+        writeRow(file, row);
+        yield;
       }
       fsyncSync(file);
     } finally {
       closeSync(file);
     }
     renameSync(draft, path);
+    whole = true;
   } catch (cause) {
-    rmSync(draft, { force: true });
     if (cause instanceof CheckpointError) throw cause;
     throw new CheckpointError(`${path}: cannot be written: ${(cause as Error).message}`, { cause });
+  } finally {
+    if (!whole) rmSync(draft, { force: true });
   }
+}
+
+function writeRow(file: number, { dtype, tensor }: TensorToWrite): void {
+  using _scope = new Scope();
+  native.writeTensor(file, tensor().cast(dtype).handle);
 }

@@ -62,6 +62,15 @@ describe('the destination', () => {
     expect(readdirSync(scratch)).toEqual(before);
   });
 
+  test('has nothing in it when a conversion is interrupted', async () => {
+    const before = readdirSync(scratch);
+    const controller = new AbortController();
+    const running = convert(source, join(scratch, 'interrupted'), { to: 'hf', signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await expect(running).rejects.toThrow('enough');
+    expect(readdirSync(scratch)).toEqual(before);
+  });
+
   test('without room on its disk is refused before anything is written', async () => {
     expect(await complaint(checkSpace({ path: join(scratch, 'a', 'b') }, 1e18))).toMatch(
       /^CheckpointError: a\/b: the result takes 1,000,000,000 GB, its disk has [\d.,]+ GB left\nfix: free space/,

@@ -6,7 +6,7 @@ import { afterAll, expect, test } from 'vitest';
 import { randn, tensor } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
 import { openGguf } from '../../src/tensor/gguf.ts';
-import { type GgufField, type GgufTensor, type GgufType, ggufTypes, writeGguf } from '../../src/tensor/gguf-write.ts';
+import { type GgufField, type GgufTensor, type GgufType, ggufTypes, writeGguf as steps } from '../../src/tensor/gguf-write.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import '../matchers.ts';
@@ -24,6 +24,9 @@ const make = (name: string, type: GgufType, tensor: () => Tensor = () => values)
   shape: tensor().shape,
   tensor,
 });
+
+/** A file written to its end. */
+const writeGguf = (...file: Parameters<typeof steps>): number => Array.from(steps(...file)).length;
 
 test('what is written is read back: floats to the bit, blocks as near as they are', () => {
   const path = join(folder, 'all.gguf');
@@ -82,6 +85,15 @@ test('rows that blocks do not fill are refused, and no file is left where writin
   );
   const failing = { name: 'x', type: 'F32', shape: [2], tensor: () => tensor([1, 2]).view(3) } as const;
   expect(() => writeGguf(path, {}, [failing])).toThrow(/cannot be written/);
+  expect(existsSync(path)).toBe(false);
+});
+
+test('a file that is left half-written is gone', () => {
+  const path = join(folder, 'half.gguf');
+  for (const _ of steps(path, {}, [make('a', 'F32'), make('b', 'F32')])) {
+    expect(existsSync(path)).toBe(true);
+    break;
+  }
   expect(existsSync(path)).toBe(false);
 });
 

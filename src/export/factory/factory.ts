@@ -8,7 +8,7 @@ import type { Json, PartConfig } from '../../model/part.ts';
 import { pick } from '../../model/registry.ts';
 import type { DType } from '../../tensor/dtype.ts';
 import { streamSafetensors, type WeightSource } from '../../tensor/safetensors.ts';
-import { bytesOf, commonDtype, type Plan, weightsToWrite, writeCompanions } from '../plan.ts';
+import { bytesOf, commonDtype, oneByOne, type Plan, weightsToWrite, writeCompanions } from '../plan.ts';
 import type { Source } from '../source.ts';
 import { differences } from './differences.ts';
 import { factoryKey } from './keys.ts';
@@ -171,10 +171,10 @@ export function planFactory(source: Source, { dtype }: { dtype?: DType | undefin
         ? []
         : ['Factory fetches tokenizer and image processor by the names in config.json: put in those of what this model was made of']),
     ],
-    write: async (folder) => {
+    write: async (folder, signal) => {
       await writeFile(join(folder, 'config.json'), jsonText(json));
       await writeCompanions(folder, source);
-      streamSafetensors(join(folder, 'model.safetensors'), tensors);
+      await oneByOne(streamSafetensors(join(folder, 'model.safetensors'), tensors), signal);
     },
   };
 }

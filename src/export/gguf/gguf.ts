@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { ConfigError } from '../../errors.ts';
 import { pick } from '../../model/registry.ts';
 import { type GgufField, type GgufTensor, type GgufType, ggufBytes, writeGguf } from '../../tensor/gguf-write.ts';
-import type { Plan } from '../plan.ts';
+import { oneByOne, type Plan } from '../plan.ts';
 import type { Source } from '../source.ts';
 import { ggufLanguage } from './language.ts';
 import { ggufProjector } from './projector.ts';
@@ -77,8 +77,8 @@ export function planGguf(source: Source, { type, stem }: { type?: string | undef
     bytes: drafts.reduce((sum, { tensors }) => sum + ggufBytes(tensors), 0),
     stored: chosen,
     notes: [...source.notes, ...notes, ...(source.tokenizer ? tokenizerNotes(source.tokenizer) : []), ...(projector?.notes ?? [])],
-    write: async (folder) => {
-      for (const { name, metadata, tensors } of drafts) writeGguf(join(folder, name), metadata, tensors);
+    write: async (folder, signal) => {
+      for (const { name, metadata, tensors } of drafts) await oneByOne(writeGguf(join(folder, name), metadata, tensors), signal);
     },
   };
 }
