@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { findModel } from './hub.ts';
 import { interruptible } from './interrupt.ts';
 import { columns, print, printJson } from './print.ts';
 
@@ -15,7 +16,7 @@ interface ConvertFlags {
 export function convertCommand(): Command {
   return new Command('convert')
     .description('a model in another format: for transformers, TinyLLaVA Factory or llama.cpp')
-    .argument('<model>', 'checkpoint folder or GGUF file')
+    .argument('<model>', 'checkpoint folder, GGUF file or hub id')
     .argument('<destination>', 'folder to make, or a file that ends in .gguf')
     .requiredOption('--to <format>', 'hf, factory-v1 or gguf')
     .addOption(
@@ -27,7 +28,8 @@ export function convertCommand(): Command {
     .option('--json', 'print one JSON document')
     .action(async (source: string, destination: string, { json, ...options }: ConvertFlags) => {
       const { convert } = await import('../export/convert.ts');
-      const made = await interruptible((signal) => convert(source, destination, { ...options, signal }));
+      const path = await findModel(source);
+      const made = await interruptible((signal) => convert(path, destination, { ...options, signal }));
       if (json) return printJson(made);
       for (const line of columns(made.files.map(({ path, bytes }) => [path, bytes]))) print(line);
       for (const note of made.notes) process.stderr.write(`note: ${note}\n`);

@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { ConfigError } from '../errors.ts';
+import { resolveModel } from '../hub/resolve.ts';
 import { pick } from '../model/registry.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { checkDestination, checkSpace, type Destination, writeDestination } from './destination.ts';
@@ -57,8 +58,8 @@ function destination(path: string, { extension }: Format, sees: boolean): Destin
 }
 
 /**
- * Converts a model that `loadCheckpoint` opens, one tensor after another, so that memory holds little more than the largest of them. What is
- * written appears under its name when it is finished, or not at all. Throws ConfigError or CheckpointError.
+ * Converts a model that `loadCheckpoint` opens, or one of the hub by its id, one tensor after another, so that memory holds little more than the largest of them. What is
+ * written appears under its name when it is finished, or not at all. Throws ConfigError, CheckpointError or HubError.
  */
 export async function convert(
   source: string,
@@ -68,7 +69,7 @@ export async function convert(
   const format: Format = pick<Format>(formats, 'format', to);
   const other = format.takes === 'dtype' ? 'type' : 'dtype';
   if (options[other] !== undefined) throw new ConfigError(`--${other} does not go with --to ${to}`, { hint: `use --${format.takes}` });
-  const opened = await openSource(source, options);
+  const opened = await openSource(await resolveModel(source, { signal: options.signal }), options);
   const target = destination(path, format, opened.config.vision !== undefined);
   await checkDestination(target, source, { force: options.force ?? false });
   const plan = format.plan(opened, { ...options, stem: target.stem });
