@@ -2,7 +2,7 @@
 
 Usage: python scripts/make-gguf-references.py test/reference        (torch 2.15, transformers 5.23, gguf 0.19; needs no network)
 
-`gguf/types.gguf` has a tensor of every type that is read and `types.safetensors` its values. `gguf/NAME.gguf` is a tiny random language model, written as
+`gguf/types.gguf` has a tensor of every type that is read and `types.safetensors` its values; `quantized.safetensors` has values and the bytes of their blocks. `gguf/NAME.gguf` is a tiny random language model, written as
 llama.cpp's convert_hf_to_gguf.py does it, and `NAME.safetensors` the logits of the model that it was written from; the weights that transformers' own
 reader finds have to give them too. `gguf/tokenizer-NAME.gguf` is a tokenizer of make-processor-references.py.
 """
@@ -88,6 +88,20 @@ def write_types(folder):
         expected[kind.name] = np.ascontiguousarray(gguf.quants.dequantize(data, kind).astype(np.float32).reshape(rows, -1))
     finish(writer)
     save_file(expected, folder / "types.safetensors")
+
+
+def write_quantized(folder):
+    """Values, and the bytes that `gguf` makes of them: of every size, with ties between two levels, and blocks of one value."""
+    random = np.random.default_rng(3)
+    rows = [
+        random.standard_normal((12, 64)) * np.exp(random.uniform(-9, 3, (12, 1))),
+        np.round(random.uniform(-127, 127, (6, 64)) * 2) / 2,
+        np.zeros((1, 64)), np.full((1, 64), 0.37), np.full((1, 64), -2.0),
+    ]
+    values = np.concatenate(rows).astype(np.float32)
+    kinds = [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0]
+    made = {kind.name: np.ascontiguousarray(gguf.quants.quantize(values, kind).view(np.uint8)) for kind in kinds}
+    save_file({"values": values, **made}, folder / "quantized.safetensors")
 
 
 def paired(weight, heads):
@@ -203,6 +217,7 @@ if __name__ == "__main__":
     target = reference / "gguf"
     target.mkdir(parents=True, exist_ok=True)
     write_types(target)
+    write_quantized(target)
     for each in ("byte-level", "prepend"):
         write_tokenizer(target, each, reference / f"processor-tokenizer-{each}")
     for family, fields in FAMILIES.items():

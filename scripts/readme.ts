@@ -29,6 +29,7 @@ const source: Readonly<Record<string, string>> = {
   train: 'recipes, the step, the stages',
   generate: 'answers, in batches and as streams',
   evaluate: 'benchmarks, scores, intervals, reports',
+  export: 'models in the formats of others: transformers, TinyLLaVA Factory, llama.cpp',
   cli: 'the verbs',
 };
 

@@ -20,6 +20,7 @@ export {
   type Verdict,
   wilson,
 } from './evaluate/index.ts';
+export { type Conversion, type ConvertOptions, convert } from './export/index.ts';
 export { type Answer, ChatModel, type GenerateOptions, loadModel, type Outcome } from './generate/index.ts';
 export { type HubEvent, type HubUse, type ResolveOptions, resolveModel } from './hub/index.ts';
 export type { Log, LogEvent } from './log.ts';

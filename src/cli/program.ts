@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { version } from '../version.ts';
 import { askCommand } from './ask.ts';
 import { chatCommand } from './chat.ts';
+import { convertCommand } from './convert.ts';
 import { doctorCommand } from './doctor.ts';
 import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
@@ -33,6 +34,7 @@ export function program(): Command {
     chatCommand(),
     logitsCommand(),
     inspectCommand(),
+    convertCommand(),
     doctorCommand(),
   ];
   for (const verb of verbs) root.addCommand(verb);

@@ -1,6 +1,7 @@
 import { CheckpointError } from '../errors.ts';
 import { loraLayers } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
+import { matchWeights } from '../nn/weights.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
@@ -88,6 +89,27 @@ export async function loadCheckpoint(folder: string, options: LoadOptions = {}):
   const model = new TinyLlava(config, options.parts);
   loadInto(model, files, llavaRows, options);
   return { model, config, folder };
+}
+
+/** A model whose parameters are shapes alone, and the weights that fit them, of which nothing is read yet. */
+export interface OpenCheckpoint extends Checkpoint {
+  readonly weights: WeightSource;
+}
+
+/** Opens what `loadCheckpoint` loads without reading weights, for work on one tensor after another. Throws CheckpointError or ConfigError. */
+export async function openCheckpoint(
+  folder: string,
+  { parts = everyPart, ...options }: OpenOptions & { parts?: Parts } = {},
+): Promise<OpenCheckpoint> {
+  const files = await openModelFiles(folder, options);
+  const config = configFromJson(files.json, files.file, parts);
+  const model = new TinyLlava(config, parts);
+  const { source: weights } = weightsFor(model, files, llavaRows);
+  matchWeights(weights, new Map(Array.from(model.namedParameters(), ([key, { shape }]) => [key, shape])), {
+    prefix: '',
+    into: 'TinyLlava',
+  });
+  return { model, config, folder, weights };
 }
 
 /** A vision tower and its settings out of its own folder, a CLIP's, a SigLIP's or a LLaVA's. Throws CheckpointError or ConfigError. */

@@ -9,7 +9,7 @@ const exists = (path: string): Promise<boolean> =>
   );
 
 /** Puts what is finished in the place of what is there; when that fails, what was there stays. */
-async function putInPlace(draft: string, target: string): Promise<void> {
+export async function putInPlace(draft: string, target: string): Promise<void> {
   if (!(await exists(target))) return rename(draft, target);
   const old = join(dirname(target), `.${basename(target)}.${process.pid}.old`);
   await rename(target, old);

@@ -76,9 +76,16 @@ const decimal = (value: number | undefined): number | undefined => (value === un
 /** The settings of Llama 3.1 and later; files have what each frequency is divided by, and these were never others. */
 const llama3 = { rope_type: 'llama3', low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
 
-/** What `llama3` scaling divides the frequencies of a head by. */
-function llama3Divisors(factor: number, theta: number, count: number): number[] {
-  const { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: original } = llama3;
+/** The settings of `llama3` scaling. */
+interface Llama3Scaling {
+  readonly factor: number;
+  readonly low: number;
+  readonly high: number;
+  readonly original: number;
+}
+
+/** What `llama3` scaling divides each of the `count` frequencies of a head by. */
+export function llama3Divisors({ factor, low, high, original }: Llama3Scaling, theta: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => {
     const turns = original / (2 * Math.PI * theta ** (i / count));
     const smooth = Math.min(Math.max((turns - low) / (high - low), 0), 1);
@@ -93,7 +100,8 @@ function ropeOf(settings: Settings): Json {
   if (settings.has('rope_freqs.weight')) {
     const divisors = settings.values('rope_freqs.weight');
     const factor = Math.max(...divisors);
-    const expected = llama3Divisors(factor, theta ?? 10_000, divisors.length);
+    const { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: original } = llama3;
+    const expected = llama3Divisors({ factor, low, high, original }, theta ?? 10_000, divisors.length);
     if (divisors.every((divisor, i) => Math.abs(divisor / (expected[i] ?? 0) - 1) < 1e-3))
       return { rope_theta: theta, rope_scaling: { ...llama3, factor } };
     throw new CheckpointError(`${path}: rope_freqs.weight scales rotary frequencies in another way than Llama 3 does`, {

@@ -7,6 +7,8 @@ export {
   loadCheckpoint,
   loadLanguageModel,
   loadVisionTower,
+  type OpenCheckpoint,
+  openCheckpoint,
   readConfig,
   saveCheckpoint,
 } from './checkpoint.ts';

@@ -3,7 +3,7 @@ import { type GgufFile, openGguf } from '../tensor/gguf.ts';
 import type { TokenizerFiles, TokenizerJson } from './tokenizer-files.ts';
 
 /** What `tokenizer.ggml.token_type` says of a token. */
-const kinds = { unknown: 2, control: 3, userDefined: 4 } as const;
+export const kinds = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 /** A part of tokenizer.json. */
 type Step = NonNullable<TokenizerJson['pre_tokenizer']>;
@@ -16,12 +16,30 @@ const sequence = (...pretokenizers: Step[]) => ({ type: 'Sequence', pretokenizer
 const words = (digits: string): string =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 
-/** How texts are cut into words before bytes are merged, by llama.cpp's names. `ignoreMerges`: a word that is a token stays whole; `composed`: texts are NFC. */
-const preTokenizers: Readonly<Record<string, { readonly preTokenizer: Step; readonly ignoreMerges?: true; readonly composed?: true }>> = {
+/** The same where capitals begin words. */
+const casedWords = (() => {
+  const [capitals, small, ending] = ['\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}', '\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}', "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"];
+  const lead = '[^\\r\\n\\p{L}\\p{N}]?';
+  const rest = '\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+  return `${lead}[${capitals}]*[${small}]+${ending}|${lead}[${capitals}]+[${small}]*${ending}|${rest}`;
+})();
+
+/** How texts are cut into words before bytes are merged. `ignoreMerges`: a word that is a token stays whole; `composed`: texts are NFC. */
+export interface WordCut {
+  readonly preTokenizer: Step;
+  readonly ignoreMerges?: true;
+  readonly composed?: true;
+}
+
+/** Cuts by llama.cpp's names; where two are the same, the first is the one to write. */
+export const wordCuts: Readonly<Record<string, WordCut>> = {
   'gpt-2': { preTokenizer: byteLevel(true) },
+  'phi-2': { preTokenizer: byteLevel(true) },
   smollm: { preTokenizer: sequence({ type: 'Digits', individual_digits: true }, byteLevel(true)) },
   'llama-bpe': { preTokenizer: sequence(split(words('\\p{N}{1,3}')), byteLevel(false)), ignoreMerges: true },
   qwen2: { preTokenizer: sequence(split(words('\\p{N}')), byteLevel(false)), composed: true },
+  stablelm2: { preTokenizer: sequence(split(words('\\p{N}')), byteLevel(false)) },
+  'gpt-4o': { preTokenizer: sequence(split(casedWords), byteLevel(false)) },
 };
 
 /** What the kind of tokenizer decides in tokenizer.json. */
@@ -67,9 +85,8 @@ function mergesFromScores(tokens: readonly string[], scores: readonly number[], 
 /** Byte-pair encoding over bytes, as GPT-2 and most models since have it. */
 function byteLevelJson(file: GgufFile, { path, tokens }: Vocabulary): Kind {
   const name = String(file.metadata.get('tokenizer.ggml.pre') ?? 'gpt-2');
-  const known = preTokenizers[name];
-  if (!known)
-    throw new CheckpointError(`${path}: unknown pre-tokenizer "${name}"`, { hint: `known: ${Object.keys(preTokenizers).join(', ')}` });
+  const known = wordCuts[name];
+  if (!known) throw new CheckpointError(`${path}: unknown pre-tokenizer "${name}"`, { hint: `known: ${Object.keys(wordCuts).join(', ')}` });
   const merges = list<string>(file, 'tokenizer.ggml.merges', 'string');
   if (!merges) throw new CheckpointError(`${path}: no tokenizer.ggml.merges`);
   return {

@@ -21,7 +21,7 @@ export async function openProcessorParts(path: string, model: TinyLlava, options
   const { processor: hints, folders } = await openModelFiles(path, options);
   const folder = tokenizerFolder(folders);
   const { tokenizer, imageToken } = withImageToken(await Tokenizer.open(folder), model.config.imageTokenId);
-  const template = (await readTemplate(folder, tokenizer.files.config)) ?? (hints && templateNamed(hints, tokenizer));
+  const template = await templateFor(folder, tokenizer, hints);
   if (!model.visionTower) return { tokenizer, template };
   return {
     tokenizer,
@@ -51,6 +51,11 @@ function withImageToken(tokenizer: Tokenizer, id: number | undefined): { tokeniz
   const known = [...tokenizer.special.values()].find((token) => token.id === id);
   if (known) return { tokenizer, imageToken: known.content };
   return { tokenizer: tokenizer.withSpecialToken(usual, id), imageToken: usual };
+}
+
+/** The chat template of a folder, or the name of the one that the code of its layout has. */
+export async function templateFor(folder: string, tokenizer: Tokenizer, hints: ProcessorHints | undefined): Promise<string | undefined> {
+  return (await readTemplate(folder, tokenizer.files.config)) ?? (hints && templateNamed(hints, tokenizer));
 }
 
 function templateNamed({ template }: ProcessorHints, tokenizer: Tokenizer): string | undefined {

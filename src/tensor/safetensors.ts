@@ -5,6 +5,7 @@ import { CheckpointError } from '../errors.ts';
 import { type DType, dtypeBytes } from './dtype.ts';
 import { MappedFile } from './mapped-file.ts';
 import { native } from './native.ts';
+import { Scope } from './scope.ts';
 import type { Tensor } from './tensor.ts';
 import type { ReadTo } from './weight-memory.ts';
 
@@ -121,37 +122,71 @@ export function openSafetensors(path: string): SafetensorsFile {
   };
 }
 
+/** A tensor to write: `tensor` is called when its turn comes, and what it makes is freed behind it. */
+export interface TensorToWrite {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  tensor(): Tensor;
+}
+
 /** Writes tensors to a safetensors file by way of a temporary one beside it, so that a half-written file never has the name. */
 export function writeSafetensors(
   path: string,
   tensors: Iterable<readonly [string, Tensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): void {
+  const all = Array.from(tensors, ([name, tensor]) => ({ name, shape: tensor.shape, dtype: tensor.dtype, tensor: () => tensor }));
+  Array.from(streamSafetensors(path, all, metadata));
+}
+
+/**
+ * The same for tensors that are made one after another, so that never two of them need memory: each step of the iteration writes one, and
+ * nothing is left of a file whose iteration ends early. Throws CheckpointError.
+ */
+export function* streamSafetensors(
+  path: string,
+  tensors: Iterable<TensorToWrite>,
+  metadata: Readonly<Record<string, string>> = {},
+): Generator<void> {
   // Wide dtypes first: every tensor then begins aligned to its own width and can be memory-mapped.
-  const rows = [...tensors].sort(([a, x], [b, y]) => dtypeBytes(y.dtype) - dtypeBytes(x.dtype) || (a < b ? -1 : 1));
+  const rows = [...tensors].sort((x, y) => dtypeBytes(y.dtype) - dtypeBytes(x.dtype) || (x.name < y.name ? -1 : 1));
   const header: Record<string, unknown> = { __metadata__: { format: 'pt', ...metadata } };
   let offset = 0;
-  for (const [name, tensor] of rows) {
-    header[name] = { dtype: codes.get(tensor.dtype), shape: tensor.shape, data_offsets: [offset, offset + tensor.bytes] };
-    offset += tensor.bytes;
+  for (const { name, dtype, shape } of rows) {
+    const end = offset + shape.reduce((product, size) => product * size, dtypeBytes(dtype));
+    header[name] = { dtype: codes.get(dtype), shape, data_offsets: [offset, end] };
+    offset = end;
   }
   const json = Buffer.from(JSON.stringify(header));
   const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
   head.writeBigUInt64LE(BigInt(head.length - 8));
   json.copy(head, 8);
   const draft = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
+  let whole = false;
   try {
     const file = openSync(draft, 'w');
     try {
       writeSync(file, head);
-      for (const [, tensor] of rows) native.writeTensor(file, tensor.handle);
+      for (const row of rows) {
+        writeRow(file, row);
+        yield;
+      }
       fsyncSync(file);
     } finally {
       closeSync(file);
     }
     renameSync(draft, path);
+    whole = true;
   } catch (cause) {
-    rmSync(draft, { force: true });
+    if (cause instanceof CheckpointError) throw cause;
     throw new CheckpointError(`${path}: cannot be written: ${(cause as Error).message}`, { cause });
+  } finally {
+    if (!whole) rmSync(draft, { force: true });
   }
+}
+
+function writeRow(file: number, { dtype, tensor }: TensorToWrite): void {
+  using _scope = new Scope();
+  native.writeTensor(file, tensor().cast(dtype).handle);
 }

@@ -44,7 +44,7 @@ test('a tokenizer that is not known is refused by name', async () => {
   };
   expect(await refused('gpt-2', 'gpt-x')).toMatchInlineSnapshot(`
     "odd.gguf: unknown pre-tokenizer "gpt-x"
-    known: gpt-2, smollm, llama-bpe, qwen2"
+    known: gpt-2, phi-2, smollm, llama-bpe, qwen2, stablelm2, gpt-4o"
   `);
   expect(await refused('gpt2', 'gptx')).toMatchInlineSnapshot(`
     "odd.gguf: unknown tokenizer "gptx"

@@ -1,0 +1,1 @@
+export { type Conversion, type ConvertOptions, convert, formats } from './convert.ts';
