@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { resolveFrom } from '../hub/resolve.ts';
 import { type OpenCheckpoint, openCheckpoint } from '../model/checkpoint.ts';
 import type { ProcessorHints } from '../model/dialects/processor-hints.ts';
 import { openModelFiles } from '../model/model-files.ts';
@@ -13,6 +14,7 @@ import { spellingOf } from '../processor/processor-file.ts';
 import { readProcessorClass } from '../processor/template-files.ts';
 import { namedTemplate } from '../processor/templates.ts';
 import { Tokenizer } from '../processor/tokenizer.ts';
+import { tokenizerFolder } from '../processor/tokenizer-files.ts';
 import { isGguf, openGguf } from '../tensor/gguf.ts';
 import { usualImage } from './usual-image.ts';
 
@@ -59,15 +61,19 @@ async function imageOf(
  * text. Throws CheckpointError or ConfigError.
  */
 export async function openSource(path: string, { template }: { template?: string | undefined } = {}): Promise<Source> {
-  const checkpoint = await openCheckpoint(path);
-  const hasTokenizer = isGguf(path) ? openGguf(path).metadata.has('tokenizer.ggml.model') : existsSync(join(path, 'tokenizer.json'));
-  const tokenizer = hasTokenizer ? await Tokenizer.open(path) : undefined;
-  const json = isGguf(path) ? {} : (JSON.parse(await readFile(join(path, 'config.json'), 'utf8')) as Json);
-  const { processor: hints } = await openModelFiles(path);
-  const { image, notes } = await imageOf(checkpoint, hints);
-  const wanted = template ?? (tokenizer && (await templateFor(path, tokenizer, hints)));
+  const resolve = resolveFrom();
+  const checkpoint = await openCheckpoint(path, { resolve });
+  const { processor: hints, folders } = await openModelFiles(path, { resolve });
+  // An adapter may leave them to its base.
+  const home = tokenizerFolder(folders);
+  const hasTokenizer = isGguf(home) ? openGguf(home).metadata.has('tokenizer.ggml.model') : existsSync(join(home, 'tokenizer.json'));
+  const tokenizer = hasTokenizer ? await Tokenizer.open(home) : undefined;
+  const settings = folders.map((folder) => join(folder, 'config.json')).find(existsSync);
+  const json = settings === undefined ? {} : (JSON.parse(await readFile(settings, 'utf8')) as Json);
+  const { image, notes } = await imageOf({ ...checkpoint, folder: home }, hints);
+  const wanted = template ?? (tokenizer && (await templateFor(home, tokenizer, hints)));
   const chosen = wanted !== undefined && tokenizer && !/[{\n]/.test(wanted) ? namedTemplate(wanted, tokenizer) : wanted;
-  const spelling = spellingOf(await readProcessorClass(path, tokenizer?.files.config ?? {}));
+  const spelling = spellingOf(await readProcessorClass(home, tokenizer?.files.config ?? {}));
   if (!tokenizer) notes.push('no tokenizer.json: AutoTokenizer and save_pretrained of transformers write one');
   else if (chosen === undefined && image) notes.push('no chat template: name one with --template');
   return { ...checkpoint, json, tokenizer, template: chosen, image, spelling, notes, others: await companionsOf(path) };

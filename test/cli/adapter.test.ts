@@ -68,3 +68,9 @@ test('inspect tells what an adapter changes, and the model that it changes', asy
   expect(String(described).replace(root, 'FOLDER')).toMatchInlineSnapshot(`"FOLDER/adapter: rank 2, alpha 4, 14 layers"`);
   expect(rest).toEqual({ ...whole, path: adapter });
 });
+
+test('convert writes the model with the adapter in its weights', async () => {
+  const out = join(root, 'converted');
+  expect(await tinyllava('convert', adapter, out, '--to', 'hf')).toMatchObject({ code: 0 });
+  expect((await tinyllava('ask', out, 'what is this ?', '--max-new-tokens', '6')).stdout).toBe(`${changed}\n`);
+});
