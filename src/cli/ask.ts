@@ -65,6 +65,7 @@ export function askCommand(): Command {
         device,
         dtype,
         mapped,
+        template,
         threads,
         adapter,
         base,
@@ -74,7 +75,7 @@ export function askCommand(): Command {
     ) => {
       const { images, question } = split(words);
       if (question === '') command.error('error: the question is missing');
-      const model = await openModel(path, { device, dtype, mapped, threads, adapter, base });
+      const model = await openModel(path, { device, dtype, mapped, template, threads, adapter, base });
       await interruptible(async (signal) => {
         const stream = model.stream({
           messages: [

@@ -84,8 +84,8 @@ async function converse(conversation: Conversation, { json, interactive }: { jso
 export function chatCommand(): Command {
   const command = new Command('chat').description('a conversation, line by line').argument('<model>', modelArgument);
   return withModelOptions(withAnswerOptions(command)).action(
-    async (path: string, { device, dtype, mapped, threads, adapter, base, json, ...answering }: AnswerFlags & ModelFlags) => {
-      const model = await openModel(path, { device, dtype, mapped, threads, adapter, base });
+    async (path: string, { device, dtype, mapped, template, threads, adapter, base, json, ...answering }: AnswerFlags & ModelFlags) => {
+      const model = await openModel(path, { device, dtype, mapped, template, threads, adapter, base });
       const conversation = new Conversation(model, answering);
       await converse(conversation, { json: json ?? false, interactive: process.stdin.isTTY === true });
       if (json) printJson({ messages: conversation.messages });

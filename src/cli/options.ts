@@ -16,6 +16,7 @@ export interface DeviceFlags {
 export interface ModelFlags extends DeviceFlags {
   readonly dtype?: DType | undefined;
   readonly mapped?: true | undefined;
+  readonly template?: string | undefined;
   readonly adapter?: string | undefined;
   readonly base?: string | undefined;
 }
@@ -80,10 +81,11 @@ export function withDeviceOptions(command: Command): Command {
     .option('--json', 'print one JSON document');
 }
 
-/** Adds --device, --dtype, --mapped, --threads, --json, and where a LoRA adapter or its base is. */
+/** Adds --device, --dtype, --mapped, --template, --threads, --json, and where a LoRA adapter or its base is. */
 export function withModelOptions(command: Command): Command {
   return withDeviceOptions(command)
     .addOption(new Option('--dtype <name>', 'precision; as stored unless given').choices(['float32', 'bfloat16', 'float16']))
+    .option('--template <name>', 'chat template, where the model has none or another is wanted')
     .option('--mapped', 'leave the weights in their files: opens at once and takes less memory, answers more slowly')
     .option('--adapter <model>', 'LoRA adapter that is added to the model')
     .option('--base <model>', 'base of a model that is an adapter, in place of the one that it names');
@@ -114,9 +116,9 @@ export async function prepareDevice({ device = 'cpu', threads }: DeviceFlags): P
 }
 
 /** Opens a model as the flags say. Throws ConfigError where there is no such device, HubError where there is no such model. */
-export async function openModel(path: string, { dtype, mapped, adapter, base, ...flags }: ModelFlags): Promise<ChatModel> {
+export async function openModel(path: string, { dtype, mapped, template, adapter, base, ...flags }: ModelFlags): Promise<ChatModel> {
   const [{ loadModel }, device] = await Promise.all([import('../generate/generate.ts'), prepareDevice(flags)]);
   const added = adapter === undefined ? undefined : await findModel(adapter);
   // The next line of a chat begins as the one before.
-  return loadModel(await findModel(path), { device, dtype, mapped, adapter: added, base, remembered: 1 });
+  return loadModel(await findModel(path), { device, dtype, mapped, template, adapter: added, base, remembered: 1 });
 }

@@ -185,6 +185,8 @@ export interface LoadModelOptions extends BatchOptions, OpenOptions {
   readonly dtype?: DType | undefined;
   /** Leaves the weights in their files until they are used: see `LoadOptions`. */
   readonly mapped?: boolean | undefined;
+  /** Takes the place of the model's chat template, by name or as Jinja text. */
+  readonly template?: string | undefined;
   /** Gets `HubEvent`s while a model comes from the hub. */
   readonly log?: Log | undefined;
   /** Aborting it ends a download. */
@@ -194,12 +196,12 @@ export interface LoadModelOptions extends BatchOptions, OpenOptions {
 /** Opens a checkpoint folder, or a model of the hub by its id, to be asked. Throws CheckpointError, ConfigError or HubError. */
 export async function loadModel(
   nameOrPath: string,
-  { device, dtype, mapped, adapter, base, resolve, log, signal, ...options }: LoadModelOptions = {},
+  { device, dtype, mapped, template, adapter, base, resolve, log, signal, ...options }: LoadModelOptions = {},
 ): Promise<ChatModel> {
   const path = await resolveModel(nameOrPath, { log, signal });
   const parts = { adapter, base, resolve: resolve ?? resolveFrom({ log, signal }) };
   const { model } = await loadCheckpoint(path, { device, dtype, mapped, ...parts });
-  return new ChatModel(model, await openProcessor(path, model, parts), options);
+  return new ChatModel(model, await openProcessor(path, model, { ...parts, template }), options);
 }
 
 function withImages(messages: readonly InputMessage[], images: readonly ImageSource[]): readonly InputMessage[] {
