@@ -1,6 +1,6 @@
 // One phase of bench/full-size.ts in a process of its own, so that its peak of memory is its own.
 //   npx tsx bench/full-size/phases.ts build|ask|train FOLDER TOWER LANGUAGE
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { loadModel } from '../../src/generate/generate.ts';
@@ -60,6 +60,13 @@ async function writeData(folder: string): Promise<void> {
   await writeFile(join(`${folder}-data`, 'captions.json'), JSON.stringify([{ id: 'disc', image: 'disc.png', conversations }]));
 }
 
+/** The size of all shards. */
+async function weightBytes(folder: string): Promise<number> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.safetensors'));
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
 /** Fresh weights in bfloat16, and a folder of them. */
 async function build({ folder, tower, language }: Place): Promise<Record<string, number>> {
   await writeData(folder);
@@ -72,15 +79,15 @@ async function build({ folder, tower, language }: Place): Promise<Record<string,
     connectorParameters: model.connector?.parameterCount() ?? 0,
     languageParameters: model.languageModel.parameterCount(),
     imageTokens: model.imageTokens,
-    fileBytes: (await stat(join(folder, 'model.safetensors'))).size,
+    fileBytes: await weightBytes(folder),
     initializeSeconds,
     saveSeconds,
   };
 }
 
-/** Opens the folder and answers in eight tokens, whatever a model that has learned nothing says. */
+/** Opens the folder by memory map and answers in eight tokens, whatever a model that has learned nothing says. */
 async function ask({ folder }: Place): Promise<Record<string, number>> {
-  const [model, openSeconds] = await seconds(() => loadModel(folder));
+  const [model, openSeconds] = await seconds(() => loadModel(folder, { mapped: true }));
   const messages = [{ role: 'user' as const, content: question }];
   const request = { messages, images: [pictureOf(folder)], maxNewTokens: 8, temperature: 0 };
   const [answer, answerSeconds] = await seconds(() => model.generate(request));
@@ -92,10 +99,10 @@ async function ask({ folder }: Place): Promise<Record<string, number>> {
   };
 }
 
-/** Opens the folder and takes one step over one caption: the connector moves, the rest does not. */
+/** Opens the folder by memory map and takes one step over one caption: the connector moves, the rest does not. */
 async function train({ folder }: Place): Promise<Record<string, number>> {
   const stage = align(folder);
-  const [{ model }, openSeconds] = await seconds(() => loadCheckpoint(folder));
+  const [{ model }, openSeconds] = await seconds(() => loadCheckpoint(folder, { mapped: true }));
   const processor = (await Processor.open(folder, { imageTokens: model.imageTokens })).withTemplate('plain');
   using data = await openData(stage.data, '.');
   const before = Array.from(model.parameters(), (tensor) => tensor.sum().item());
