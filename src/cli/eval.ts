@@ -1,13 +1,16 @@
 import { Command } from 'commander';
+import type { Profile, Task } from '../evaluate/task.ts';
 import type { Log } from '../log.ts';
 import { interruptible } from './interrupt.ts';
 import { type ModelFlags, modelArgument, openModel, wholeNumber, withModelOptions } from './options.ts';
 import { print, printJson } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
+import { profileOption } from './score.ts';
 
 interface EvalFlags extends ModelFlags {
   readonly tasks?: string;
   readonly data?: string;
+  readonly profile: Profile;
   readonly batchSize: number;
   readonly limit?: number;
   readonly out?: string;
@@ -36,9 +39,12 @@ export function evaluationProgress(line: StatusLine, now: () => number = () => p
 
 async function list(json: true | undefined): Promise<void> {
   const { tasks } = await import('../evaluate/tasks/index.ts');
-  const rows = Object.values(tasks).map(({ name, about }) => ({ name, about }));
-  if (json) printJson(rows);
-  else for (const { name, about } of rows) print(`${name.padEnd(12)}${about}`);
+  const rows = Object.values<Task>(tasks).map(({ name, about, wants = [] }) => ({ name, about, wants }));
+  if (json) return printJson(rows);
+  for (const { name, about, wants } of rows) {
+    print(`${name}: ${about}`);
+    for (const { layout, files, from } of wants) print(`    ${layout}: ${files.join(', ').replaceAll('|', ' or ')}\n        from ${from}`);
+  }
 }
 
 /** The verb `eval`. */
@@ -48,21 +54,25 @@ export function evalCommand(): Command {
     .argument('[model]', modelArgument)
     .option('--tasks <names>', 'tasks with commas between them')
     .option('--data <folder>', "folder that holds the tasks' files")
+    .addOption(profileOption())
     .option('--batch-size <count>', 'answers that grow together', wholeNumber(1), 16)
     .option('--limit <count>', 'the first so many samples of each task', wholeNumber(1))
     .option('--out <folder>', 'where results.json and samples_<task>.jsonl go')
     .option('--list', 'say what tasks there are and what files they want');
   return withModelOptions(command).action(async (path: string | undefined, flags: EvalFlags) => {
     if (flags.list) return list(flags.json);
-    const { tasks, data, batchSize, limit, out } = flags;
+    const { tasks, data, batchSize, limit, out, profile } = flags;
     if (path === undefined) command.error("error: missing required argument 'model'");
     if (tasks === undefined) command.error("error: required option '--tasks <names>' not specified");
     if (data === undefined) command.error("error: required option '--data <folder>' not specified");
-    const [{ evaluate }, { markdown }] = await Promise.all([import('../evaluate/evaluate.ts'), import('../evaluate/report.ts')]);
+    const [{ evaluate, openTasks }, { markdown }] = await Promise.all([import('../evaluate/evaluate.ts'), import('../evaluate/report.ts')]);
+    const what = { tasks: tasks.split(','), data, profile };
+    // Missing files are found before a model is loaded.
+    const opened = await openTasks(what);
     const model = await openModel(path, flags);
     using line = new StatusLine(process.stderr);
     const log = evaluationProgress(line);
-    const results = await interruptible((signal) => evaluate(model, { tasks: tasks.split(','), data, batchSize, limit, out, log, signal }));
+    const results = await interruptible((signal) => evaluate(model, { ...what, opened, batchSize, limit, out, log, signal }));
     if (flags.json) printJson(results);
     else print(markdown(results).trimEnd());
   });

@@ -9,6 +9,7 @@ import { inspectCommand } from './inspect.ts';
 import { logitsCommand } from './logits.ts';
 import { complain, Interrupted } from './print.ts';
 import { quickstartCommand } from './quickstart.ts';
+import { scoreCommand } from './score.ts';
 import { trainCommand } from './train.ts';
 
 /** A usage error in the form of all others; commander says `error: …` and, on a line of its own, `(Did you mean …?)`. */
@@ -30,6 +31,7 @@ export function program(): Command {
     quickstartCommand(),
     trainCommand(),
     evalCommand(),
+    scoreCommand(),
     askCommand(),
     chatCommand(),
     logitsCommand(),

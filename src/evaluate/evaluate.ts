@@ -1,14 +1,16 @@
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError } from '../errors.ts';
 import type { ChatModel, GenerateOptions } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
 import { pick } from '../model/registry.ts';
+import { contentParts, type Message } from '../processor/message.ts';
 import { version } from '../version.ts';
 import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
+import { sha256 } from './file-hash.ts';
+import { detectableDifference } from './power.ts';
 import { SamplesFile } from './samples-file.ts';
-import type { Benchmark, Metric, Sample, Scored, Task } from './task.ts';
+import { type Benchmark, inProfile, type Metric, type Profile, type Sample, type Scored, type Task } from './task.ts';
 import { tasks as everyTask } from './tasks/index.ts';
 
 /** What to evaluate on, and where the results go. */
@@ -17,6 +19,10 @@ export interface EvaluateOptions {
   readonly tasks: readonly (string | Task)[];
   /** The folder that holds the tasks' files, each under its name or by itself. */
   readonly data: string;
+  /** Whose prompts, settings and scorers are followed; the benchmarks' own unless said. */
+  readonly profile?: Profile | undefined;
+  /** The tasks' files when they are open already, by `openTasks`. */
+  readonly opened?: readonly OpenedTask[] | undefined;
   /** Answers that grow together; it changes the speed, not the answers. */
   readonly batchSize?: number | undefined;
   /** The first so many samples of each task. */
@@ -39,6 +45,17 @@ export interface TaskResult {
   readonly firstFailure?: string;
   readonly seconds: number;
   readonly maxNewTokens: number;
+  readonly stop?: readonly string[];
+  /** Answers that the scorer could not read. */
+  readonly unparsed?: number;
+  /** What was counted beside the scores. */
+  readonly counts?: Readonly<Record<string, number>>;
+  /** The smallest difference of two models' mean scores that this many questions show in four of five runs. */
+  readonly detectableDifference?: number;
+  /** The text of the first question as the model is asked it, before the chat template. */
+  readonly firstPrompt?: string;
+  /** Whose form the files were read in. */
+  readonly layout?: string;
   /** SHA-256 of the files with questions and answers. */
   readonly dataSha256: string;
 }
@@ -52,6 +69,7 @@ export interface Results {
     readonly dtype: string;
     readonly device: string;
     readonly template: string;
+    readonly profile: Profile;
   };
   readonly tasks: Readonly<Record<string, TaskResult>>;
 }
@@ -73,7 +91,27 @@ export async function* answerSamples<S extends Sample>(
 }
 
 function* requests<S extends Sample>(task: Task<S>, samples: readonly S[]): Generator<GenerateOptions> {
-  for (const sample of samples) yield { messages: task.prompt(sample), maxNewTokens: task.maxNewTokens };
+  const { maxNewTokens, stop } = task;
+  for (const sample of samples) yield { messages: task.prompt(sample), maxNewTokens, stop };
+}
+
+/** A task as the profile has it, with its samples. */
+export interface OpenedTask {
+  readonly task: Task;
+  readonly benchmark: Benchmark;
+}
+
+/** Reads the files of the tasks, all before anything is asked. Throws ConfigError for an unknown task, DataError for files that are missing. */
+export async function openTasks({
+  tasks,
+  data,
+  profile = 'official',
+}: Pick<EvaluateOptions, 'tasks' | 'data' | 'profile'>): Promise<OpenedTask[]> {
+  const wanted = [...new Set(tasks)].map((task) => (typeof task === 'string' ? pick<Task>(everyTask, 'task', task) : task));
+  if (wanted.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
+  const opened: OpenedTask[] = [];
+  for (const task of wanted) opened.push({ task: inProfile(task, profile), benchmark: await task.open(data) });
+  return opened;
 }
 
 /**
@@ -81,11 +119,8 @@ function* requests<S extends Sample>(task: Task<S>, samples: readonly S[]): Gene
  * sample is written as it is answered. Throws ConfigError, DataError, or the signal's reason.
  */
 export async function evaluate(model: ChatModel, options: EvaluateOptions): Promise<Results> {
-  const { data, batchSize = 8, limit, out, log = silent } = options;
-  const wanted = [...new Set(options.tasks)].map((task) => (typeof task === 'string' ? pick<Task>(everyTask, 'task', task) : task));
-  if (wanted.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
-  const opened = [];
-  for (const task of wanted) opened.push({ task, benchmark: await task.open(data) });
+  const { batchSize = 8, limit, out, log = silent, profile = 'official' } = options;
+  const opened = options.opened ?? (await openTasks(options));
   if (out !== undefined) {
     await mkdir(out, { recursive: true });
     // An earlier run's results would not be those of the samples that are written now.
@@ -97,7 +132,7 @@ export async function evaluate(model: ChatModel, options: EvaluateOptions): Prom
     log({ event: 'evaluated', task: task.name, ...results[task.name] });
   }
   const { dtype, device } = model.model.languageModel.headWeight;
-  const settings = { batchSize, ...(limit !== undefined && { limit }), dtype, device, template: model.processor.template.source };
+  const settings = { batchSize, ...(limit !== undefined && { limit }), dtype, device, template: model.processor.template.source, profile };
   const whole: Results = { version, settings, tasks: results };
   if (out !== undefined) await writeWhole(join(out, 'results.json'), `${JSON.stringify(whole, null, 2)}\n`);
   return whole;
@@ -136,9 +171,24 @@ async function run(
     ...(errors[0] !== undefined && { firstFailure: errors[0] }),
     seconds: (performance.now() - start) / 1000,
     maxNewTokens: task.maxNewTokens,
+    ...(task.stop && { stop: task.stop }),
+    ...facts(task, scored),
+    ...(samples[0] && { firstPrompt: promptText(task.prompt(samples[0])) }),
+    ...(benchmark.layout !== undefined && { layout: benchmark.layout }),
     dataSha256: await sha256(benchmark.files),
   };
 }
+
+/** What is known of the scores beside their means. */
+export function facts(task: Task, scored: readonly Scored[]): Pick<TaskResult, 'unparsed' | 'counts' | 'detectableDifference'> {
+  const unparsed = scored.filter((one) => one.unparsed).length;
+  const counts = task.counts?.(scored);
+  const least = detectableDifference(scored.map(({ score }) => score));
+  return { ...(unparsed > 0 && { unparsed }), ...(counts && { counts }), ...(least !== undefined && { detectableDifference: least }) };
+}
+
+const promptText = (messages: readonly Message[]): string =>
+  messages.flatMap((message) => contentParts(message).map((part) => (part.type === 'text' ? part.text : '<image>'))).join('\n');
 
 function baselines(task: Task, samples: readonly Sample[], train: readonly Sample[] | undefined): TaskResult['baselines'] {
   if (train === undefined) return {};
@@ -146,12 +196,6 @@ function baselines(task: Task, samples: readonly Sample[], train: readonly Sampl
     majority: scoreBaseline(task, samples, majorityBaseline(train)),
     'question only': scoreBaseline(task, samples, questionOnlyBaseline(train)),
   };
-}
-
-async function sha256(files: readonly string[]): Promise<string> {
-  const hash = createHash('sha256');
-  for (const file of files) hash.update(await readFile(file));
-  return hash.digest('hex');
 }
 
 async function writeWhole(path: string, text: string): Promise<void> {

@@ -19,7 +19,7 @@ export async function readRows<Schema extends z.ZodType>(file: string, schema: S
   } catch (cause) {
     throw new DataError(`${file}: cannot be read: ${(cause as Error).message}`, { cause });
   }
-  return parsed(text, file).map(({ value, place }) => {
+  return parsedRows(text, file).map(({ value, place }) => {
     const row = schema.safeParse(value);
     if (row.success) return row.data;
     const problems = row.error.issues.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
@@ -27,7 +27,8 @@ export async function readRows<Schema extends z.ZodType>(file: string, schema: S
   });
 }
 
-function parsed(text: string, file: string): { value: unknown; place: string }[] {
+/** The values of a JSON array, or of the lines of a JSONL file, with where they stand. Throws DataError for what is not JSON. */
+export function parsedRows(text: string, file: string): { value: unknown; place: string }[] {
   const json = (source: string, place: string): unknown => {
     try {
       return JSON.parse(source);

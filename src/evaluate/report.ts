@@ -1,29 +1,63 @@
 import type { Results } from './evaluate.ts';
+import type { ScoreResult } from './score-answers.ts';
 import type { Metric } from './task.ts';
 
-const percent = (share: number): string => (100 * share).toFixed(1);
+/** A number of a metric: shares in percent, all else in the benchmark's own unit. */
+const shown = (value: number, { max = 1 }: Metric): string => (max === 1 ? 100 * value : value).toFixed(1);
 
-/** Results as Markdown: a table for each task, in percent. */
+/** Results as Markdown: a table for each task. */
 export function markdown({ tasks }: Results): string {
-  const sections = Object.entries(tasks).map(([name, { metrics, baselines, samples, failures, firstFailure, seconds }]) => {
+  const sections = Object.entries(tasks).map(([name, result]) => {
+    const { metrics, baselines, samples, failures, firstFailure, seconds, unparsed = 0, detectableDifference: least } = result;
     const others = Object.keys(baselines);
     const beside = (metric: Metric, baseline: string): string => {
       const same = baselines[baseline]?.find((other) => other.name === metric.name);
-      return same ? percent(same.value) : '';
+      return same ? shown(same.value, same) : '';
     };
     const rows = metrics.map((metric) => [
       metric.name,
       String(metric.count),
-      percent(metric.value),
-      `${percent(metric.interval.low)} - ${percent(metric.interval.high)}`,
+      shown(metric.value, metric),
+      `${shown(metric.interval.low, metric)} - ${shown(metric.interval.high, metric)}`,
       ...others.map((baseline) => beside(metric, baseline)),
     ]);
     const failed = failures === 0 ? '' : ` ${failures} could not be asked and count as wrong, the first because ${firstFailure}.`;
-    const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).${failed}`;
+    const unread = unparsed === 0 ? '' : ` ${unparsed} answers could not be read.`;
+    const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).${failed}${unread}${!least ? '' : ` ${power(least)}`}`;
     return [`## ${name}`, '', table([['questions', 'count', 'score', '95 % interval', ...others], ...rows]), '', notes, ''].join('\n');
   });
   return sections.join('\n');
 }
+
+/** The result of scoring answers as Markdown. */
+export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
+  const rows = result.metrics.map((metric) => [
+    metric.name,
+    String(metric.count),
+    shown(metric.value, metric),
+    `${shown(metric.interval.low, metric)} - ${shown(metric.interval.high, metric)}`,
+  ]);
+  const { questions, missing, unparsed, detectableDifference: least } = result;
+  const notes = [
+    `${questions} questions, profile ${result.profile}.`,
+    missing > 0 && `${missing} have no answer and count as wrong.`,
+    unparsed > 0 && `${unparsed} answers could not be read.`,
+    !!least && power(least),
+  ];
+  const counts = Object.entries(result.counts ?? {}).map(([name, count]) => `${name} ${count}`);
+  const lines = [
+    `## ${result.task}`,
+    '',
+    table([['questions', 'count', 'score', '95 % interval'], ...rows]),
+    '',
+    notes.filter(Boolean).join(' '),
+  ];
+  return [...lines, ...(counts.length > 0 ? ['', `${counts.join(', ')}.`] : []), ''].join('\n');
+}
+
+/** How small a difference the questions can show. */
+const power = (least: number): string =>
+  `Two models whose mean scores differ by less than ${(100 * least).toFixed(1)} points are seldom told apart on them (80 % power, 5 % test, paired).`;
 
 /** A Markdown table whose first row is its head, first column to the left, the others to the right. */
 function table(rows: readonly (readonly string[])[]): string {

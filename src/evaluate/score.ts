@@ -1,3 +1,4 @@
+import { grouped } from './bootstrap.ts';
 import { wilson } from './interval.ts';
 import type { Metric, Sample, Scored, Verdict } from './task.ts';
 
@@ -7,20 +8,41 @@ export function exactMatch({ targets }: Sample, answer: string): Verdict {
   return { parsed, score: targets.some((target) => target.trim().toLowerCase() === parsed) ? 1 : 0 };
 }
 
+/** Verdict of a comparison. */
+export const verdict = (parsed: string, right: boolean): Verdict => ({ parsed, score: right ? 1 : 0 });
+
+/** The verdict on an answer in which nothing was found. */
+export const unparsed = (answer: string): Verdict => ({ parsed: answer, score: 0, unparsed: true });
+
 /** The mean score of all samples as `all`, then of each category in the order of their names. */
 export function meanByCategory(scored: readonly Scored[]): Metric[] {
-  const categories = new Map<string, Scored[]>();
-  for (const one of scored) {
-    const { category } = one.sample;
-    const others = categories.get(category);
-    if (others) others.push(one);
-    else categories.set(category, [one]);
-  }
-  const named = [...categories].sort(([a], [b]) => (a < b ? -1 : 1));
-  return [mean('all', scored), ...(named.length > 1 ? named.map(([name, part]) => mean(name, part)) : [])];
+  return means(scored, { max: 1, by: [({ category }) => category] });
 }
 
-function mean(name: string, scored: readonly Scored[]): Metric {
+/**
+ * The mean score of all samples, then for each of `by` the means of its groups in the order of their names, where there is more than one; a sample without a
+ * group is in none. In percent unless `max` says otherwise.
+ */
+export function means<S extends Sample>(
+  scored: readonly Scored<S>[],
+  {
+    name = 'all',
+    max = 100,
+    by = [],
+  }: { readonly name?: string; readonly max?: number; readonly by?: readonly ((sample: S) => string | undefined)[] } = {},
+): Metric[] {
+  const parts = by.flatMap((key) => {
+    const known = scored.filter(({ sample }) => key(sample) !== undefined);
+    const named = [...grouped(known, ({ sample }) => key(sample) ?? '')].sort(([a], [b]) => (a < b ? -1 : 1));
+    return named.length > 1 || known.length < scored.length ? named : [];
+  });
+  return [mean(name, scored, max), ...parts.map(([group, part]) => mean(group, part, max))];
+}
+
+/** The mean score with its Wilson interval. Scores between 0 and 1 vary less than right and wrong do, so that the interval is then on the wide side. */
+export function mean(name: string, scored: readonly Scored[], max = 1): Metric {
   const total = scored.reduce((sum, { score }) => sum + score, 0);
-  return { name, value: scored.length === 0 ? 0 : total / scored.length, interval: wilson(total, scored.length), count: scored.length };
+  const { low, high } = wilson(total, scored.length);
+  const value = scored.length === 0 ? 0 : max === 1 ? total / scored.length : (total / scored.length) * max;
+  return { name, value, interval: { low: low * max, high: high * max }, count: scored.length, ...(max !== 1 && { max }) };
 }

@@ -139,7 +139,7 @@ test('results become a Markdown table with intervals and baselines', () => {
   });
   const results: Results = {
     version: '0.1.0',
-    settings: { batchSize: 8, dtype: 'float32', device: 'cpu', template: '' },
+    settings: { batchSize: 8, dtype: 'float32', device: 'cpu', template: '', profile: 'official' },
     tasks: {
       'easy-vqa': {
         metrics: [metric('all', 5, 8), metric('shape', 2, 4)],

@@ -15,17 +15,19 @@ export function reportScores(
   const rank = (name: string): number => (order.includes(name) ? order.indexOf(name) : order.length);
   return [...metrics]
     .sort((a, b) => rank(a.name) - rank(b.name))
-    .map(({ name, value, interval, count }) => {
+    .map(({ name, value: points, interval, count, max = 1 }) => {
+      // The page draws everything on one scale.
+      const value = points / max;
       const others = Object.entries(baselines).flatMap(([baseline, list]) => {
         const same = list.find((metric) => metric.name === name);
-        return same ? [[baseline, same.value] as const] : [];
+        return same ? [[baseline, same.value / (same.max ?? 1)] as const] : [];
       });
       const goal = goals[name];
       return {
         name,
         count,
         correct: Math.round(value * count),
-        accuracy: { value, ...interval },
+        accuracy: { value, low: interval.low / max, high: interval.high / max },
         baselines: Object.fromEntries(others),
         ...(goal !== undefined && { goal }),
       };

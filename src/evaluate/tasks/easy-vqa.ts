@@ -27,7 +27,14 @@ async function samples(file: string): Promise<Sample[]> {
 /** Questions about one coloured shape, 9,673 in the published test split; https://github.com/vzhou842/easy-VQA. */
 export const easyVqa: Task = {
   name: 'easy-vqa',
-  about: 'shape, colour and yes/no questions about one shape: test/questions.json and test/images/ (train/ for the baselines)',
+  about: 'shape, colour and yes/no questions about one shape',
+  wants: [
+    {
+      layout: 'easy-vqa',
+      files: ['test/questions.json', 'test/images/', 'train/questions.json (for the baselines)'],
+      from: '`pip download easy-vqa --no-deps`: its folder easy_vqa/data',
+    },
+  ],
   maxNewTokens: 8,
 
   async open(folder) {

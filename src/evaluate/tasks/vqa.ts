@@ -26,7 +26,14 @@ function answerType(answers: readonly string[]): string {
 /** Questions of the user's own, scored by exact match. */
 export const vqa: Task = {
   name: 'vqa',
-  about: 'your own: questions.jsonl (or .json) with question_id, image, text, answer and perhaps category, images beside it or in images/',
+  about: 'questions of your own, by exact match',
+  wants: [
+    {
+      layout: 'your own',
+      files: ['questions.jsonl|questions.json', 'images/'],
+      from: 'you: question_id, image, text, answer and perhaps category',
+    },
+  ],
   maxNewTokens: 128,
 
   async open(folder) {

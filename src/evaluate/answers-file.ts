@@ -1,0 +1,157 @@
+import { readFile } from 'node:fs/promises';
+import { extname } from 'node:path';
+import { z } from 'zod';
+import { DataError } from '../errors.ts';
+import { parsedRows } from './questions-file.ts';
+import { tsvRows } from './tables/tsv.ts';
+import type { Sample } from './task.ts';
+
+/** An answer as a file has it. */
+export interface AnswerRow {
+  readonly place: string;
+  /** What the answer belongs to; without one, the number of the question. */
+  readonly id?: string | undefined;
+  readonly index?: number | undefined;
+  /** What was asked, where the file says it. */
+  readonly prompt?: string | undefined;
+  readonly text: string;
+  /** The whole row. */
+  readonly row: Readonly<Record<string, unknown>>;
+}
+
+const Id = z.union([z.string(), z.number()]).transform(String);
+const Nested: z.ZodType<string> = z
+  .union([z.string(), z.lazy(() => z.array(Nested).min(1))])
+  .transform((one) => (typeof one === 'string' ? one : (one[0] ?? ''))) as never;
+const Text = z.union([z.string(), z.number()]).transform(String);
+
+/** The names that harnesses give to id and answer. */
+const Row = z.looseObject({
+  question_id: Id.optional(),
+  questionId: Id.optional(),
+  id: Id.optional(),
+  index: Id.optional(),
+  image: z.unknown().optional(),
+  doc_id: z.int().optional(),
+  doc: z.looseObject({ id: Id.optional() }).optional(),
+  prompt: z.string().optional(),
+  question: z.unknown().optional(),
+  text: Text.optional(),
+  answer: z.unknown().optional(),
+  prediction: Text.optional(),
+  response: Text.optional(),
+  caption: Text.optional(),
+  pred: Text.optional(),
+  resps: z.array(Nested).optional(),
+  error: z.string().optional(),
+});
+
+/**
+ * The answers in a file: LLaVA's JSONL, samples of this package and of lmms-eval, upload files of benchmarks, a JSON object of answers by id, ScienceQA's
+ * judged output, VLMEvalKit's TSV. Throws DataError naming the file and the row in which no answer is found.
+ */
+export async function readAnswers(file: string): Promise<AnswerRow[]> {
+  if (extname(file) === '.tsv') {
+    const rows: AnswerRow[] = [];
+    for await (const row of tsvRows(file)) rows.push(answer({ ...row, prediction: row['prediction'] ?? '' }, `${file}#${rows.length}`));
+    return rows;
+  }
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new DataError(`${file}: cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  const whole = extname(file) === '.json' ? wholeObject(text) : undefined;
+  if (whole) return byId(whole, file);
+  const rows = parsedRows(text, file).map(({ value, place }) => answer(value, place));
+  if (rows.length === 0) throw new DataError(`${file}: no answers`);
+  return rows;
+}
+
+function wholeObject(text: string): Record<string, unknown> | undefined {
+  if (!text.trimStart().startsWith('{')) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function byId(whole: Record<string, unknown>, file: string): AnswerRow[] {
+  const { correct, incorrect } = whole;
+  // LLaVA's ScienceQA scorer splits the answers by whether it finds them right.
+  if (Array.isArray(correct) && Array.isArray(incorrect)) {
+    return [...(correct as unknown[]), ...(incorrect as unknown[])].map((value, i) => answer(value, `${file}#${i}`));
+  }
+  return Object.entries(whole).map(([id, value]) => {
+    const place = `${file}: ${id}`;
+    if (typeof value === 'string') return { place, id, text: value, row: { id, text: value } };
+    return answer({ id, ...(typeof value === 'object' ? value : {}) }, place, true);
+  });
+}
+
+function answer(value: unknown, place: string, textOptional = false): AnswerRow {
+  const checked = Row.safeParse(value);
+  if (!checked.success) {
+    const [issue] = checked.error.issues;
+    throw new DataError(`${place}: ${issue?.path.join('.')}: ${issue?.message}`);
+  }
+  const row = checked.data;
+  const spoken = typeof row.answer === 'string' || typeof row.answer === 'number' ? String(row.answer) : undefined;
+  // A failed sample has no answer, which counts as an empty one.
+  const text =
+    row.resps?.[0] ??
+    row.text ??
+    row.prediction ??
+    row.pred ??
+    row.response ??
+    row.caption ??
+    spoken ??
+    (row.resps || row.error !== undefined || textOptional || 'content' in row ? '' : undefined);
+  if (text === undefined) {
+    throw new DataError(`${place}: no answer in it`, { hint: 'it should be called text, answer, prediction, response or resps' });
+  }
+  const imageId = typeof row.image === 'string' ? row.image : undefined;
+  const id = row.question_id ?? row.questionId ?? row.doc?.id ?? row.id ?? row.index ?? imageId;
+  const prompt = row.prompt ?? (typeof row.question === 'string' ? row.question : undefined);
+  return { place, id, index: row.doc_id, prompt, text, row };
+}
+
+/** Answers beside the samples they belong to, in the samples' order, and how many have none. */
+export interface Matched<S extends Sample> {
+  readonly pairs: readonly { readonly sample: S; readonly answer: AnswerRow | undefined }[];
+  readonly missing: number;
+}
+
+/**
+ * Finds the sample of each answer by its id; where samples share an id, by the question within the prompt, then by order. Throws DataError for an answer that
+ * belongs to no sample, and for two answers to one.
+ */
+export function matchAnswers<S extends Sample>(samples: readonly S[], answers: readonly AnswerRow[], file: string): Matched<S> {
+  const waiting = new Map<string, number[]>();
+  const put = (id: string, i: number): void => void (waiting.get(id)?.push(i) ?? waiting.set(id, [i]));
+  for (const [i, { id, sharedId }] of samples.entries()) {
+    put(id, i);
+    if (sharedId !== undefined && sharedId !== id) put(sharedId, i);
+  }
+  const found: (AnswerRow | undefined)[] = new Array(samples.length);
+  for (const answer of answers) {
+    const open = answer.id === undefined ? (answer.index === undefined ? [] : [answer.index]) : (waiting.get(answer.id) ?? []);
+    const free = open.filter((i) => i < samples.length && found[i] === undefined);
+    const { prompt } = answer;
+    const asked = free.length > 1 && prompt !== undefined ? free.find((i) => prompt.includes(samples[i]?.question ?? '')) : undefined;
+    const at = asked ?? free[0];
+    if (at === undefined) {
+      const name = answer.id ?? `number ${answer.index}`;
+      if (open.length > 0 && open.some((i) => i < samples.length)) throw new DataError(`${answer.place}: a second answer to ${name}`);
+      throw new DataError(`${answer.place}: no question ${name}`, {
+        hint: `does ${file} belong to this benchmark and split? ids look like ${samples[0]?.id}`,
+      });
+    }
+    found[at] = answer;
+  }
+  const pairs = samples.map((sample, i) => ({ sample, answer: found[i] }));
+  return { pairs, missing: pairs.filter(({ answer }) => answer === undefined).length };
+}

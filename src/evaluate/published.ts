@@ -1,0 +1,119 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { DataError } from '../errors.ts';
+import type { Benchmark, OpenOptions, Sample, Task, Wanted } from './task.ts';
+
+/**
+ * One form in which a benchmark is published. A name in `files` may have alternatives (`a|b`) and `*`; one that ends in a slash is a folder of images, which
+ * scoring does without. A name that begins with `?` need not be there.
+ */
+interface Form<S extends Sample> extends Wanted {
+  /** What was found, in the order of `files`. */
+  read(found: Found, options: OpenOptions): Promise<readonly S[]>;
+}
+
+/** The paths found for each name of a form. */
+class Found {
+  readonly #paths: readonly (readonly string[])[];
+
+  constructor(paths: readonly (readonly string[])[]) {
+    this.#paths = paths;
+  }
+
+  /** All paths that fit the name of this number. */
+  all(index: number): readonly string[] {
+    return this.#paths[index] ?? [];
+  }
+
+  /** The only path, or the first. */
+  one(index: number): string {
+    return this.all(index)[0] ?? '';
+  }
+}
+
+/**
+ * How a task finds its files: in the data folder, or in one of `folders` in it, the first form that is whole. Gives `wants` and `open` of a task.
+ */
+export function published<S extends Sample>(
+  folders: readonly string[],
+  forms: readonly Form<S>[],
+): Required<Pick<Task<S>, 'wants' | 'open'>> {
+  return {
+    wants: forms.map(({ layout, files, from }) => ({ layout, files: files.map((name) => name.replace(/^\?/, '')), from })),
+    async open(folder, options = {}): Promise<Benchmark<S>> {
+      const tried: { form: Form<S>; home: string; missing: string[]; there: number }[] = [];
+      for (const form of forms) {
+        for (const home of [...folders.map((name) => join(folder, name)), folder]) {
+          const paths = form.files.map((name) => places(home, name.replace(/^\?/, '')));
+          const needed = form.files.filter((name) => !name.startsWith('?') && !(name.endsWith('/') && options.images === false));
+          const missing = needed.filter((name) => (paths[form.files.indexOf(name)] ?? []).length === 0);
+          tried.push({ form, home, missing, there: needed.length - missing.length });
+          if (missing.length > 0) continue;
+          // A folder of images that is not needed has its first name, so that samples still say where an image belongs.
+          const found = paths.map((list, i) =>
+            list.length === 0 && form.files[i]?.endsWith('/') ? [join(home, firstName(form.files[i]))] : list,
+          );
+          const samples = await form.read(new Found(found), options);
+          if (samples.length === 0) throw new DataError(`${home}: no questions in ${form.files.join(', ')}`);
+          return { samples, files: found.filter((_, i) => !form.files[i]?.endsWith('/')).flat(), layout: form.layout };
+        }
+      }
+      throw nothingWhole(folder, folders, tried);
+    },
+  };
+}
+
+const firstName = (name: string): string => name.replace(/^\?/, '').split('|')[0] ?? '';
+
+/** Says what is missing from the form that is nearest to being whole, or all forms when nothing is there. */
+function nothingWhole<S extends Sample>(
+  folder: string,
+  folders: readonly string[],
+  tried: readonly { form: Form<S>; home: string; missing: string[]; there: number }[],
+): DataError {
+  const [best] = [...tried].sort((a, b) => b.there - a.there);
+  if (best && best.there > 0) {
+    const { form, home, missing } = best;
+    return new DataError(
+      `${home}: ${missing.map((name) => name.replaceAll('|', ' or ')).join(', ')} ${missing.length > 1 ? 'are' : 'is'} missing (${form.layout}'s layout)`,
+      {
+        hint: `get it from ${form.from}`,
+      },
+    );
+  }
+  const forms = [...new Set(tried.map(({ form }) => form))];
+  const listed = forms.map(
+    ({ layout, files, from }) =>
+      `${files
+        .filter((name) => !name.startsWith('?'))
+        .join(', ')
+        .replaceAll('|', ' or ')} (${layout}, ${from})`,
+  );
+  return new DataError(`${folder}: none of the task's files, neither here nor in ${folders.map((name) => `${name}/`).join(' or ')}`, {
+    hint: `put one of these there: ${listed.join('; ')}`,
+  });
+}
+
+/** The paths that a name stands for, sorted; none when nothing is there. */
+function places(home: string, name: string): string[] {
+  for (const alternative of name.split('|')) {
+    const path = join(home, alternative);
+    if (!alternative.includes('*')) {
+      if (existsSync(path)) return [path];
+      continue;
+    }
+    const within = dirname(path);
+    if (!existsSync(within)) continue;
+    const pattern = new RegExp(
+      `^${alternative
+        .slice(alternative.lastIndexOf('/') + 1)
+        .replace(/[.+?^$()[\]{}\\]/g, '\\$&')
+        .replaceAll('*', '.*')}$`,
+    );
+    const fit = readdirSync(within)
+      .filter((file) => pattern.test(file))
+      .sort();
+    if (fit.length > 0) return fit.map((file) => join(within, file));
+  }
+  return [];
+}

@@ -1,0 +1,87 @@
+import { pick } from '../model/registry.ts';
+import { version } from '../version.ts';
+import { type AnswerRow, matchAnswers, readAnswers } from './answers-file.ts';
+import { facts } from './evaluate.ts';
+import { sha256 } from './file-hash.ts';
+import { type Benchmark, inProfile, type Metric, type Profile, type Sample, type Scored, type Task } from './task.ts';
+import { tasks as everyTask } from './tasks/index.ts';
+
+/** Which answers are scored, and how. */
+export interface ScoreOptions {
+  /** The file with the answers. */
+  readonly answers: string;
+  /** The folder that holds the task's files. */
+  readonly data: string;
+  readonly profile?: Profile | undefined;
+}
+
+/** What the answers in a file are worth. */
+export interface ScoreResult {
+  readonly task: string;
+  readonly profile: Profile;
+  /** The numbers by name, in the benchmark's own unit. */
+  readonly scores: Readonly<Record<string, number>>;
+  /** The same numbers with intervals and what they were counted from. */
+  readonly metrics: readonly Metric[];
+  /** Questions, those without an answer in the file (scored wrong), and answers that the scorer could not read. */
+  readonly questions: number;
+  readonly missing: number;
+  readonly unparsed: number;
+  readonly counts?: Readonly<Record<string, number>>;
+  /** The smallest difference of two models, in the scores' mean from 0 to 1, that this many questions show in four of five runs. */
+  readonly detectableDifference?: number;
+  /** Whose form the questions were read in. */
+  readonly layout?: string;
+  /** SHA-256 of the files with questions and truth. */
+  readonly dataSha256?: string;
+  readonly version: string;
+}
+
+/** Scores answers that exist. Throws ConfigError for an unknown task, DataError for files that do not fit. */
+export async function scoreAnswers(wanted: string | Task, { answers, data, profile = 'official' }: ScoreOptions): Promise<ScoreResult> {
+  const task = inProfile(typeof wanted === 'string' ? pick<Task>(everyTask, 'task', wanted) : wanted, profile);
+  const rows = await readAnswers(answers);
+  const { scored, benchmark } = await scoredRows(task, rows, { answers, data });
+  return { ...(await summary(task, scored, benchmark)), profile };
+}
+
+async function scoredRows(
+  task: Task,
+  rows: readonly AnswerRow[],
+  { answers, data }: ScoreOptions,
+): Promise<{ scored: readonly Scored[]; benchmark: Benchmark | undefined }> {
+  if (task.graded) {
+    // A judge's file says all that is needed; the questions add what it leaves out.
+    const benchmark = await task.open(data, { images: false }).catch(() => undefined);
+    const scored = task.graded(rows, benchmark?.samples);
+    if (scored) return { scored, benchmark };
+  }
+  const benchmark = await task.open(data, { images: false });
+  const { pairs } = matchAnswers(benchmark.samples, rows, answers);
+  const scored = pairs.map(({ sample, answer }): Scored => {
+    if (!answer) return { sample, parsed: '', score: 0, error: `no answer in ${answers}` };
+    if (typeof answer.row['error'] === 'string') return { sample, parsed: '', score: 0, error: answer.row['error'] };
+    return { sample, answer: answer.text, ...task.score(sample, answer.text) };
+  });
+  return { scored, benchmark };
+}
+
+/** All that a result says of scored samples. */
+async function summary(
+  task: Task,
+  scored: readonly Scored[],
+  benchmark: Benchmark<Sample> | undefined,
+): Promise<Omit<ScoreResult, 'profile'>> {
+  const metrics = task.aggregate(scored);
+  return {
+    task: task.name,
+    scores: Object.fromEntries(metrics.map(({ name, value }) => [name, value])),
+    metrics,
+    questions: scored.length,
+    missing: scored.filter(({ error }) => error !== undefined).length,
+    unparsed: 0,
+    ...facts(task, scored),
+    ...(benchmark && { layout: benchmark.layout ?? task.name, dataSha256: await sha256(benchmark.files) }),
+    version,
+  };
+}

@@ -1,0 +1,62 @@
+import { extname } from 'node:path';
+import type { z } from 'zod';
+import { DataError } from '../../errors.ts';
+import { readRows } from '../questions-file.ts';
+import type { OpenOptions } from '../task.ts';
+import { parquetRows } from './parquet.ts';
+import { tsvRows } from './tsv.ts';
+import { Unpacker } from './unpack.ts';
+
+/**
+ * The rows of tables, in the order of the files, each checked by the schema: Parquet (images in it become files), VLMEvalKit's TSV (base64 images become
+ * files), JSON or JSONL. Throws DataError naming file, row and what is wrong.
+ */
+export async function tableRows<Schema extends z.ZodType>(
+  files: readonly string[],
+  schema: Schema,
+  options: OpenOptions = {},
+): Promise<z.output<Schema>[]> {
+  const all: z.output<Schema>[] = [];
+  for (const file of files) {
+    const kind = extname(file).toLowerCase();
+    if (kind === '.json' || kind === '.jsonl') {
+      for (const row of await readRows(file, schema)) all.push(row);
+      continue;
+    }
+    const rows = kind === '.parquet' ? parquetRows(file, options) : withImages(file, options);
+    let number = 0;
+    for await (const row of rows) {
+      const checked = schema.safeParse(row);
+      if (!checked.success) {
+        const problems = checked.error.issues.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
+        throw new DataError(`${file}#${number}: ${problems.join('; ')}`);
+      }
+      all.push(checked.data);
+      number += 1;
+    }
+  }
+  return all;
+}
+
+/** VLMEvalKit's rows: `image` is base64, a list of such, or the index of the row that has the image. */
+async function* withImages(file: string, { images = true }: OpenOptions): AsyncGenerator<Record<string, unknown>> {
+  const unpacker = images ? await Unpacker.of(file) : undefined;
+  const known = new Map<string, readonly string[]>();
+  for await (const { image, ...row } of tsvRows(file)) {
+    const index = row['index'] ?? '';
+    if (!unpacker || image === undefined) {
+      yield row;
+      continue;
+    }
+    const shared = image.length < 64 ? known.get(image) : undefined;
+    const found =
+      shared ?? (await Promise.all(base64List(image).map((one, i) => unpacker.file(`${index}-${i}`, Buffer.from(one, 'base64')))));
+    known.set(index, found);
+    yield { ...row, image: found };
+  }
+}
+
+function base64List(cell: string): string[] {
+  if (!cell.startsWith('[')) return [cell];
+  return [...cell.matchAll(/['"]([A-Za-z0-9+/=]+)['"]/g)].map(([, one]) => one ?? '');
+}

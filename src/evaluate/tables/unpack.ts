@@ -1,0 +1,67 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { cacheFolder } from '../../cache-folder.ts';
+import { DataError } from '../../errors.ts';
+
+/** The beginnings of image files by the ending that they get. */
+const kinds: readonly (readonly [string, readonly number[]])[] = [
+  ['png', [0x89, 0x50, 0x4e, 0x47]],
+  ['jpg', [0xff, 0xd8, 0xff]],
+  ['gif', [0x47, 0x49, 0x46]],
+  ['webp', [0x52, 0x49, 0x46, 0x46]],
+  ['bmp', [0x42, 0x4d]],
+  ['tif', [0x49, 0x49, 0x2a]],
+];
+
+const ending = (bytes: Uint8Array): string => kinds.find(([, start]) => start.every((byte, i) => bytes[i] === byte))?.[0] ?? 'img';
+
+/**
+ * Images out of a table, each as a file of its own in the cache folder, so that they are decoded when they are asked about and the memory does not grow with
+ * the table. What an earlier run unpacked from the same file is used again.
+ */
+export class Unpacker {
+  readonly #folder: string;
+
+  private constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** For the images of this table. Throws DataError where the cache folder cannot be written. */
+  static async of(table: string): Promise<Unpacker> {
+    const { size, mtimeMs } = await stat(table);
+    const key = createHash('sha256')
+      .update(`${resolve(table)}\n${size}\n${mtimeMs}`)
+      .digest('hex')
+      .slice(0, 16);
+    const folder = join(cacheFolder(process.env), 'benchmark-images', key);
+    try {
+      await mkdir(folder, { recursive: true });
+    } catch (cause) {
+      throw new DataError(`${folder}: the images of ${table} cannot be unpacked: ${(cause as Error).message}`, {
+        hint: 'name a folder that can be written with TINYLLAVA_CACHE',
+        cause,
+      });
+    }
+    return new Unpacker(folder);
+  }
+
+  /** The file that holds these bytes. */
+  async file(name: string, bytes: Uint8Array): Promise<string> {
+    const path = join(this.#folder, `${name}.${ending(bytes)}`);
+    if (existsSync(path)) return path;
+    const draft = `${path}.${process.pid}.part`;
+    try {
+      await writeFile(draft, bytes);
+      await rename(draft, path);
+    } catch (cause) {
+      await rm(draft, { force: true });
+      throw new DataError(`${path}: cannot be written: ${(cause as Error).message}`, {
+        hint: 'free some room, or name another folder with TINYLLAVA_CACHE',
+        cause,
+      });
+    }
+    return path;
+  }
+}
