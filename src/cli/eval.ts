@@ -2,12 +2,13 @@ import { Command } from 'commander';
 import type { Profile, Task } from '../evaluate/task.ts';
 import type { Log } from '../log.ts';
 import { interruptible } from './interrupt.ts';
+import { type JudgeFlags, judgeOf, withJudgeOptions } from './judge-options.ts';
 import { type ModelFlags, modelArgument, openModel, wholeNumber, withModelOptions } from './options.ts';
 import { print, printJson } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
 import { profileOption } from './score.ts';
 
-interface EvalFlags extends ModelFlags {
+interface EvalFlags extends ModelFlags, JudgeFlags {
   readonly tasks?: string;
   readonly data?: string;
   readonly profile: Profile;
@@ -59,14 +60,14 @@ export function evalCommand(): Command {
     .option('--limit <count>', 'the first so many samples of each task', wholeNumber(1))
     .option('--out <folder>', 'where results.json and samples_<task>.jsonl go')
     .option('--list', 'say what tasks there are and what files they want');
-  return withModelOptions(command).action(async (path: string | undefined, flags: EvalFlags) => {
+  return withModelOptions(withJudgeOptions(command)).action(async (path: string | undefined, flags: EvalFlags) => {
     if (flags.list) return list(flags.json);
     const { tasks, data, batchSize, limit, out, profile } = flags;
     if (path === undefined) command.error("error: missing required argument 'model'");
     if (tasks === undefined) command.error("error: required option '--tasks <names>' not specified");
     if (data === undefined) command.error("error: required option '--data <folder>' not specified");
     const [{ evaluate, openTasks }, { markdown }] = await Promise.all([import('../evaluate/evaluate.ts'), import('../evaluate/report.ts')]);
-    const what = { tasks: tasks.split(','), data, profile };
+    const what = { tasks: tasks.split(','), data, profile, judge: await judgeOf(flags, process.env) };
     // Missing files are found before a model is loaded.
     const opened = await openTasks(what);
     const model = await openModel(path, flags);

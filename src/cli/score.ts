@@ -1,11 +1,15 @@
+import { writeFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
 import type { Profile } from '../evaluate/task.ts';
+import { interruptible } from './interrupt.ts';
+import { type JudgeFlags, judgeOf, withJudgeOptions } from './judge-options.ts';
 import { print, printJson } from './print.ts';
 
-interface ScoreFlags {
+interface ScoreFlags extends JudgeFlags {
   readonly answers: string;
   readonly data: string;
   readonly profile: Profile;
+  readonly submission?: string;
   readonly json?: true;
 }
 
@@ -17,20 +21,33 @@ export const profileOption = (): Option =>
 
 /** The verb `score`. */
 export function scoreCommand(): Command {
-  return new Command('score')
+  const command = new Command('score')
     .description('score answers that exist')
     .argument('<task>', 'benchmark; `tinyllava eval --list` names them')
     .requiredOption('--answers <file>', 'JSONL, JSON or TSV with an answer for each question')
     .requiredOption('--data <folder>', "folder that holds the task's files")
     .addOption(profileOption())
+    .option('--submission <file>', "write what the benchmark's server takes");
+  return withJudgeOptions(command)
     .option('--json', 'print one JSON document')
-    .action(async (task: string, { answers, data, profile, json }: ScoreFlags) => {
+    .action(async (task: string, flags: ScoreFlags) => {
       const [{ scoreAnswers }, { scoreTable }] = await Promise.all([
         import('../evaluate/score-answers.ts'),
         import('../evaluate/report.ts'),
       ]);
-      const result = await scoreAnswers(task, { answers, data, profile });
+      const { answers, data, profile, json } = flags;
+      const judge = await judgeOf(flags, process.env);
+      const { submission, ...result } = await interruptible((signal) => scoreAnswers(task, { answers, data, profile, judge, signal }));
+      if (flags.submission !== undefined) await writeSubmission(flags.submission, task, submission);
       if (json) printJson(result);
       else print(scoreTable(result).trimEnd());
     });
+}
+
+async function writeSubmission(path: string, task: string, submission: unknown): Promise<void> {
+  if (submission === undefined) {
+    const { ConfigError } = await import('../errors.ts');
+    throw new ConfigError(`${task} has no server that takes answers`, { hint: 'leave out --submission' });
+  }
+  await writeFile(path, `${JSON.stringify(submission)}\n`);
 }

@@ -141,7 +141,7 @@ export function matchAnswers<S extends Sample>(samples: readonly S[], answers: r
     const open = answer.id === undefined ? (answer.index === undefined ? [] : [answer.index]) : (waiting.get(answer.id) ?? []);
     const free = open.filter((i) => i < samples.length && found[i] === undefined);
     const { prompt } = answer;
-    const asked = free.length > 1 && prompt !== undefined ? free.find((i) => prompt.includes(samples[i]?.question ?? '')) : undefined;
+    const asked = free.length > 1 && prompt !== undefined ? askedIn(prompt, free, samples) : undefined;
     const at = asked ?? free[0];
     if (at === undefined) {
       const name = answer.id ?? `number ${answer.index}`;
@@ -154,4 +154,11 @@ export function matchAnswers<S extends Sample>(samples: readonly S[], answers: r
   }
   const pairs = samples.map((sample, i) => ({ sample, answer: found[i] }));
   return { pairs, missing: pairs.filter(({ answer }) => answer === undefined).length };
+}
+
+/** The sample whose question is a line of the prompt, else the one whose question is somewhere in it. */
+function askedIn(prompt: string, candidates: readonly number[], samples: readonly Sample[]): number | undefined {
+  const lines = new Set(prompt.toLowerCase().split('\n'));
+  const question = (i: number): string => (samples[i]?.question ?? '').toLowerCase();
+  return candidates.find((i) => lines.has(question(i))) ?? candidates.find((i) => prompt.toLowerCase().includes(question(i)));
 }

@@ -8,6 +8,8 @@ import { contentParts, type Message } from '../processor/message.ts';
 import { version } from '../version.ts';
 import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
 import { sha256 } from './file-hash.ts';
+import type { Judge, JudgeIdentity } from './judge/judge.ts';
+import { judgeScored } from './judge/judge-scored.ts';
 import { detectableDifference } from './power.ts';
 import { SamplesFile } from './samples-file.ts';
 import { type Benchmark, inProfile, type Metric, type Profile, type Sample, type Scored, type Task } from './task.ts';
@@ -21,6 +23,8 @@ export interface EvaluateOptions {
   readonly data: string;
   /** Whose prompts, settings and scorers are followed; the benchmarks' own unless said. */
   readonly profile?: Profile | undefined;
+  /** Who says what answers are worth, for tasks that are judged; none unless given. */
+  readonly judge?: Judge | undefined;
   /** The tasks' files when they are open already, by `openTasks`. */
   readonly opened?: readonly OpenedTask[] | undefined;
   /** Answers that grow together; it changes the speed, not the answers. */
@@ -46,6 +50,10 @@ export interface TaskResult {
   readonly seconds: number;
   readonly maxNewTokens: number;
   readonly stop?: readonly string[];
+  /** Who judged, for tasks that were judged. */
+  readonly judge?: JudgeIdentity;
+  /** Why there are no metrics. */
+  readonly unscored?: string;
   /** Answers that the scorer could not read. */
   readonly unparsed?: number;
   /** What was counted beside the scores. */
@@ -126,6 +134,8 @@ export async function evaluate(model: ChatModel, options: EvaluateOptions): Prom
     // An earlier run's results would not be those of the samples that are written now.
     await rm(join(out, 'results.json'), { force: true });
   }
+  // A judge that does not answer is found out before hours of questions.
+  if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check();
   const results: Record<string, TaskResult> = {};
   for (const { task, benchmark } of opened) {
     results[task.name] = await run(model, task, benchmark, { ...options, batchSize });
@@ -148,7 +158,7 @@ async function run(
   const samples = benchmark.samples.slice(0, limit);
   log({ event: 'evaluating', task: task.name, samples: samples.length });
   const file = out === undefined ? undefined : await SamplesFile.create(join(out, `samples_${task.name}.jsonl`));
-  const scored: Scored[] = new Array(samples.length);
+  let scored: Scored[] = new Array(samples.length);
   const start = performance.now();
   let [done, total] = [0, 0];
   try {
@@ -162,9 +172,19 @@ async function run(
   } finally {
     await file?.close();
   }
+  const judge = task.judge && options.judge;
+  if (judge) {
+    scored = await judgeScored(task, scored, judge, { log, signal });
+    if (out !== undefined) await SamplesFile.rewrite(join(out, `samples_${task.name}.jsonl`), scored);
+  }
+  if (out !== undefined && task.submission)
+    await writeWhole(join(out, `submission_${task.name}.json`), `${JSON.stringify(task.submission(scored, benchmark))}\n`);
   const errors = scored.flatMap(({ error }) => error ?? []);
+  const unscored = whyUnscored(task, scored, judge !== undefined);
   return {
-    metrics: task.aggregate(scored),
+    metrics: unscored === undefined ? task.aggregate(scored) : [],
+    ...(unscored !== undefined && { unscored }),
+    ...(judge && { judge: judge.identity }),
     baselines: baselines(task, samples, benchmark.train),
     samples: samples.length,
     failures: errors.length,
@@ -172,11 +192,20 @@ async function run(
     seconds: (performance.now() - start) / 1000,
     maxNewTokens: task.maxNewTokens,
     ...(task.stop && { stop: task.stop }),
-    ...facts(task, scored),
+    ...(unscored === undefined && facts(task, scored)),
     ...(samples[0] && { firstPrompt: promptText(task.prompt(samples[0])) }),
     ...(benchmark.layout !== undefined && { layout: benchmark.layout }),
     dataSha256: await sha256(benchmark.files),
   };
+}
+
+/** Why a task has no scores: it needs a judge, or its truth is not public. */
+export function whyUnscored(task: Task, scored: readonly Scored[], judged: boolean): string | undefined {
+  if (task.needsJudge && !judged) {
+    return `${task.name} needs a judge (usually ${task.judge?.usual}): name one with --judge MODEL, and a server of your own with --judge-url`;
+  }
+  const hidden = scored.length > 0 && scored.every(({ sample }) => sample.targets.length === 0) && !judged;
+  return hidden ? `the truth of this split of ${task.name} is not public: send the submission to the benchmark's server` : undefined;
 }
 
 /** What is known of the scores beside their means. */

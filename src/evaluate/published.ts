@@ -1,5 +1,5 @@
-import { existsSync, readdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { DataError } from '../errors.ts';
 import type { Benchmark, OpenOptions, Sample, Task, Wanted } from './task.ts';
 
@@ -9,7 +9,7 @@ import type { Benchmark, OpenOptions, Sample, Task, Wanted } from './task.ts';
  */
 interface Form<S extends Sample> extends Wanted {
   /** What was found, in the order of `files`. */
-  read(found: Found, options: OpenOptions): Promise<readonly S[]>;
+  read(found: Found, options: OpenOptions): Promise<readonly S[] | Pick<Benchmark<S>, 'samples' | 'alsoUploaded'>>;
 }
 
 /** The paths found for each name of a form. */
@@ -53,9 +53,10 @@ export function published<S extends Sample>(
           const found = paths.map((list, i) =>
             list.length === 0 && form.files[i]?.endsWith('/') ? [join(home, firstName(form.files[i]))] : list,
           );
-          const samples = await form.read(new Found(found), options);
-          if (samples.length === 0) throw new DataError(`${home}: no questions in ${form.files.join(', ')}`);
-          return { samples, files: found.filter((_, i) => !form.files[i]?.endsWith('/')).flat(), layout: form.layout };
+          const read = await form.read(new Found(found), options);
+          const whole = 'samples' in read ? read : { samples: read };
+          if (whole.samples.length === 0) throw new DataError(`${home}: no questions in ${form.files.join(', ')}`);
+          return { ...whole, files: found.filter((_, i) => !form.files[i]?.endsWith('/')).flat(), layout: form.layout };
         }
       }
       throw nothingWhole(folder, folders, tried);
@@ -97,23 +98,16 @@ function nothingWhole<S extends Sample>(
 /** The paths that a name stands for, sorted; none when nothing is there. */
 function places(home: string, name: string): string[] {
   for (const alternative of name.split('|')) {
-    const path = join(home, alternative);
-    if (!alternative.includes('*')) {
-      if (existsSync(path)) return [path];
-      continue;
-    }
-    const within = dirname(path);
-    if (!existsSync(within)) continue;
-    const pattern = new RegExp(
-      `^${alternative
-        .slice(alternative.lastIndexOf('/') + 1)
-        .replace(/[.+?^$()[\]{}\\]/g, '\\$&')
-        .replaceAll('*', '.*')}$`,
-    );
-    const fit = readdirSync(within)
-      .filter((file) => pattern.test(file))
-      .sort();
-    if (fit.length > 0) return fit.map((file) => join(within, file));
+    const fit = alternative.split('/').reduce<string[]>((folders, part) => folders.flatMap((folder) => inside(folder, part)), [home]);
+    if (fit.length > 0) return fit;
   }
   return [];
+}
+
+function inside(folder: string, part: string): string[] {
+  if (!part.includes('*')) return existsSync(join(folder, part)) ? [join(folder, part)] : [];
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) return [];
+  const pattern = new RegExp(`^${part.replace(/[.+?^$()[\]{}\\]/g, '\\$&').replaceAll('*', '.*')}$`);
+  const fit = readdirSync(folder).filter((file) => pattern.test(file));
+  return fit.sort().map((file) => join(folder, file));
 }

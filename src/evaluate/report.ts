@@ -8,7 +8,18 @@ const shown = (value: number, { max = 1 }: Metric): string => (max === 1 ? 100 *
 /** Results as Markdown: a table for each task. */
 export function markdown({ tasks }: Results): string {
   const sections = Object.entries(tasks).map(([name, result]) => {
-    const { metrics, baselines, samples, failures, firstFailure, seconds, unparsed = 0, detectableDifference: least } = result;
+    const {
+      metrics,
+      baselines,
+      samples,
+      failures,
+      firstFailure,
+      seconds,
+      unparsed = 0,
+      detectableDifference: least,
+      judge,
+      unscored,
+    } = result;
     const others = Object.keys(baselines);
     const beside = (metric: Metric, baseline: string): string => {
       const same = baselines[baseline]?.find((other) => other.name === metric.name);
@@ -23,7 +34,8 @@ export function markdown({ tasks }: Results): string {
     ]);
     const failed = failures === 0 ? '' : ` ${failures} could not be asked and count as wrong, the first because ${firstFailure}.`;
     const unread = unparsed === 0 ? '' : ` ${unparsed} answers could not be read.`;
-    const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).${failed}${unread}${!least ? '' : ` ${power(least)}`}`;
+    const who = `${judge ? ` Judged by ${judge.model}.` : ''}${unscored === undefined ? '' : ` No scores: ${unscored}.`}`;
+    const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).${failed}${unread}${who}${!least ? '' : ` ${power(least)}`}`;
     return [`## ${name}`, '', table([['questions', 'count', 'score', '95 % interval', ...others], ...rows]), '', notes, ''].join('\n');
   });
   return sections.join('\n');
@@ -37,9 +49,10 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
     shown(metric.value, metric),
     `${shown(metric.interval.low, metric)} - ${shown(metric.interval.high, metric)}`,
   ]);
-  const { questions, missing, unparsed, detectableDifference: least } = result;
+  const { questions, missing, unparsed, detectableDifference: least, judge, unscored } = result;
   const notes = [
-    `${questions} questions, profile ${result.profile}.`,
+    `${questions} questions, profile ${result.profile}${judge ? `, judged by ${judge.model}` : ''}.`,
+    unscored !== undefined && `No scores: ${unscored}.`,
     missing > 0 && `${missing} have no answer and count as wrong.`,
     unparsed > 0 && `${unparsed} answers could not be read.`,
     !!least && power(least),
@@ -48,7 +61,7 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
   const lines = [
     `## ${result.task}`,
     '',
-    table([['questions', 'count', 'score', '95 % interval'], ...rows]),
+    ...(rows.length > 0 ? [table([['questions', 'count', 'score', '95 % interval'], ...rows])] : []),
     '',
     notes.filter(Boolean).join(' '),
   ];

@@ -11,6 +11,7 @@ const Line = z.looseObject({
   resps: z.array(z.string()),
   filtered_resps: z.array(z.string()),
   score: z.number(),
+  unparsed: z.literal(true).optional(),
   error: z.string().optional(),
 });
 
@@ -35,13 +36,35 @@ export class SamplesFile {
     }
   }
 
+  /** Writes all samples anew, say after they were judged; the file is replaced at once. */
+  static async rewrite(path: string, scored: readonly Scored[]): Promise<void> {
+    const draft = `${path}.part`;
+    const file = await SamplesFile.create(draft);
+    try {
+      for (const [index, one] of scored.entries()) await file.write(index, one);
+      await file.close();
+      await rename(draft, path);
+    } catch (cause) {
+      await rm(draft, { force: true });
+      throw cause;
+    }
+  }
+
   /** Adds the sample of this number. */
-  async write(index: number, { sample, answer, parsed, score, error }: Scored): Promise<void> {
+  async write(index: number, { sample, answer, parsed, score, error, unparsed }: Scored): Promise<void> {
     this.#inOrder &&= index > this.#last;
     this.#last = index;
     const { targets, ...doc } = sample;
     const answers = answer === undefined ? { resps: [], filtered_resps: [] } : { resps: [answer], filtered_resps: [parsed] };
-    const line = { doc_id: index, doc, target: targets, ...answers, score, ...(error !== undefined && { error }) };
+    const line = {
+      doc_id: index,
+      doc,
+      target: targets,
+      ...answers,
+      score,
+      ...(unparsed && { unparsed }),
+      ...(error !== undefined && { error }),
+    };
     await this.#file.appendFile(`${JSON.stringify(line)}\n`);
   }
 
@@ -71,11 +94,12 @@ export class SamplesFile {
 /** The scored samples that a run wrote. Throws DataError. */
 export async function readSamples(path: string): Promise<Scored[]> {
   const lines = await readRows(path, Line);
-  return lines.map(({ doc, target, resps, filtered_resps, score, error }) => ({
+  return lines.map(({ doc, target, resps, filtered_resps, score, error, unparsed }) => ({
     sample: { ...doc, targets: target },
     ...(resps[0] !== undefined && { answer: resps[0] }),
     parsed: filtered_resps[0] ?? '',
     score,
+    ...(unparsed && { unparsed }),
     ...(error !== undefined && { error }),
   }));
 }

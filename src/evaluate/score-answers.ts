@@ -1,9 +1,12 @@
+import type { Log } from '../log.ts';
 import { pick } from '../model/registry.ts';
 import { version } from '../version.ts';
 import { type AnswerRow, matchAnswers, readAnswers } from './answers-file.ts';
-import { facts } from './evaluate.ts';
+import { facts, whyUnscored } from './evaluate.ts';
 import { sha256 } from './file-hash.ts';
-import { type Benchmark, inProfile, type Metric, type Profile, type Sample, type Scored, type Task } from './task.ts';
+import type { Judge, JudgeIdentity } from './judge/judge.ts';
+import { judgeScored } from './judge/judge-scored.ts';
+import { type Benchmark, inProfile, type Metric, type Profile, type Scored, type Task } from './task.ts';
 import { tasks as everyTask } from './tasks/index.ts';
 
 /** Which answers are scored, and how. */
@@ -13,6 +16,10 @@ export interface ScoreOptions {
   /** The folder that holds the task's files. */
   readonly data: string;
   readonly profile?: Profile | undefined;
+  /** Who says what answers are worth, for tasks that are judged; none unless given. */
+  readonly judge?: Judge | undefined;
+  readonly log?: Log | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What the answers in a file are worth. */
@@ -34,27 +41,36 @@ export interface ScoreResult {
   readonly layout?: string;
   /** SHA-256 of the files with questions and truth. */
   readonly dataSha256?: string;
+  readonly judge?: JudgeIdentity;
+  /** Why there are no scores. */
+  readonly unscored?: string;
+  /** What the benchmark's server takes, where it takes something. */
+  readonly submission?: unknown;
   readonly version: string;
 }
 
 /** Scores answers that exist. Throws ConfigError for an unknown task, DataError for files that do not fit. */
-export async function scoreAnswers(wanted: string | Task, { answers, data, profile = 'official' }: ScoreOptions): Promise<ScoreResult> {
+export async function scoreAnswers(wanted: string | Task, options: ScoreOptions): Promise<ScoreResult> {
+  const { answers, profile = 'official', judge, log, signal } = options;
   const task = inProfile(typeof wanted === 'string' ? pick<Task>(everyTask, 'task', wanted) : wanted, profile);
   const rows = await readAnswers(answers);
-  const { scored, benchmark } = await scoredRows(task, rows, { answers, data });
-  return { ...(await summary(task, scored, benchmark)), profile };
+  const { scored, benchmark, graded } = await scoredRows(task, rows, options);
+  if (graded || !judge || !task.judge) return { ...(await summary(task, scored, { benchmark, graded })), profile };
+  await judge.check();
+  const judged = await judgeScored(task, scored, judge, { log, signal });
+  return { ...(await summary(task, judged, { benchmark, graded: true })), profile, judge: judge.identity };
 }
 
 async function scoredRows(
   task: Task,
   rows: readonly AnswerRow[],
   { answers, data }: ScoreOptions,
-): Promise<{ scored: readonly Scored[]; benchmark: Benchmark | undefined }> {
+): Promise<{ scored: readonly Scored[]; benchmark: Benchmark | undefined; graded: boolean }> {
   if (task.graded) {
     // A judge's file says all that is needed; the questions add what it leaves out.
     const benchmark = await task.open(data, { images: false }).catch(() => undefined);
     const scored = task.graded(rows, benchmark?.samples);
-    if (scored) return { scored, benchmark };
+    if (scored) return { scored, benchmark, graded: true };
   }
   const benchmark = await task.open(data, { images: false });
   const { pairs } = matchAnswers(benchmark.samples, rows, answers);
@@ -63,16 +79,17 @@ async function scoredRows(
     if (typeof answer.row['error'] === 'string') return { sample, parsed: '', score: 0, error: answer.row['error'] };
     return { sample, answer: answer.text, ...task.score(sample, answer.text) };
   });
-  return { scored, benchmark };
+  return { scored, benchmark, graded: false };
 }
 
 /** All that a result says of scored samples. */
 async function summary(
   task: Task,
   scored: readonly Scored[],
-  benchmark: Benchmark<Sample> | undefined,
+  { benchmark, graded }: { readonly benchmark: Benchmark | undefined; readonly graded: boolean },
 ): Promise<Omit<ScoreResult, 'profile'>> {
-  const metrics = task.aggregate(scored);
+  const unscored = whyUnscored(task, scored, graded);
+  const metrics = unscored === undefined ? task.aggregate(scored) : [];
   return {
     task: task.name,
     scores: Object.fromEntries(metrics.map(({ name, value }) => [name, value])),
@@ -80,7 +97,8 @@ async function summary(
     questions: scored.length,
     missing: scored.filter(({ error }) => error !== undefined).length,
     unparsed: 0,
-    ...facts(task, scored),
+    ...(unscored === undefined ? facts(task, scored) : { unscored }),
+    ...(benchmark && task.submission && { submission: task.submission(scored, benchmark) }),
     ...(benchmark && { layout: benchmark.layout ?? task.name, dataSha256: await sha256(benchmark.files) }),
     version,
   };

@@ -2,6 +2,7 @@ import type { Message } from '../processor/message.ts';
 import type { AnswerRow } from './answers-file.ts';
 import type { Interval } from './interval.ts';
 import type { JudgeQuestion } from './judge/question.ts';
+import { strip } from './python.ts';
 
 /** One question of a benchmark. */
 export interface Sample {
@@ -54,6 +55,8 @@ export interface Benchmark<S extends Sample = Sample> {
   readonly files: readonly string[];
   /** Who publishes the files in this form. */
   readonly layout?: string;
+  /** Questions that are not asked, but that the benchmark's server wants an empty answer to. */
+  readonly alsoUploaded?: readonly string[];
   /** Samples to learn baselines from, where the benchmark has some. */
   readonly train?: readonly S[];
 }
@@ -100,12 +103,17 @@ export interface Task<S extends Sample = Sample> {
   /** Samples that a judge has graded before, from the rows of its file; undefined where the rows are plain answers. `samples` where the questions are at hand. */
   graded?(rows: readonly AnswerRow[], samples: readonly S[] | undefined): readonly Scored<S>[] | undefined;
   /** What the benchmark's server takes, for those whose truth is not public. */
-  submission?(scored: readonly Scored<S>[]): unknown;
+  submission?(scored: readonly Scored<S>[], benchmark: Benchmark<S>): unknown;
   /** What lmms-eval does in another way. */
   readonly lmmsEval?: Partial<Omit<Task<S>, 'name' | 'lmmsEval'>>;
 }
 
-/** The task as a profile has it. */
+/** Where lmms-eval ends an answer of a task that says nothing about it. */
+const lmmsEvalStop = ['\n\n'];
+
+/** The task as a profile has it. lmms-eval scores answers without the white space around them. */
 export function inProfile<S extends Sample>(task: Task<S>, profile: Profile): Task<S> {
-  return profile === 'official' ? task : { ...task, ...task.lmmsEval };
+  if (profile === 'official' || !task.lmmsEval) return task;
+  const variant = { ...task, stop: lmmsEvalStop, ...task.lmmsEval };
+  return { ...variant, score: (sample, answer) => variant.score(sample, strip(answer)) };
 }

@@ -1,15 +1,54 @@
 import type { Task } from '../task.ts';
+import { ai2d } from './ai2d.ts';
+import { chartQa } from './chart-qa.ts';
+import { docVqa, infoVqa } from './doc-vqa.ts';
 import { easyVqa } from './easy-vqa.ts';
+import { gqa } from './gqa.ts';
+import { llavaBench } from './llava-bench.ts';
+import { mmBenchCn, mmBenchEn } from './mm-bench.ts';
+import { mmStar } from './mm-star.ts';
+import { mmVet } from './mm-vet.ts';
 import { mme } from './mme.ts';
+import { mmmu } from './mmmu.ts';
+import { ocrBench } from './ocr-bench.ts';
+import { okVqa } from './ok-vqa.ts';
 import { pope } from './pope.ts';
+import { realWorldQa } from './real-world-qa.ts';
+import { refCoco, refCocoG, refCocoPlus } from './ref-coco.ts';
 import { scienceQa } from './science-qa.ts';
+import { seedBench } from './seed-bench.ts';
+import { textVqa, textVqaOcr } from './text-vqa.ts';
+import { vizWiz } from './viz-wiz.ts';
 import { vqa } from './vqa.ts';
+import { vqaV2 } from './vqa-v2.ts';
 
 /** Benchmarks by name. */
 export const tasks = {
   'easy-vqa': easyVqa,
   vqa,
+  vqav2: vqaV2,
+  gqa,
+  scienceqa: scienceQa,
+  textvqa: textVqa,
+  'textvqa-ocr': textVqaOcr,
   pope,
   mme,
-  scienceqa: scienceQa,
+  'mm-vet': mmVet,
+  'llava-bench': llavaBench,
+  'mmbench-en': mmBenchEn,
+  'mmbench-cn': mmBenchCn,
+  mmmu,
+  vizwiz: vizWiz,
+  'ok-vqa': okVqa,
+  mmstar: mmStar,
+  ai2d,
+  chartqa: chartQa,
+  docvqa: docVqa,
+  infovqa: infoVqa,
+  ocrbench: ocrBench,
+  'seed-bench': seedBench,
+  realworldqa: realWorldQa,
+  refcoco: refCoco,
+  'refcoco+': refCocoPlus,
+  refcocog: refCocoG,
 } satisfies Record<string, Task>;
