@@ -109,7 +109,7 @@ function answer(value: unknown, place: string, textOptional = false): AnswerRow 
     row.response ??
     row.caption ??
     spoken ??
-    (row.resps || row.error !== undefined || textOptional || 'content' in row ? '' : undefined);
+    (row.resps || row.error !== undefined || textOptional || 'content' in row || 'choices' in row ? '' : undefined);
   if (text === undefined) {
     throw new DataError(`${place}: no answer in it`, { hint: 'it should be called text, answer, prediction, response or resps' });
   }

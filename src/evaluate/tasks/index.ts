@@ -1,11 +1,15 @@
 import type { Task } from '../task.ts';
 import { ai2d } from './ai2d.ts';
+import { amberDiscriminative, amberGenerative } from './amber.ts';
+import { chair } from './chair.ts';
 import { chartQa } from './chart-qa.ts';
 import { docVqa, infoVqa } from './doc-vqa.ts';
 import { easyVqa } from './easy-vqa.ts';
 import { gqa } from './gqa.ts';
+import { hallusionBench } from './hallusion-bench.ts';
 import { llavaBench } from './llava-bench.ts';
 import { mmBenchCn, mmBenchEn } from './mm-bench.ts';
+import { mmHalBench } from './mm-hal-bench.ts';
 import { mmStar } from './mm-star.ts';
 import { mmVet } from './mm-vet.ts';
 import { mme } from './mme.ts';
@@ -51,4 +55,9 @@ export const tasks = {
   refcoco: refCoco,
   'refcoco+': refCocoPlus,
   refcocog: refCocoG,
+  chair,
+  'amber-generative': amberGenerative,
+  'amber-discriminative': amberDiscriminative,
+  'hallusion-bench': hallusionBench,
+  'mmhal-bench': mmHalBench,
 } satisfies Record<string, Task>;
