@@ -1,10 +1,10 @@
 /**
  * Python's text functions, where the official scorers rely on how they differ from JavaScript's. Checked against CPython by
- * scripts/check-scorers.ts; "character" is a code point throughout.
+ * scripts/make-python-text-references.py; "character" is a code point throughout.
  */
 
 /** What Python calls white space (str.isspace): unlike JavaScript's \s it has the separators U+001C to U+001F and U+0085, and not U+FEFF. */
-export const whiteSpace = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
+const whiteSpace = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
 
 const atStart = new RegExp(`^[${whiteSpace}]+`);
 const atEnd = new RegExp(`[${whiteSpace}]+$`);
@@ -95,7 +95,10 @@ const number = /^[+-]?(?:(?:\d+(?:_\d+)*)(?:\.(?:\d+(?:_\d+)*)?)?|\.\d+(?:_\d+)*
 
 /** float(text), or undefined where Python raises ValueError: `1_000`, ` 5 `, `inf` and digits of every script are numbers, `` and `0x10` are not. */
 export function float(text: string): number | undefined {
-  const bare = strip(text).replace(decimalDigit, (digit) => String(digitValue(digit)));
+  // The separators of ASCII count as white space only where the text goes beyond ASCII.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII begins with them
+  const trimmed = /^[\x00-\x7f]*$/.test(text) ? strip(text, '\t\n\v\f\r ') : strip(text);
+  const bare = trimmed.replace(decimalDigit, (digit) => String(digitValue(digit)));
   if (number.test(bare)) return Number(bare.replaceAll('_', ''));
   const word = /^([+-]?)(inf|infinity|nan)$/i.exec(bare);
   if (!word) return undefined;

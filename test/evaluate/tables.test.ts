@@ -1,0 +1,121 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { tableRows } from '../../src/evaluate/tables/rows.ts';
+import { tsvRows } from '../../src/evaluate/tables/tsv.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-tables-'));
+const cache = process.env['TINYLLAVA_CACHE'];
+beforeAll(() => {
+  process.env['TINYLLAVA_CACHE'] = join(root, 'cache');
+});
+afterAll(() => {
+  if (cache === undefined) delete process.env['TINYLLAVA_CACHE'];
+  else process.env['TINYLLAVA_CACHE'] = cache;
+  rmSync(root, { recursive: true });
+});
+
+function file(name: string, text: string): string {
+  const path = join(root, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+async function rowsOf(text: string): Promise<Record<string, string>[]> {
+  const rows: Record<string, string>[] = [];
+  for await (const row of tsvRows(file('a.tsv', text))) rows.push(row);
+  return rows;
+}
+
+describe('tables with tabs', () => {
+  test('have quotes around tabs, line breaks and quotes, and no cell for what is missing', async () => {
+    const text = 'index\tquestion\tA\tB\n1\t"two\nlines\tand ""quotes"""\tnan\tNone\r\n2\tsay "hi"\tx\t\n';
+    expect(await rowsOf(text)).toEqual([
+      { index: '1', question: 'two\nlines\tand "quotes"' },
+      { index: '2', question: 'say "hi"', A: 'x' },
+    ]);
+  });
+
+  test('may end without a line break, in a quoted cell too', async () => {
+    expect(await rowsOf('a\tb\n1\t2')).toEqual([{ a: '1', b: '2' }]);
+    expect(await rowsOf('a\tb\n1\t"x y"')).toEqual([{ a: '1', b: 'x y' }]);
+  });
+
+  test('are read over the edges of the pieces that a file comes in', async () => {
+    const long = `"${'z'.repeat((1 << 20) - 12)}""${'y'.repeat(100)}"`;
+    const [row] = await rowsOf(`index\tb\tc\n1\t${long}\tend\n`);
+    expect([row?.['b']?.length, row?.['b']?.includes('z"y'), row?.['c']]).toEqual([(1 << 20) - 12 + 1 + 100, true, 'end']);
+  });
+
+  test('say which row has too many cells, and that the end is missing', async () => {
+    await expect(rowsOf('a\tb\n1\t2\t3\n')).rejects.toThrow('row 2 has 3 cells, but there are 2 columns');
+    await expect(rowsOf('a\tb\n1\t"2')).rejects.toThrow('no closing quote');
+  });
+
+  test('give their images as files, one for rows that name each other', async () => {
+    const png = (
+      await sharp({ create: { width: 2, height: 2, channels: 3, background: 'red' } })
+        .png()
+        .toBuffer()
+    ).toString('base64');
+    const path = file('images.tsv', `index\tquestion\timage\n0\tq\t${png}\n1000000\tq\t0\n2\tq\t"['${png}', '${png}']"\n`);
+    const rows = await tableRows([path], z.looseObject({ index: z.string(), image: z.array(z.string()) }));
+    const [first, second, third] = rows.map(({ image }) => image);
+    expect(second).toEqual(first);
+    expect(third).toHaveLength(2);
+    expect((await sharp(first?.[0]).metadata()).width).toBe(2);
+  });
+});
+
+describe.each(['snappy', 'zstd'])('tables of Hugging Face, packed by %s', (compression) => {
+  const path = join(import.meta.dirname, `../reference/images-${compression}.parquet`);
+  const Row = z.looseObject({
+    question_id: z.int(),
+    question: z.string(),
+    answers: z.array(z.string()),
+    types: z.looseObject({ structural: z.string() }).optional(),
+    image: z.string().optional(),
+    images: z.array(z.string()).optional(),
+  });
+
+  test('have their images as files, row group by row group', async () => {
+    const rows = await tableRows([path], Row);
+    expect(rows.map(({ question_id, question, answers, types }) => [question_id, question, answers, types?.structural])).toEqual([
+      [7, 'what?', ['a', 'b'], 'query'],
+      [8, 'Ωhere?', [], undefined],
+      [9, 'who?', ['c'], 'verify'],
+    ]);
+    const { dominant } = await sharp(rows[2]?.image).stats();
+    expect(dominant.b).toBeGreaterThan(200);
+    expect(rows.map(({ image, images }) => [image !== undefined && existsSync(image), images?.length])).toEqual([
+      [true, 2],
+      [false, 0],
+      [true, undefined],
+    ]);
+  });
+
+  test('leave images alone when only answers are scored', async () => {
+    const rows = await tableRows([path], Row, { images: false });
+    expect(rows.map(({ image, images }) => [image, images])).toEqual(Array(3).fill([undefined, undefined]));
+  });
+});
+
+describe('tables that cannot be used', () => {
+  test('name the row and what is wrong with it', async () => {
+    const path = file('bad.tsv', 'index\tquestion\n1\tq\n2\n');
+    await expect(tableRows([path], z.looseObject({ question: z.string() }))).rejects.toThrow(`${path}#1: question: Invalid input`);
+  });
+
+  test('are told from what is no Parquet', async () => {
+    const path = file('pointer.parquet', 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n');
+    await expect(tableRows([path], z.looseObject({}))).rejects.toMatchObject({
+      name: 'DataError',
+      message: expect.stringContaining(`${path}: cannot be read as Parquet`),
+      hint: expect.stringContaining('Git LFS'),
+    });
+    expect(readFileSync(path, 'utf8')).toContain('git-lfs');
+  });
+});
