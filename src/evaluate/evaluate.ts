@@ -1,6 +1,6 @@
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, DataError } from '../errors.ts';
 import type { ChatModel, GenerateOptions } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
 import { pick } from '../model/registry.ts';
@@ -10,7 +10,9 @@ import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baselin
 import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
+import { answerLosses } from './likelihood.ts';
 import { detectableDifference } from './power.ts';
+import { letters } from './prompts.ts';
 import { SamplesFile } from './samples-file.ts';
 import { type Benchmark, inProfile, type Metric, type Profile, type Sample, type Scored, type Task } from './task.ts';
 import { tasks as everyTask } from './tasks/index.ts';
@@ -89,12 +91,33 @@ export async function* answerSamples<S extends Sample>(
   samples: readonly S[],
   { batchSize = 8, signal }: { batchSize?: number; signal?: AbortSignal | undefined } = {},
 ): AsyncGenerator<{ index: number; scored: Scored<S> }, void> {
+  if (task.choices) return yield* likeliestAnswers(model, task, samples, signal);
   for await (const outcome of model.answers(requests(task, samples), { slots: batchSize, ...(signal && { signal }) })) {
     const { index } = outcome;
     const sample = samples[index];
     if (!sample) continue;
     if ('error' in outcome) yield { index, scored: { sample, parsed: '', score: 0, error: outcome.error.message } };
     else yield { index, scored: { sample, answer: outcome.answer.text, ...task.score(sample, outcome.answer.text) } };
+  }
+}
+
+/** The letters of the likeliest choices, one sample after the other. */
+async function* likeliestAnswers<S extends Sample>(
+  model: ChatModel,
+  task: Task<S>,
+  samples: readonly S[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<{ index: number; scored: Scored<S> }, void> {
+  for (const [index, sample] of samples.entries()) {
+    signal?.throwIfAborted();
+    try {
+      const losses = await answerLosses(model, task.prompt(sample), task.choices?.(sample) ?? []);
+      const answer = letters[losses.indexOf(Math.min(...losses))] ?? '';
+      yield { index, scored: { sample, answer, ...task.score(sample, answer) } };
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      yield { index, scored: { sample, parsed: '', score: 0, error: error.message } };
+    }
   }
 }
 

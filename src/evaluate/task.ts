@@ -91,6 +91,8 @@ export interface Task<S extends Sample = Sample> {
   /** Reads the samples from the data folder. Throws DataError naming what is missing. */
   open(folder: string, options?: OpenOptions): Promise<Benchmark<S>>;
   prompt(sample: S): readonly Message[];
+  /** Answers to choose from: the model then writes none, and its answer is the letter of the one that it finds likeliest. */
+  choices?(sample: S): readonly string[];
   score(sample: S, answer: string): Verdict;
   /** The numbers to report; the first is the headline. */
   aggregate(scored: readonly Scored<S>[]): readonly Metric[];

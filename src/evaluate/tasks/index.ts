@@ -1,6 +1,7 @@
 import type { Task } from '../task.ts';
 import { ai2d } from './ai2d.ts';
 import { amberDiscriminative, amberGenerative } from './amber.ts';
+import { cocoCaption, flickr30k, noCaps } from './captions.ts';
 import { chair } from './chair.ts';
 import { chartQa } from './chart-qa.ts';
 import { docVqa, infoVqa } from './doc-vqa.ts';
@@ -20,7 +21,7 @@ import { pope } from './pope.ts';
 import { realWorldQa } from './real-world-qa.ts';
 import { refCoco, refCocoG, refCocoPlus } from './ref-coco.ts';
 import { scienceQa } from './science-qa.ts';
-import { seedBench } from './seed-bench.ts';
+import { seedBench, seedBenchLikelihood } from './seed-bench.ts';
 import { textVqa, textVqaOcr } from './text-vqa.ts';
 import { vizWiz } from './viz-wiz.ts';
 import { vqa } from './vqa.ts';
@@ -51,10 +52,14 @@ export const tasks = {
   infovqa: infoVqa,
   ocrbench: ocrBench,
   'seed-bench': seedBench,
+  'seed-bench-likelihood': seedBenchLikelihood,
   realworldqa: realWorldQa,
   refcoco: refCoco,
   'refcoco+': refCocoPlus,
   refcocog: refCocoG,
+  'coco-caption': cocoCaption,
+  flickr30k,
+  nocaps: noCaps,
   chair,
   'amber-generative': amberGenerative,
   'amber-discriminative': amberDiscriminative,

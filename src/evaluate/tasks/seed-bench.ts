@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { optionLetter, optionLines, questionAnd } from '../prompts.ts';
+import { ask, optionLetter, optionLines, questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
 import { slice, strip } from '../python.ts';
 import { means, verdict } from '../score.ts';
@@ -24,7 +24,7 @@ const Question = z.looseObject({
 });
 const Whole = z.looseObject({ questions: z.array(Question), question_type: z.record(z.string(), z.int()) });
 
-export interface SeedSample extends Sample {
+interface SeedSample extends Sample {
   readonly options: readonly string[];
   readonly bare: string;
   readonly type?: string | undefined;
@@ -60,7 +60,7 @@ async function tableSamples(files: readonly string[], options: OpenOptions): Pro
 }
 
 /** SEED-Bench's files, for both ways of asking. */
-export const seedFiles = published<SeedSample>(
+const seedFiles = published<SeedSample>(
   ['seed_bench', 'seed-bench', 'SEED-Bench'],
   [
     {
@@ -94,4 +94,15 @@ export const seedBench: Task<SeedSample> = {
       return verdict(parsed, strip(parsed.toLowerCase()) === strip((targets[0] ?? '').toLowerCase()));
     },
   },
+};
+
+/** SEED-Bench by its own rule: the option that the model finds least unlikely as an answer. */
+export const seedBenchLikelihood: Task<SeedSample> = {
+  ...seedBench,
+  name: 'seed-bench-likelihood',
+  about: 'multiple choice about images and middle frames of videos, by which option the model finds likeliest',
+  prompt: ({ images, bare }) => ask(images, `${bare} Answer :`),
+  choices: ({ options }) => options,
+  score: ({ targets }, answer) => verdict(answer, answer === targets[0]),
+  lmmsEval: {},
 };

@@ -1,0 +1,161 @@
+import { join } from 'node:path';
+import { z } from 'zod';
+import { grouped } from '../bootstrap.ts';
+import { bleu, captionTokens, cider, rougeL } from '../captions/index.ts';
+import { questionAnd } from '../prompts.ts';
+import { published } from '../published.ts';
+import { tableRows } from '../tables/rows.ts';
+import type { Metric, OpenOptions, Sample, Scored, Task } from '../task.ts';
+import { readJson } from './vqa-files.ts';
+
+/** What lmms-eval asks, in all three tasks. */
+const question = 'Provide a one-sentence caption for the provided image.';
+
+const Id = z.union([z.string(), z.number()]).transform(String);
+const Coco = z.looseObject({
+  images: z.array(z.looseObject({ id: z.int(), file_name: z.string() })),
+  annotations: z.array(z.looseObject({ image_id: z.int(), caption: z.string() })),
+});
+const Row = z.looseObject({
+  question_id: Id.optional(),
+  image_id: Id.optional(),
+  img_id: Id.optional(),
+  answer: z.array(z.string()).optional(),
+  caption: z.array(z.string()).optional(),
+  annotations_captions: z.array(z.string()).optional(),
+  domain: z.string().optional(),
+  image: z.string().optional(),
+});
+
+async function cocoSamples(file: string, images: string): Promise<Sample[]> {
+  const { images: pictures, annotations } = await readJson(file, Coco);
+  const captions = grouped(annotations, ({ image_id }) => String(image_id));
+  return pictures.map(({ id, file_name }) => ({
+    id: String(id),
+    question,
+    images: [join(images, file_name)],
+    targets: (captions.get(String(id)) ?? []).map(({ caption }) => caption),
+    category: 'all',
+  }));
+}
+
+async function tableSamples(files: readonly string[], options: OpenOptions): Promise<Sample[]> {
+  const rows = await tableRows(files, Row, options);
+  return rows.map(({ question_id, image_id, img_id, answer, caption, annotations_captions, domain, image }, i) => ({
+    id: image_id ?? img_id ?? question_id ?? String(i),
+    question,
+    images: image === undefined ? [] : [image],
+    targets: answer ?? caption ?? annotations_captions ?? [],
+    category: domain ?? 'all',
+  }));
+}
+
+const average = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+
+/** The normal interval of a mean of scores that captions have one by one. */
+function meanMetric(name: string, values: readonly number[], max: number): Metric {
+  const mean = average(values);
+  const half = 1.959963984540054 * Math.sqrt(average(values.map((value) => (value - mean) ** 2)) / Math.max(1, values.length - 1));
+  return { name, value: mean, interval: { low: Math.max(0, mean - half), high: Math.min(max, mean + half) }, count: values.length, max };
+}
+
+/** CIDEr-D, ROUGE-L and BLEU in percent, CIDEr with its factor of 10. How rare a phrase is, is counted over all images. */
+function aggregate(scored: readonly Scored[]): readonly Metric[] {
+  const known = scored.filter(({ sample }) => sample.targets.length > 0);
+  if (known.length === 0) return [];
+  const pairs = known.map(({ sample, answer = '' }) => ({
+    candidate: captionTokens(answer),
+    references: sample.targets.map(captionTokens),
+  }));
+  const percent = (values: readonly number[]): number[] => values.map((value) => 100 * value);
+  const bleus = bleu(pairs);
+  return [
+    meanMetric('CIDEr', percent(cider(pairs)), 1000),
+    meanMetric('ROUGE-L', percent(rougeL(pairs)), 100),
+    // BLEU is one number for all captions together, and says nothing about its spread.
+    ...bleus.map((value, i) => ({
+      name: `BLEU-${i + 1}`,
+      value: 100 * value,
+      interval: { low: 0, high: 100 },
+      count: known.length,
+      max: 100,
+    })),
+  ];
+}
+
+interface Captions {
+  readonly name: string;
+  readonly about: string;
+  readonly folders: readonly string[];
+  readonly own?: readonly [annotations: string, images: string, from: string];
+  readonly table: string;
+  readonly repository: string;
+}
+
+function captionTask({ name, about, folders, own, table, repository }: Captions): Task {
+  return {
+    name,
+    about: `${about}, by CIDEr, ROUGE-L and BLEU`,
+    maxNewTokens: 64,
+    ...published<Sample>(folders, [
+      ...(own
+        ? [
+            {
+              layout: 'COCO',
+              files: own.slice(0, 2),
+              from: own[2],
+              read: (found: { one(i: number): string }) => cocoSamples(found.one(0), found.one(1)),
+            },
+          ]
+        : []),
+      {
+        layout: 'lmms-eval',
+        files: [table],
+        from: `huggingface.co/datasets/lmms-lab/${repository}`,
+        read: (found, options) => tableSamples(found.all(0), options),
+      },
+    ]),
+    prompt: questionAnd(''),
+    // Captions are compared as a whole set; a single one has ROUGE-L for a score.
+    score: ({ targets }, answer) => ({
+      parsed: answer,
+      score: targets.length === 0 ? 0 : (rougeL([{ candidate: captionTokens(answer), references: targets.map(captionTokens) }])[0] ?? 0),
+    }),
+    aggregate,
+    submission: (scored) => scored.map(({ sample, answer = '' }) => ({ image_id: Number(sample.id), caption: answer })),
+    lmmsEval: {},
+  };
+}
+
+/** Captions of COCO. Chen et al. 2015, arXiv:1504.00325. */
+export const cocoCaption = captionTask({
+  name: 'coco-caption',
+  about: 'one sentence about a photograph of COCO',
+  folders: ['coco-caption', 'coco'],
+  own: [
+    'annotations/captions_val2017.json|annotations/captions_val2014.json',
+    'val2017/|val2014/',
+    'cocodataset.org (annotations and images of one year)',
+  ],
+  table: 'data/val-*.parquet|val-*.parquet',
+  repository: 'COCO-Caption2017 or COCO-Caption',
+});
+
+/** Captions of Flickr30k. Young et al. 2014; lmms-eval asks about all 31,783 images. */
+export const flickr30k = captionTask({
+  name: 'flickr30k',
+  about: 'one sentence about a photograph of Flickr',
+  folders: ['flickr30k', 'Flickr30k'],
+  table: 'data/test-*.parquet|test-*.parquet',
+  repository: 'flickr30k',
+});
+
+/** Captions of things that COCO has none of. Agrawal et al. 2019, arXiv:1812.08658; 4500 images in val. */
+export const noCaps = captionTask({
+  name: 'nocaps',
+  about: 'one sentence about a photograph, with things that COCO has none of',
+  folders: ['nocaps', 'NoCaps'],
+  own: ['nocaps_val_4500_captions.json', 'images/|val/', 'nocaps.org/download'],
+  table: 'data/validation-*.parquet|validation-*.parquet',
+  repository: 'NoCaps',
+});
