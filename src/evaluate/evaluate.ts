@@ -7,6 +7,7 @@ import { pick } from '../model/registry.ts';
 import { contentParts, type Message } from '../processor/message.ts';
 import { version } from '../version.ts';
 import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
+import { customTask, isTaskFile, tryTask } from './custom/custom-task.ts';
 import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
@@ -19,7 +20,7 @@ import { tasks as everyTask } from './tasks/index.ts';
 
 /** What to evaluate on, and where the results go. */
 export interface EvaluateOptions {
-  /** Names, or tasks of your own. */
+  /** Names, files of tasks of your own (YAML or TypeScript), or such tasks themselves. */
   readonly tasks: readonly (string | Task)[];
   /** The folder that holds the tasks' files, each under its name or by itself. */
   readonly data: string;
@@ -138,11 +139,21 @@ export async function openTasks({
   data,
   profile = 'official',
 }: Pick<EvaluateOptions, 'tasks' | 'data' | 'profile'>): Promise<OpenedTask[]> {
-  const wanted = [...new Set(tasks)].map((task) => (typeof task === 'string' ? pick<Task>(everyTask, 'task', task) : task));
-  if (wanted.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
+  if (tasks.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
   const opened: OpenedTask[] = [];
-  for (const task of wanted) opened.push({ task: inProfile(task, profile), benchmark: await task.open(data) });
+  for (const name of new Set(tasks)) {
+    const task = await taskOf(name);
+    const benchmark = await task.open(data);
+    if (typeof name === 'string' && isTaskFile(name)) tryTask(task, benchmark, name);
+    opened.push({ task: inProfile(task, profile), benchmark });
+  }
   return opened;
+}
+
+/** A task by its name or its file. Throws ConfigError. */
+export async function taskOf(wanted: string | Task): Promise<Task> {
+  if (typeof wanted !== 'string') return wanted;
+  return isTaskFile(wanted) ? customTask(wanted) : pick<Task>(everyTask, 'task', wanted);
 }
 
 /**

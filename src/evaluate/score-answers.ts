@@ -1,13 +1,11 @@
 import type { Log } from '../log.ts';
-import { pick } from '../model/registry.ts';
 import { version } from '../version.ts';
 import { type AnswerRow, matchAnswers, readAnswers } from './answers-file.ts';
-import { facts, whyUnscored } from './evaluate.ts';
+import { facts, taskOf, whyUnscored } from './evaluate.ts';
 import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
 import { type Benchmark, inProfile, type Metric, type Profile, type Scored, type Task } from './task.ts';
-import { tasks as everyTask } from './tasks/index.ts';
 
 /** Which answers are scored, and how. */
 export interface ScoreOptions {
@@ -52,7 +50,7 @@ export interface ScoreResult {
 /** Scores answers that exist. Throws ConfigError for an unknown task, DataError for files that do not fit. */
 export async function scoreAnswers(wanted: string | Task, options: ScoreOptions): Promise<ScoreResult> {
   const { answers, profile = 'official', judge, log, signal } = options;
-  const task = inProfile(typeof wanted === 'string' ? pick<Task>(everyTask, 'task', wanted) : wanted, profile);
+  const task = inProfile(await taskOf(wanted), profile);
   const rows = await readAnswers(answers);
   const { scored, benchmark, graded } = await scoredRows(task, rows, options);
   if (graded || !judge || !task.judge) return { ...(await summary(task, scored, { benchmark, graded })), profile };
