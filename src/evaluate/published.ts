@@ -9,7 +9,10 @@ import type { Benchmark, OpenOptions, Sample, Task, Wanted } from './task.ts';
  */
 interface Form<S extends Sample> extends Wanted {
   /** What was found, in the order of `files`. */
-  read(found: Found, options: OpenOptions): Promise<readonly S[] | Pick<Benchmark<S>, 'samples' | 'alsoUploaded'>>;
+  read(
+    found: Found,
+    options: OpenOptions,
+  ): Promise<readonly S[] | (Pick<Benchmark<S>, 'samples' | 'alsoUploaded'> & { readonly files?: readonly string[] })>;
 }
 
 /** The paths found for each name of a form. */
@@ -54,9 +57,13 @@ export function published<S extends Sample>(
             list.length === 0 && form.files[i]?.endsWith('/') ? [join(home, firstName(form.files[i]))] : list,
           );
           const read = await form.read(new Found(found), options);
-          const whole = 'samples' in read ? read : { samples: read };
+          const whole: Exclude<typeof read, readonly S[]> = 'samples' in read ? read : { samples: read };
           if (whole.samples.length === 0) throw new DataError(`${home}: no questions in ${form.files.join(', ')}`);
-          return { ...whole, files: found.filter((_, i) => !form.files[i]?.endsWith('/')).flat(), layout: form.layout };
+          const files = found
+            .filter((_, i) => !form.files[i]?.endsWith('/'))
+            .flat()
+            .filter((path) => statSync(path).isFile());
+          return { ...whole, files: [...files, ...(whole.files ?? [])], layout: form.layout };
         }
       }
       throw nothingWhole(folder, folders, tried);

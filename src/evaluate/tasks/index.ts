@@ -27,8 +27,11 @@ import { vizWiz } from './viz-wiz.ts';
 import { vqa } from './vqa.ts';
 import { vqaV2 } from './vqa-v2.ts';
 
+/** Keeps the names, and hides what each task's samples have beyond others'. */
+const named = <Name extends string>(all: Readonly<Record<Name, Task>>): Readonly<Record<Name, Task>> => all;
+
 /** Benchmarks by name. */
-export const tasks = {
+export const tasks = named({
   'easy-vqa': easyVqa,
   vqa,
   vqav2: vqaV2,
@@ -65,4 +68,4 @@ export const tasks = {
   'amber-discriminative': amberDiscriminative,
   'hallusion-bench': hallusionBench,
   'mmhal-bench': mmHalBench,
-} satisfies Record<string, Task>;
+});

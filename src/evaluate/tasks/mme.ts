@@ -35,6 +35,8 @@ const bare = (question: string): string => strip(strip(question).replace(/\s*ple
 
 /** Truth by category, image name without its ending, and question; the official tool's tables have `image, question, answer`. */
 class Truth {
+  /** What it was read from. */
+  readonly files: string[] = [];
   readonly #answers = new Map<string, string>();
 
   #key = (category: string, image: string, question: string): string =>
@@ -67,7 +69,8 @@ async function fromRelease(folder: string): Promise<Truth> {
   for (const category of [...perception, ...cognition]) {
     const home = [join(folder, category, 'questions_answers_YN'), join(folder, category)].find(existsSync);
     if (home === undefined) throw new DataError(`${folder}: no folder ${category}`, { hint: 'unpack the whole release of MME' });
-    for (const file of (await readdir(home)).filter((name) => name.endsWith('.txt'))) {
+    for (const file of (await readdir(home)).filter((name) => name.endsWith('.txt')).sort()) {
+      truth.files.push(join(home, file));
       for (const line of await lines(join(home, file))) truth.add(category, line, file);
     }
   }
@@ -178,7 +181,10 @@ export const mme: Task<MmeSample> = {
         layout: 'LLaVA',
         files: ['llava_mme.jsonl', images],
         from: "LLaVA's eval.zip and the release from MME's authors",
-        read: async (found) => llavaSamples(found.one(0), await fromRelease(found.one(1)), found.one(1)),
+        async read(found) {
+          const truth = await fromRelease(found.one(1));
+          return { samples: await llavaSamples(found.one(0), truth, found.one(1)), files: truth.files };
+        },
       },
       {
         layout: 'lmms-eval',

@@ -1,0 +1,163 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { Judge } from '../../../src/evaluate/judge/judge.ts';
+import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-judge-'));
+const servers: Server[] = [];
+afterEach(() => {
+  for (const server of servers.splice(0)) server.close();
+});
+afterAll(() => rmSync(root, { recursive: true }));
+
+interface Asked {
+  readonly model: string;
+  readonly messages: readonly { role: string; content: string }[];
+  readonly temperature: number;
+  readonly max_tokens: number;
+}
+
+/** A server that answers as `reply` says; gives its address and what it was asked. */
+async function serve(
+  reply: (asked: Asked, request: IncomingMessage, response: ServerResponse) => string | undefined,
+): Promise<{ baseUrl: string; calls: Asked[] }> {
+  const calls: Asked[] = [];
+  const server = createServer((request, response) => {
+    let text = '';
+    request.on('data', (piece: Buffer) => {
+      text += piece.toString();
+    });
+    request.on('end', () => {
+      const asked = JSON.parse(text) as Asked;
+      calls.push(asked);
+      const content = reply(asked, request, response);
+      if (content !== undefined) response.end(JSON.stringify({ model: 'judge-2026', choices: [{ message: { content } }] }));
+    });
+  });
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/`, calls };
+}
+
+let caches = 0;
+const judgeAt = (baseUrl: string, more: { key?: string; cache?: string; tries?: number } = {}): Judge =>
+  new Judge({ model: 'judge', baseUrl, cache: join(root, `cache-${caches++}`), waitMs: 1, ...more });
+
+const call = { messages: [{ role: 'user', content: 'how good?' }], temperature: 0, maxTokens: 3 } as const;
+
+describe('a judge', () => {
+  test('is asked over HTTP with its key, and never twice the same', async () => {
+    const { baseUrl, calls } = await serve((_, request) => (request.headers.authorization === 'Bearer secret' ? '0.5' : 'no key'));
+    const cache = join(root, 'shared');
+    const first = judgeAt(baseUrl, { key: 'secret', cache });
+    expect([await first.reply(call), await first.reply(call)]).toEqual(['0.5', '0.5']);
+    const second = judgeAt(baseUrl, { cache });
+    expect(await second.reply(call)).toBe('0.5');
+    expect(await second.reply({ ...call, temperature: 0.5 })).toBe('no key');
+    expect(calls.map(({ model, temperature, max_tokens }) => [model, temperature, max_tokens])).toEqual([
+      ['judge', 0, 3],
+      ['judge', 0.5, 3],
+    ]);
+    expect(second.identity).toEqual({ model: 'judge', baseUrl: baseUrl.slice(0, -1), served: ['judge-2026'] });
+  });
+
+  test('is tried again when the server is busy or broken', async () => {
+    let count = 0;
+    const { baseUrl } = await serve((_, __, response) => {
+      count += 1;
+      if (count > 2) return '1';
+      response.statusCode = count === 1 ? 503 : 429;
+      response.end('busy');
+      return undefined;
+    });
+    expect(await judgeAt(baseUrl).reply(call)).toBe('1');
+    expect(count).toBe(3);
+  });
+
+  test('that refuses the key is found out at once, with what the server said', async () => {
+    const { baseUrl, calls } = await serve((_, __, response) => {
+      response.statusCode = 401;
+      response.end('{"error": "bad key"}');
+      return undefined;
+    });
+    await expect(judgeAt(baseUrl, { key: 'x' }).check()).rejects.toMatchObject({
+      name: 'ConfigError',
+      message: expect.stringContaining('does not answer: HTTP 401 {"error": "bad key"}'),
+      hint: 'check its name, address and key',
+    });
+    expect(calls).toHaveLength(1);
+  });
+
+  test('that is not there is named with its address', async () => {
+    await expect(judgeAt('http://127.0.0.1:9/v1', { tries: 2 }).check()).rejects.toMatchObject({
+      message: expect.stringMatching(/^the judge judge at http:\/\/127\.0\.0\.1:9\/v1 does not answer: .+ \(tried 2 times\)$/),
+      hint: expect.stringContaining('TINYLLAVA_JUDGE_KEY'),
+    });
+  });
+});
+
+describe('MM-Vet', () => {
+  const questions = {
+    v1_0: { imagename: 'a.png', question: 'What is x?', answer: '-1<AND>-5', capability: ['ocr', 'math'] },
+    v1_1: { imagename: 'b.png', question: 'What is it?', answer: 'a cat', capability: ['rec'] },
+  };
+  writeFileSync(join(root, 'mm-vet.json'), JSON.stringify(questions));
+  const answers = join(root, 'answers.jsonl');
+  writeFileSync(answers, '{"question_id": 0, "text": "x = -1"}\n{"question_id": 1, "text": "a dog"}\n');
+
+  test('has no scores without a judge, and says how to get them', async () => {
+    const result = await scoreAnswers('mm-vet', { answers, data: root });
+    expect(result).toMatchObject({
+      metrics: [],
+      scores: {},
+      unscored: expect.stringContaining('--judge MODEL'),
+      submission: { v1_0: 'x = -1', v1_1: 'a dog' },
+    });
+  });
+
+  test('is graded by one: a reply that is no number is asked for again, warmer, and the judge is named in the result', async () => {
+    const { baseUrl, calls } = await serve(({ messages, temperature }) => {
+      if (messages[0]?.content === 'Say yes.') return 'yes';
+      if (messages[0]?.content.includes('What is it? | a cat | a dog | ')) return temperature === 0 ? 'none' : '0.0';
+      return '0.5';
+    });
+    const result = await scoreAnswers('mm-vet', { answers, data: root, judge: judgeAt(baseUrl) });
+    expect(result.scores).toEqual({ total: 25, rec: 0, ocr: 50, math: 50, 'only math_ocr': 50, 'only rec': 0 });
+    expect(result.judge).toMatchObject({ model: 'judge', served: ['judge-2026'] });
+    const first = calls.find(
+      ({ messages }) => messages[0]?.content.includes('x = -1 | ') && messages[0].content.endsWith('What is x? | -1 <AND> -5 | x = -1 | '),
+    );
+    expect(first).toMatchObject({ temperature: 0, max_tokens: 3 });
+    expect(calls.filter(({ temperature }) => temperature === 0.5)).toHaveLength(1);
+  });
+});
+
+test('LLaVA-Bench compares with the reference and reads two numbers of the first line', async () => {
+  const folder = mkdtempSync(join(root, 'wild-'));
+  const rows = (list: readonly object[]): string => list.map((row) => JSON.stringify(row)).join('\n');
+  writeFileSync(
+    join(folder, 'questions.jsonl'),
+    rows([0, 1].map((i) => ({ question_id: i, image: '1.jpg', text: `Q${i}?`, category: i === 0 ? 'conv' : 'detail' }))),
+  );
+  writeFileSync(join(folder, 'context.jsonl'), rows([{ image: '1.jpg', caption: ['one', 'two'] }]));
+  writeFileSync(join(folder, 'answers_gpt4.jsonl'), rows([0, 1].map((i) => ({ question_id: i, text: `R${i}` }))));
+  writeFileSync(join(folder, 'answers.jsonl'), rows([0, 1].map((i) => ({ question_id: i, text: `A${i}` }))));
+  const { baseUrl, calls } = await serve(({ messages }) => (messages.at(-1)?.content.includes('Q0?') ? '8 6\nbecause' : 'both are good'));
+  const { scores, unparsed } = await scoreAnswers('llava-bench', {
+    answers: join(folder, 'answers.jsonl'),
+    data: folder,
+    judge: judgeAt(baseUrl),
+  });
+  // (8 - 1) and (6 - 1) over 2: a reply that cannot be read counts as -1 and -1, as in LLaVA's own summary.
+  expect(scores).toMatchObject({ all: 71.4, conv: 75, 'conv reference': 80, 'conv answer': 60, 'detail reference': -10 });
+  expect(unparsed).toBe(1);
+  const asked = calls.find(({ messages }) => messages.at(-1)?.content.includes('Q0?'));
+  expect(asked?.messages[1]?.content).toMatch(
+    /^\[Context\]\none\ntwo\n\n\[Question\]\nQ0\?\n\n\[Assistant 1\]\nR0\n\n\[End of Assistant 1\]\n\n\[Assistant 2\]\nA0\n\n\[End of Assistant 2\]\n\n\[System\]\nWe would/,
+  );
+  expect(asked).toMatchObject({ temperature: 0.2, max_tokens: 1024 });
+});
