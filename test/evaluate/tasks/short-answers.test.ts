@@ -1,0 +1,252 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
+import { inProfile } from '../../../src/evaluate/task.ts';
+import { gqa } from '../../../src/evaluate/tasks/gqa.ts';
+import { scienceQa } from '../../../src/evaluate/tasks/science-qa.ts';
+import { textVqa, textVqaOcr } from '../../../src/evaluate/tasks/text-vqa.ts';
+import { vizWiz } from '../../../src/evaluate/tasks/viz-wiz.ts';
+import { vqaV2 } from '../../../src/evaluate/tasks/vqa-v2.ts';
+import { agreement, evalAiAnswer, officialVqa } from '../../../src/evaluate/vqa-answer.ts';
+import { asked, samplesOf, score, writeFiles } from './open-answers.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-short-'));
+afterAll(() => rmSync(root, { recursive: true }));
+
+const suffix = '\nAnswer the question using a single word or phrase.';
+const ten = (right: string, count: number, other = 'other'): string[] => [...Array(count).fill(right), ...Array(10 - count).fill(other)];
+
+describe('an answer of VQA', () => {
+  test.each([
+    ['The Two dogs.', '2 dogs'],
+    ['1,000', '1000'],
+    ['a/b', 'b'],
+    ['3.', '3'],
+    ['3.5', '3.5'],
+    ['U.S.A.', 'usa'],
+    ["it's", "it 's"],
+    ['$5.00', '$5.00'],
+    ['the', ''],
+    ["dont somebody'd", "don't somebodyd"],
+    ['.'.repeat(40), '.'.repeat(8)],
+  ])('%j is compared as %j', (answer, expected) => expect(evalAiAnswer(answer)).toBe(expected));
+
+  test('is worth what nine of ten people agree to', () => {
+    expect([0, 1, 2, 3, 4, 10].map((count) => Number(agreement('cat', ten('cat', count)).toFixed(12)))).toEqual([0, 0.3, 0.6, 0.9, 1, 1]);
+  });
+
+  test("has to be the very text where all people say the same, by VQA's own evaluation", () => {
+    expect([officialVqa('Yes', ten('yes', 10)).score, officialVqa('yes', ten('yes', 10)).score]).toEqual([0, 1]);
+    expect(officialVqa('Yes.', ten('yes', 9)).score).toBe(1);
+  });
+});
+
+describe('VQAv2', () => {
+  const own = writeFiles(join(root, 'own/vqav2'), {
+    'v2_OpenEnded_mscoco_val2014_questions.json': {
+      data_subtype: 'val2014',
+      questions: [
+        { question_id: 10, image_id: 7, question: 'Is it?' },
+        { question_id: 11, image_id: 7, question: 'How many?' },
+      ],
+    },
+    'v2_mscoco_val2014_annotations.json': {
+      annotations: [
+        { question_id: 11, question_type: 'how many', answer_type: 'number', answers: ten('2', 3).map((answer) => ({ answer })) },
+        { question_id: 10, question_type: 'is', answer_type: 'yes/no', answers: ten('yes', 10).map((answer) => ({ answer })) },
+      ],
+    },
+  });
+
+  test('is read as published, and broken down by kinds of answers', async () => {
+    const [first] = await samplesOf(vqaV2, join(root, 'own'));
+    expect(first && asked(vqaV2, first)).toEqual({ text: `Is it?${suffix}`, images: [join(own, 'val2014/COCO_val2014_000000000007.jpg')] });
+    const said = { 10: 'Yes', 11: 'two' };
+    expect((await score('vqav2', own, said)).scores).toEqual({ accuracy: 45, number: 90, 'yes/no': 0 });
+    // lmms-eval makes answers alike even where all people agree.
+    expect((await score('vqav2', own, said, 'lmms-eval')).scores).toEqual({ accuracy: 95, number: 90, 'yes/no': 100 });
+  });
+
+  test('of test-dev gives a file to upload that has all questions of the test', async () => {
+    const folder = writeFiles(join(root, 'dev'), {
+      'llava_vqav2_mscoco_test-dev2015.jsonl': [{ question_id: 1, image: 'a.jpg', text: `Q?${suffix}` }],
+      'llava_vqav2_mscoco_test2015.jsonl': [1, 2, 3].map((question_id) => ({ question_id, image: 'a.jpg', text: 'Q?' })),
+    });
+    const { submission, unscored, scores } = await score('vqav2', folder, { 1: 'The two dogs.' });
+    expect(submission).toEqual([
+      { question_id: 1, answer: '2 dogs' },
+      { question_id: 2, answer: '' },
+      { question_id: 3, answer: '' },
+    ]);
+    expect([scores, unscored]).toEqual([{}, expect.stringContaining('not public')]);
+  });
+});
+
+test('VizWiz gives a file to upload, and asks with a capital first letter alone in the profile of lmms-eval', async () => {
+  const folder = writeFiles(join(root, 'vizwiz'), {
+    'llava_test.jsonl': [
+      {
+        question_id: 0,
+        image: 'VizWiz_test_00000000.jpg',
+        text: `what is THIS?\nWhen the provided information is insufficient, respond with 'Unanswerable'.${suffix}`,
+      },
+    ],
+  });
+  const { submission } = await score('vizwiz', folder, { 0: 'Unanswerable.' });
+  expect(submission).toEqual([{ image: 'VizWiz_test_00000000.jpg', answer: 'unanswerable' }]);
+  const [sample] = await samplesOf(vizWiz, folder);
+  expect(sample && asked(inProfile(vizWiz, 'lmms-eval'), sample).text).toMatch(/^What is this\?\nWhen the provided/);
+  expect(sample && asked(vizWiz, sample).text).toMatch(/^what is THIS\?\nWhen the provided/);
+});
+
+describe('TextVQA', () => {
+  const text = (question: string, tokens: string): string => `${question}\nReference OCR token: ${tokens}${suffix}`;
+  const folder = writeFiles(join(root, 'textvqa'), {
+    'llava_textvqa_val_v051_ocr.jsonl': [
+      { question_id: 'img', image: 'img.jpg', text: text('what is it?', 'STOP, 4') },
+      { question_id: 'img', image: 'img.jpg', text: text('what is it? now', '') },
+    ],
+    'TextVQA_0.5.1_val.json': {
+      data: [
+        { question_id: 1, image_id: 'img', question: 'What is it?', answers: ten('stop', 10) },
+        { question_id: 2, image_id: 'img', question: 'What is it? Now', answers: ten('four', 2) },
+      ],
+    },
+  });
+
+  test('is asked without the words of an OCR system, and with them under another name', async () => {
+    const [first, second] = await samplesOf(textVqa, folder);
+    expect(first && asked(textVqa, first).text).toBe(`what is it?${suffix}`);
+    expect(first && asked(textVqaOcr, first).text).toBe(text('what is it?', 'STOP, 4'));
+    expect(second && asked(textVqaOcr, second).text).toBe(text('what is it? now', ''));
+    expect(first && asked(inProfile(textVqaOcr, 'lmms-eval'), first).text).toBe(text('What is it?', 'STOP, 4'));
+  });
+
+  test("finds the question in the prompt, because LLaVA's answers are named by their image", async () => {
+    const answers = join(folder, 'answers.jsonl');
+    const rows = [
+      { question_id: 'img', prompt: text('what is it? now', ''), text: 'Four' },
+      { question_id: 'img', prompt: text('what is it?', 'STOP, 4'), text: 'STOP' },
+    ];
+    writeFileSync(answers, rows.map((row) => JSON.stringify(row)).join('\n'));
+    expect((await scoreAnswers('textvqa', { answers, data: folder })).scores).toEqual({ accuracy: 80 });
+  });
+});
+
+test('GQA compares without a last full stop and case; lmms-eval without all punctuation', async () => {
+  const folder = writeFiles(join(root, 'gqa'), {
+    'llava_gqa_testdev_balanced.jsonl': [1, 2, 3].map((id) => ({ question_id: String(id), image: 'n1.jpg', text: `Q${id}?${suffix}` })),
+    'testdev_balanced_questions.json': {
+      1: {
+        answer: 'yes',
+        isBalanced: true,
+        types: { structural: 'verify', semantic: 'rel' },
+        semantic: [{ operation: 'select' }, { operation: 'exist' }],
+      },
+      2: {
+        answer: 't-shirt',
+        isBalanced: true,
+        types: { structural: 'query', semantic: 'obj' },
+        semantic: [{ operation: 'select' }, { operation: 'relate' }, { operation: 'query: name' }],
+      },
+      3: { answer: 'no', isBalanced: false },
+    },
+  });
+  const said = { 1: 'Yes.', 2: 'T shirt' };
+  expect((await samplesOf(gqa, folder)).length).toBe(2);
+  expect((await score('gqa', folder, said)).scores).toEqual({
+    accuracy: 50,
+    ...{
+      binary: 100,
+      open: 0,
+      'structural query': 0,
+      'structural verify': 100,
+      'semantic obj': 0,
+      'semantic rel': 100,
+      '1 step': 100,
+      '2 steps': 0,
+    },
+  });
+  expect((await score('gqa', folder, { 1: 'yes!', 2: 'tshirt' }, 'lmms-eval')).scores['accuracy']).toBe(100);
+  expect((await score('gqa', folder, said)).submission).toEqual([
+    { questionId: '1', prediction: 'yes' },
+    { questionId: '2', prediction: 't shirt' },
+  ]);
+});
+
+describe('ScienceQA', () => {
+  const item = (id: string, value: string, answer: string, image?: string) => ({
+    id,
+    ...(image && { image }),
+    conversations: [
+      { from: 'human', value },
+      { from: 'gpt', value: answer },
+    ],
+  });
+  const folder = writeFiles(join(root, 'scienceqa'), {
+    'llava_test_CQM-A.json': [
+      item('4', 'Context: A text.\nWhich?\nA. one\nB. two', 'B'),
+      item('5', '<image>\nWhich?\nA. one\nB. two\nC. three', 'C', '5/image.png'),
+      item('6', '<image>\nWhich?\nA. one\nB. two', 'A', '6/image.png'),
+    ],
+  });
+
+  test('asks with the image before the question, and reports questions with an image first', async () => {
+    const samples = await samplesOf(scienceQa, folder);
+    expect(samples[1] && asked(scienceQa, samples[1])).toEqual({
+      text: "Which?\nA. one\nB. two\nC. three\nAnswer with the option's letter from the given choices directly.",
+      images: [join(folder, 'images/test/5/image.png')],
+    });
+    const { scores, unparsed } = await score('scienceqa', folder, { 4: 'The answer is B.', 5: 'C. three', 6: 'D' });
+    expect(scores).toEqual({ 'image accuracy': 50, accuracy: (2 / 3) * 100, 'image context': 50, 'text context': 100 });
+    expect(unparsed).toBe(1);
+  });
+
+  test.each([
+    ['(B)', 0, 0],
+    ['b', 0, 1],
+    ['B', 1, 1],
+    ['B. two', 1, 1],
+    ['B.', 0, 1],
+    ['The answer is B.', 1, 0],
+    ['The answer is B. The answer is A.', 0, 0],
+  ])('scores %j with %d, and by lmms-eval with %d', (answer, official, lmms) => {
+    const sample = { id: '4', question: '', images: [], targets: ['B'], category: 'text', options: 2, context: '' };
+    expect([scienceQa.score(sample, answer).score, inProfile(scienceQa, 'lmms-eval').score(sample, answer).score]).toEqual([
+      official,
+      lmms,
+    ]);
+  });
+});
+
+describe('answers that do not fit the questions', () => {
+  const folder = join(root, 'scienceqa');
+  const complaint = async (rows: readonly object[]): Promise<unknown> => {
+    const answers = join(root, 'wrong.jsonl');
+    writeFileSync(answers, rows.map((row) => JSON.stringify(row)).join('\n'));
+    return scoreAnswers('scienceqa', { answers, data: folder }).catch((error: unknown) => error);
+  };
+
+  test('are named by file and line', async () => {
+    expect(
+      await complaint([
+        { question_id: '4', text: 'B' },
+        { question_id: '9', text: 'B' },
+      ]),
+    ).toMatchObject({
+      message: expect.stringContaining('wrong.jsonl:2: no question 9'),
+      hint: expect.stringContaining('ids look like 4'),
+    });
+    expect(
+      await complaint([
+        { question_id: '4', text: 'B' },
+        { question_id: '4', text: 'B' },
+      ]),
+    ).toMatchObject({ message: expect.stringContaining('wrong.jsonl:2: a second answer to 4') });
+    expect(await complaint([{ question_id: '4', said: 'B' }])).toMatchObject({
+      message: expect.stringContaining('wrong.jsonl:1: no answer in it'),
+    });
+  });
+});
