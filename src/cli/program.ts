@@ -3,6 +3,7 @@ import { version } from '../version.ts';
 import { askCommand } from './ask.ts';
 import { chatCommand } from './chat.ts';
 import { convertCommand } from './convert.ts';
+import { compareCommand } from './compare.ts';
 import { doctorCommand } from './doctor.ts';
 import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
@@ -32,6 +33,7 @@ export function program(): Command {
     trainCommand(),
     evalCommand(),
     scoreCommand(),
+    compareCommand(),
     askCommand(),
     chatCommand(),
     logitsCommand(),

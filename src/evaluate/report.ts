@@ -1,4 +1,6 @@
 import type { Results } from './evaluate.ts';
+import { hallucinationTable } from './hallucination.ts';
+import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
 import type { Metric } from './task.ts';
 
@@ -6,7 +8,8 @@ import type { Metric } from './task.ts';
 const shown = (value: number, { max = 1 }: Metric): string => (max === 1 ? 100 * value : value).toFixed(1);
 
 /** Results as Markdown: a table for each task. */
-export function markdown({ tasks }: Results): string {
+export function markdown(results: Results): string {
+  const { tasks } = results;
   const sections = Object.entries(tasks).map(([name, result]) => {
     const {
       metrics,
@@ -38,8 +41,18 @@ export function markdown({ tasks }: Results): string {
     const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).${failed}${unread}${who}${!least ? '' : ` ${power(least)}`}`;
     return [`## ${name}`, '', table([['questions', 'count', 'score', '95 % interval', ...others], ...rows]), '', notes, ''].join('\n');
   });
-  return sections.join('\n');
+  const hallucination = hallucinationTable({ 'this run': results });
+  const beside = besidePublished(results);
+  return [
+    ...sections,
+    // One benchmark alone says it in its own table.
+    ...(hallucination !== undefined && hallucinationTasks(tasks) > 1 ? ['## Hallucination', '', hallucination, ''] : []),
+    ...(beside === undefined ? [] : ['## Beside published results', '', beside, '']),
+  ].join('\n');
 }
+
+const hallucinationTasks = (tasks: Results['tasks']): number =>
+  ['pope', 'chair', 'amber-generative', 'amber-discriminative', 'hallusion-bench', 'mmhal-bench'].filter((name) => name in tasks).length;
 
 /** The result of scoring answers as Markdown. */
 export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {

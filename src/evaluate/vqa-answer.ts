@@ -34,7 +34,7 @@ const oneCommaInNumber = /\d,\d/;
  * Takes marks out of a text: one with a space beside it vanishes, another becomes a space; all vanish where there is a comma within a number. The published
  * pattern for full stops means "not before a digit" and is applied to at most 32 of them, because a flag is passed as the count.
  */
-export function withoutMarks(text: string, comma = commaInNumber): string {
+function withoutMarks(text: string, comma = commaInNumber): string {
   let out = text;
   const joined = comma.test(text);
   for (const mark of marks) {
@@ -46,7 +46,7 @@ export function withoutMarks(text: string, comma = commaInNumber): string {
 }
 
 /** Small letters, digits for number words, apostrophes put back, no articles, single spaces. */
-export function withoutArticles(text: string): string {
+function withoutArticles(text: string): string {
   const kept = split(text.toLowerCase()).map((word) => numbers.get(word) ?? word);
   return kept
     .filter((word) => !articles.has(word))

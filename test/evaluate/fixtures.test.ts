@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { scoreAnswers } from '../../src/evaluate/score-answers.ts';
@@ -49,5 +49,27 @@ describe.skipIf(!there)(there ? 'published answers' : 'published answers, which 
     const { scores, metrics } = await score('scienceqa', 'scienceqa/answers.output.json', profile);
     expect(scores).toMatchObject({ accuracy: 74.39283187927376, 'image accuracy': 71.64105106593951 });
     expect(metrics.find(({ name }) => name === 'image accuracy')?.count).toBe(2017);
+  });
+
+  test('of VizWiz become what was uploaded, all 8000 of them', async () => {
+    const { scores, questions, submission } = await score('vizwiz', 'vizwiz/answers.jsonl');
+    expect({ scores, questions }).toEqual({ scores: { 'same as uploaded': 100 }, questions: 8000 });
+    expect(submission).toEqual(JSON.parse(readFileSync(join(data, 'vizwiz/answers_upload.json'), 'utf8')));
+  });
+
+  test('of MM-Vet get the mean of the 218 grades', async () => {
+    const { scores, questions } = await score('mm-vet', 'mm-vet/llava-v1.5-13b_gpt-4-grade-1runs.json');
+    expect(scores).toEqual({ total: expect.closeTo(36.14678899082569, 10) });
+    expect(questions).toBe(218);
+  });
+
+  test.each([
+    [1, { all: 72.8, 'all reference': 86.5, 'all answer': 63, complex: 82.8, conv: 74.7, detail: 52.6 }],
+    [2, { all: 72.7 }],
+    [3, { all: 72.1 }],
+  ])('of LLaVA-Bench get what review %d says of them', async (review, expected) => {
+    const { scores, questions } = await score('llava-bench', `llava-bench/llava-v1.5-13b-eval${review}.jsonl`);
+    expect(scores).toMatchObject(expected);
+    expect(questions).toBe(60);
   });
 });

@@ -1,0 +1,45 @@
+import { DataError } from '../errors.ts';
+import { type PairedDifference, pairedBootstrap } from './bootstrap.ts';
+import { mcnemar, type Paired } from './interval.ts';
+import type { Scored } from './task.ts';
+
+/** How the second of two runs on the same samples differs from the first. */
+export interface Comparison {
+  readonly samples: number;
+  /** Of the mean scores, with the paired bootstrap's interval and p-value. */
+  readonly mean: PairedDifference;
+  /** McNemar's test, where every score is right or wrong. */
+  readonly rightOrWrong?: Paired;
+  /** The ids of samples that only one run has right, or scores higher. */
+  readonly better: readonly string[];
+  readonly worse: readonly string[];
+}
+
+/** Compares two runs sample by sample. Throws DataError when they are not of the same samples. */
+export function compareRuns(first: readonly Scored[], second: readonly Scored[]): Comparison {
+  const byId = new Map(second.map((one) => [one.sample.id, one]));
+  const pairs = first.map((one) => {
+    const other = byId.get(one.sample.id);
+    if (!other)
+      throw new DataError(`sample ${one.sample.id} is in the first run only`, { hint: 'compare runs of the same task, split and limit' });
+    return [one, other] as const;
+  });
+  if (pairs.length !== byId.size)
+    throw new DataError(`the first run has ${pairs.length} samples, the second ${byId.size}`, {
+      hint: 'compare runs of the same task, split and limit',
+    });
+  const [before, after] = [pairs.map(([one]) => one.score), pairs.map(([, other]) => other.score)];
+  const binary = [...before, ...after].every((score) => score === 0 || score === 1);
+  return {
+    samples: pairs.length,
+    mean: pairedBootstrap(before, after),
+    ...(binary && {
+      rightOrWrong: mcnemar(
+        before.map((score) => score === 1),
+        after.map((score) => score === 1),
+      ),
+    }),
+    better: pairs.filter(([one, other]) => other.score > one.score).map(([{ sample }]) => sample.id),
+    worse: pairs.filter(([one, other]) => other.score < one.score).map(([{ sample }]) => sample.id),
+  };
+}

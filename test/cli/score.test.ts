@@ -1,0 +1,147 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { onOneThread, picture, tinyCheckpoint } from '../generate/tiny-model.ts';
+import { tinyllava } from './run.ts';
+
+onOneThread();
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-score-'));
+const { folder: model, remove } = await tinyCheckpoint();
+afterAll(() => {
+  rmSync(root, { recursive: true });
+  remove();
+});
+
+const data = join(root, 'mmbench');
+mkdirSync(data);
+const image = Buffer.from(await picture(1)).toString('base64');
+const rows = [
+  '0\tWhat is it?\ta cat\ta dog\tB',
+  '1000000\tWhat is it?\ta dog\ta cat\tA',
+  '1\tWhich?\tred\tblue\tA',
+  '1000001\tWhich?\tblue\tred\tB',
+];
+writeFileSync(
+  join(data, 'mmbench_dev_20230712.tsv'),
+  `index\tquestion\tA\tB\tanswer\tcategory\timage\n${rows.map((row) => `${row}\tall\t${image}`).join('\n')}\n`,
+);
+const answers = join(root, 'answers.jsonl');
+writeFileSync(
+  answers,
+  ['B', 'A', 'A', 'A'].map((text, i) => JSON.stringify({ question_id: [0, 1000000, 1, 1000001][i], text })).join('\n'),
+);
+
+describe('score', () => {
+  test('prints a table, or one JSON object with task, profile and scores', async () => {
+    const { code, stdout } = await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root);
+    expect(code).toBe(0);
+    expect(stdout).toMatchInlineSnapshot(`
+      "## mmbench-en
+
+      | questions | count | score | 95 % interval |
+      | --------- | ----: | ----: | ------------: |
+      | circular  |     2 |  50.0 |    9.5 - 90.5 |
+      | vanilla   |     2 | 100.0 |  34.2 - 100.0 |
+
+      4 questions, profile official. Two models whose mean scores differ by less than 70.0 points are seldom told apart on them (80 % power, 5 % test, paired).
+      "
+    `);
+    const json = JSON.parse(
+      (await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--profile', 'lmms-eval', '--json')).stdout,
+    );
+    expect(json).toMatchObject({
+      task: 'mmbench-en',
+      profile: 'lmms-eval',
+      scores: { circular: 50, vanilla: 100 },
+      questions: 4,
+      missing: 0,
+    });
+    expect(json.metrics[0]).toMatchObject({ name: 'circular', value: 50, count: 2, max: 100 });
+  });
+
+  test("writes what a benchmark's server takes", async () => {
+    const out = join(root, 'submission.json');
+    expect((await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--submission', out)).code).toBe(0);
+    expect(JSON.parse(readFileSync(out, 'utf8'))[0]).toEqual({
+      index: 0,
+      question: 'What is it?',
+      A: 'a cat',
+      B: 'a dog',
+      prediction: 'B',
+    });
+  });
+
+  test('names what is wrong, with the fix', async () => {
+    const wrong = await tinyllava('score', 'popes', '--answers', answers, '--data', root);
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining('error: unknown task "popes"\n  fix: did you mean "pope"?')]);
+    const empty = await tinyllava('score', 'pope', '--answers', answers, '--data', join(root, 'nowhere'));
+    expect([empty.code, empty.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: .*nowhere: none of the task's files.*\n {2}fix: put one of these there: llava_pope_test\.jsonl, /),
+    ]);
+    expect((await tinyllava('score', 'pope', '--answers', answers)).code).toBe(2);
+    expect((await tinyllava('score', 'pope', '--answers', answers, '--data', root, '--profile', 'other')).code).toBe(2);
+  });
+});
+
+describe('eval', () => {
+  test('finds missing files before it loads a model', async () => {
+    const { code, stderr } = await tinyllava('eval', join(root, 'no-model'), '--tasks', 'mmbench-en,pope', '--data', root);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("none of the task's files")]);
+  });
+
+  test('asks with images out of the table, says profile, prompt, files and settings, and its samples can be scored again', async () => {
+    const out = join(root, 'out');
+    const { code, stderr } = await tinyllava('eval', model, '--tasks', 'mmbench-en', '--data', root, '--out', out, '--limit', '2');
+    expect([code, stderr.includes('error')]).toEqual([0, false]);
+    const { settings, tasks } = JSON.parse(readFileSync(join(out, 'results.json'), 'utf8'));
+    expect(settings).toMatchObject({ profile: 'official', dtype: 'float32' });
+    expect(tasks['mmbench-en']).toMatchObject({
+      layout: 'LLaVA and VLMEvalKit',
+      maxNewTokens: 1024,
+      failures: 0,
+      firstPrompt: "<image>\nWhat is it?\nA. a cat\nB. a dog\nAnswer with the option's letter from the given choices directly.",
+      dataSha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+    const again = await tinyllava('score', 'mmbench-en', '--answers', join(out, 'samples_mmbench-en.jsonl'), '--data', root, '--json');
+    expect(JSON.parse(again.stdout)).toMatchObject({ questions: 4, missing: 2 });
+  });
+});
+
+describe('compare', () => {
+  const write = (name: string, scores: readonly number[]): string => {
+    const folder = join(root, name);
+    mkdirSync(folder);
+    const lines = scores.map((score, i) =>
+      JSON.stringify({
+        doc_id: i,
+        doc: { id: String(i), question: 'q', images: [], category: 'all' },
+        target: ['a'],
+        resps: ['b'],
+        filtered_resps: ['b'],
+        score,
+      }),
+    );
+    writeFileSync(join(folder, 'samples_vqa.jsonl'), `${lines.join('\n')}\n`);
+    return folder;
+  };
+
+  test('says how two runs differ on the same questions', async () => {
+    const first = write('first', [1, 0, 0, 0, 0, 0, 0, 1]);
+    const second = write('second', [1, 1, 1, 1, 1, 1, 1, 0]);
+    const { stdout } = await tinyllava('compare', first, second);
+    expect(stdout).toMatch(
+      /^task +questions +mean score +95 % interval +better +worse +p\nvqa +8 +\+62\.50 points +\+?-?[\d.]+ to \+[\d.]+ +6 +1 +0\.13\n$/,
+    );
+    const [json] = JSON.parse((await tinyllava('compare', first, second, '--json')).stdout);
+    expect(json).toMatchObject({
+      task: 'vqa',
+      samples: 8,
+      better: ['1', '2', '3', '4', '5', '6'],
+      worse: ['7'],
+      rightOrWrong: { onlyFirst: 1, onlySecond: 6 },
+    });
+    expect((await tinyllava('compare', first, data)).stderr).toContain('have no task in common');
+  });
+});
