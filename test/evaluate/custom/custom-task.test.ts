@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -109,5 +109,23 @@ describe('a task in TypeScript', () => {
       'score of the first sample fails: oh',
     );
     expect(await message(file('e.ts', coded.replace('name:', 'name')))).toContain('cannot be loaded');
+  });
+});
+
+describe('the examples of docs/evaluation.md', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../../docs/evaluation.md'), 'utf8');
+  const block = (language: string): string => new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 's').exec(page)?.[1] ?? '';
+
+  test('are tasks', async () => {
+    writeFileSync(
+      join(root, 'data/plants.tsv'),
+      'index\tquestion\tfile\tanswer\tfamily\tA\tB\tC\tD\n1\tWhich?\t1.png\tB\troses\ta\tb\tc\td\n',
+    );
+    const tasks = [file('plants.yaml', block('yaml')), file('example.ts', block('ts'))];
+    const opened = await openTasks({ tasks, data: join(root, 'data') });
+    expect(opened.map(({ task, benchmark }) => [task.name, benchmark.samples[0]?.question])).toEqual([
+      ['plants', 'Which?'],
+      ['mine', 'What?'],
+    ]);
   });
 });
