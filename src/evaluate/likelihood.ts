@@ -2,7 +2,7 @@ import type { ChatModel } from '../generate/generate.ts';
 import type { KvCache } from '../nn/kv-cache.ts';
 import type { Message } from '../processor/message.ts';
 import { noGrad } from '../tensor/autograd.ts';
-import { indices, stack } from '../tensor/create.ts';
+import { cat, indices } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
 
 /**
@@ -14,23 +14,25 @@ export async function answerLosses(
   messages: readonly Message[],
   answers: readonly string[],
 ): Promise<number[]> {
-  const prompt = processor.encode(messages);
+  const prompt = await processor.read(messages);
   const stop = new Set(processor.stopIds);
-  const endings = answers.map((answer) => {
-    const { ids } = processor.encode([...messages, { role: 'assistant', content: answer }], { train: true });
+  const whole = await Promise.all(answers.map((content) => processor.read([...messages, { role: 'assistant', content }], { train: true })));
+  const endings = whole.map(({ ids }) => {
     // The ids of a prompt are a prefix of the ids with an answer; what ends the turn is no part of the answer.
     const ending = [...ids.subarray(prompt.ids.length)];
     const end = ending.findIndex((id) => stop.has(id));
     return end === -1 ? ending : ending.slice(0, end);
   });
-  const pixels = await Promise.all(prompt.images.map((image) => processor.image.load(image)));
+  const pixels = await Promise.all(prompt.images.map(({ source, layout }) => processor.image.load(source, layout)));
+  const layouts = prompt.images.map(({ layout }) => layout);
   const cache = model.languageModel.createCache({ capacity: prompt.ids.length });
   const forks: KvCache[] = [];
   try {
     return noGrad(() => {
       using _ = new Scope();
       const { device } = model.languageModel.headWeight;
-      const imageFeatures = pixels.length === 0 ? undefined : model.encodeImages(stack(pixels).to({ device }));
+      const imageFeatures =
+        pixels.length === 0 ? undefined : cat(model.imageEmbeddings(model.encodeImages(cat(pixels).to({ device })), layouts));
       const known = prompt.ids.length - 1;
       if (known > 0) model.hidden({ ids: prompt.ids.slice(0, known), lengths: [known], imageFeatures, caches: [cache] });
       // The prompt's last token predicts the first of each answer, an answer's last token predicts nothing that counts.

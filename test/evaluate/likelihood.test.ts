@@ -3,7 +3,7 @@ import { answerLosses } from '../../src/evaluate/likelihood.ts';
 import { ChatModel } from '../../src/generate/generate.ts';
 import type { Message } from '../../src/processor/message.ts';
 import { noGrad } from '../../src/tensor/autograd.ts';
-import { indices, stack } from '../../src/tensor/create.ts';
+import { cat, indices } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
 import { Scope } from '../../src/tensor/scope.ts';
 import { targetsOf } from '../../src/train/loss.ts';
@@ -16,11 +16,11 @@ const answers = ['red', 'green circle', 'yes', 'a b c d'];
 
 /** Each answer by itself, read from the beginning: the loss of training, without the end of the turn. */
 async function alone(messages: readonly Message[], answer: string): Promise<number> {
-  const { ids, labels, images } = processor.encode([...messages, { role: 'assistant', content: answer }], { train: true });
-  const pixels = await Promise.all(images.map((image) => processor.image.load(image)));
+  const { ids, labels, images } = await processor.read([...messages, { role: 'assistant', content: answer }], { train: true });
+  const pixels = await Promise.all(images.map(({ source, layout }) => processor.image.load(source, layout)));
   return noGrad(() => {
     using _ = new Scope();
-    const hidden = model.hidden({ ids, lengths: [ids.length], pixels: pixels.length > 0 ? stack(pixels) : undefined });
+    const hidden = model.hidden({ ids, lengths: [ids.length], pixels: pixels.length > 0 ? cat(pixels) : undefined });
     const { rows, tokens } = targetsOf({ labels, lengths: [ids.length] });
     const said = tokens.filter((token) => !processor.stopIds.includes(token)).length;
     const likely = model
