@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { strip } from '../src/evaluate/python.ts';
-import { inProfile, type Task } from '../src/evaluate/task.ts';
+import { inProfile, type Scored, type Task } from '../src/evaluate/task.ts';
 import { tasks } from '../src/evaluate/tasks/index.ts';
 import { Draw } from './check-scorers/answers.ts';
 import { type Case, makers } from './check-scorers/cases.ts';
@@ -43,7 +43,8 @@ if (oracle.status !== 0) {
   console.error(oracle.stderr);
   process.exit(1);
 }
-const expected = JSON.parse(oracle.stdout) as Record<string, (number | [number, number])[]>;
+const answered = JSON.parse(oracle.stdout) as Record<string, { scores: (number | [number, number])[]; wholes: Record<string, number> }>;
+const expected = Object.fromEntries(Object.entries(answered).map(([name, { scores }]) => [name, scores]));
 
 /** What we say, in the form of the oracle: a number, or a judge's pair of numbers. */
 function ours(name: string, { sample, answer }: Case): number | number[] {
@@ -80,6 +81,36 @@ for (const name of names) {
   console.log(`${name}: ${list.length - wrong.length} of ${list.length} agree (${right} score above 0)`);
   for (const { answer, doc, mine, theirs } of wrong.slice(0, 5))
     console.log(`  ${JSON.stringify({ answer: answer.slice(0, 200), doc, ours: mine, theirs })}`);
+}
+
+/** What all predictions together get; the mean where lmms-eval takes it. */
+function whole(name: string): Map<string, number> {
+  const task = inProfile(tasks[name as keyof typeof tasks] as Task, 'lmms-eval');
+  const inverted = ({ sample }: Case): boolean => {
+    const [left, top, right, bottom] = (sample['box'] ?? [0, 0, 1, 1]) as number[];
+    return Number(left) >= Number(right) || Number(top) >= Number(bottom);
+  };
+  const scored = (cases[name] ?? [])
+    .filter((one) => !inverted(one))
+    .map(({ sample, answer }): Scored => {
+      const judged = task.needsJudge
+        ? (task.judge?.verdict(sample, strip(answer)) ?? task.judge?.giveUp(sample))
+        : task.score(sample, answer);
+      return { sample, answer, ...(judged ?? { parsed: '', score: 0 }) };
+    });
+  const mean = (scored.reduce((sum, { score }) => sum + score, 0) / scored.length) * 100;
+  return new Map([['mean', mean], ...task.aggregate(scored).map(({ name, value }) => [name, value] as const)]);
+}
+
+for (const name of names) {
+  const mine = whole(name);
+  for (const [metric, theirs] of Object.entries(answered[name]?.wholes ?? {})) {
+    const value = mine.get(metric) ?? Number.NaN;
+    // What a kept difference changes in one score changes the mean too.
+    const near = Math.abs(value - theirs) < (kept.some(({ task }) => task === name) ? 1 : 1e-9);
+    if (!near) differences += 1;
+    console.log(`${name} ${metric}: ${value}${near ? '' : `, by lmms-eval ${theirs}`}`);
+  }
 }
 
 for (const [why, count] of keptCounts) console.log(`${count} differ as we mean them to: ${why}`);

@@ -149,10 +149,12 @@ export const makers: Readonly<Record<string, Maker>> = {
 
   mme(draw, index) {
     const right = draw.of(['yes', 'no']);
-    const category = draw.of(['existence', 'OCR', 'code_reasoning']);
+    // Two questions an image.
+    const pair = Math.floor(index / 2);
+    const category = ['existence', 'OCR', 'code_reasoning'][pair % 3] ?? '';
     return {
-      sample: { ...base(index, [right], category), pair: String(index) },
-      doc: { question_id: index, answer: draw.of(['Yes', 'yes', 'YES.']).replace(/yes/i, right), category },
+      sample: { ...base(index, [right], category), pair: String(pair) },
+      doc: { question_id: pair, answer: draw.of(['Yes', 'yes', 'YES.']).replace(/yes/i, right), category },
       answer: draw.answer(yesNo, right),
     };
   },
@@ -259,7 +261,7 @@ export const makers: Readonly<Record<string, Maker>> = {
   ocrbench(draw, index) {
     const source = draw.of(['HME100k', 'IIIT5K', 'DocVQA']);
     const truths = draw.some(1, 3, () => draw.of(['STOP', 'x ^ { 2 } + 1', 'Ａｂｃ', '12:30', 'two words', 'İ', 'line\nbreak', '中国']));
-    const kind = 'Regular Text Recognition';
+    const kind = draw.of(['Regular Text Recognition', 'Doc-oriented VQA']);
     const sample = { ...base(index, truths, kind), source };
     return {
       sample,
@@ -289,8 +291,8 @@ export const makers: Readonly<Record<string, Maker>> = {
   },
 
   'mm-vet': (draw, index) => ({
-    sample: { ...base(index, ['x']), abilities: ['rec'] },
-    doc: {},
+    sample: { ...base(index, ['x'], index % 2 ? 'rec' : 'ocr_rec'), abilities: index % 2 ? ['rec'] : ['ocr', 'rec'] },
+    doc: { capabilities: index % 2 ? 'rec' : 'ocr,rec' },
     answer: draw.answer(['0.5', '1.0', '0', '1', '0.7 because', '1.1', '-0.1', '0.5\n', '.5', 'Correctness: 0.5', 'nan', '0,5']),
   }),
 
@@ -315,7 +317,8 @@ export const makers: Readonly<Record<string, Maker>> = {
 
   'hallusion-bench': (draw, index) => {
     const right = draw.of(['yes', 'no']);
-    const place = { set_id: String(draw.below(300)), figure_id: String(draw.below(3)), question_id: String(draw.below(3)) };
+    // Three figures and three questions a set, so that no two are the same.
+    const place = { set_id: String(Math.floor(index / 9)), figure_id: String(Math.floor(index / 3) % 3), question_id: String(index % 3) };
     return {
       sample: {
         ...base(index, [right], 'VD'),
@@ -329,5 +332,13 @@ export const makers: Readonly<Record<string, Maker>> = {
       doc: { category: 'VD', subcategory: 'video', ...place, gt_answer: right === 'yes' ? '1' : '0' },
       answer: draw.answer(yesNo, right),
     };
+  },
+
+  // Captions of known objects: what is compared is how mentions are counted.
+  chair(draw, index) {
+    const objects = ['dog', 'cat', 'person', 'chair', 'wine glass', 'hot dog'];
+    const truths = [...new Set(draw.some(1, 3, () => draw.of(objects)))];
+    const said = draw.some(0, 5, () => draw.of(objects));
+    return { sample: base(index, truths), doc: { gt_object: truths, pred: said }, answer: said.join(' and ') };
   },
 };

@@ -181,6 +181,92 @@ oracles = {
 }
 
 
+def chair(doc, answer):
+    utils = load("coco_cap_chair.utils")
+    return float(utils.coco_cap_chair_aggregate_results_chair_s([{"answer": doc["gt_object"], "pred": doc["pred"]}]) == 0)
+
+
+oracles["chair"] = chair
+
+
+def mean_of(scores):
+    return {"mean": sum(scores) / len(scores) * 100}
+
+
+def pope_all(cases, _):
+    utils = load("pope.utils")
+    rows = [utils.pope_process_results(doc, [answer])["pope_accuracy"] for doc, answer in cases]
+    return {
+        "accuracy": utils.pope_aggregate_accuracy(rows),
+        "precision": utils.pope_aggregate_precision(rows),
+        "recall": utils.pope_aggregate_recall(rows),
+        "F1": utils.pope_aggregate_f1_score(rows),
+    }
+
+
+def mme_all(cases, _):
+    utils = load("mme.utils")
+    rows = [utils.mme_process_results(doc, [answer]) for doc, answer in cases]
+    of = lambda key: utils.mme_aggregate_results([row[key] for row in rows if key in row])  # noqa: E731
+    return {"perception": of("mme_perception_score"), "cognition": of("mme_cognition_score")}
+
+
+def mmstar_all(cases, _):
+    utils = load("mmstar.utils")
+    rows = [utils.mmstar_process_results(doc, [answer])["average"] for doc, answer in cases]
+    return {"average": utils.mmstar_aggregate_results(rows) * 100}
+
+
+def hallusion_all(cases, _):
+    module = load("hallusion_bench.evaluate_hb")
+    rows = [{**doc, "model_prediction": answer} for doc, answer in cases]
+    return {metric: module.hb_aggregation_result_intern(rows, metric) * 100 for metric in ("aAcc", "fAcc", "qAcc")}
+
+
+def refcoco_all(cases, _):
+    utils = load("refcoco.utils_rec")
+    rows = [utils.refcoco_bbox_rec_process_result(doc, [answer])["refcoco_IoU"] for doc, answer in cases]
+    rows = [row for row in rows if row["bbox"][0] < row["bbox"][2] and row["bbox"][1] < row["bbox"][3]]
+    names = {"ACC@0.3": "accuracy at 0.3", "ACC@0.5": "accuracy at 0.5", "ACC@0.7": "accuracy at 0.7", "Center_ACC": "centre within"}
+    return {ours: utils.refcoco_bbox_rec_aggregation_result(rows, theirs) * 100 for theirs, ours in names.items()}
+
+
+def chair_all(cases, _):
+    utils = load("coco_cap_chair.utils")
+    rows = [{"answer": doc["gt_object"], "pred": doc["pred"]} for doc, _ in cases]
+    return {
+        "CHAIR_i": utils.coco_cap_chair_aggregate_results_chair_i(rows),
+        "CHAIR_s": utils.coco_cap_chair_aggregate_results_chair_s(rows),
+        "recall": utils.coco_cap_chair_aggregate_results_recall(rows),
+    }
+
+
+def mmvet_all(cases, scores):
+    rows = [{"score": score, "capabilities": doc["capabilities"]} for (doc, _), score in zip(cases, scores)]
+    return {"total": load("mmvet.utils").mmvet_aggregate_results(rows)}
+
+
+def llava_bench_all(_, scores):
+    return {"all": load("llava-in-the-wild.utils").llava_aggregation([{"scores": pair} for pair in scores], "all")}
+
+
+def ocrbench_all(_, scores):
+    return {"final score": sum(scores)}
+
+
+wholes = {
+    "pope": pope_all,
+    "mme": mme_all,
+    "mmstar": mmstar_all,
+    "hallusion-bench": hallusion_all,
+    "refcoco": refcoco_all,
+    "chair": chair_all,
+    "mm-vet": mmvet_all,
+    "llava-bench": llava_bench_all,
+    "ocrbench": ocrbench_all,
+}
+
+
 def main():
     # lmms-eval strips what a model wrote before it scores it.
     wanted = json.load(sys.stdin)
@@ -190,8 +276,12 @@ def main():
 
     logger.remove()
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-        scores = {task: [oracles[task](case["doc"], case["answer"].strip()) for case in cases] for task, cases in wanted.items()}
-    json.dump(scores, sys.stdout)
+        result = {}
+        for task, cases in wanted.items():
+            pairs = [(case["doc"], case["answer"].strip()) for case in cases]
+            scores = [oracles[task](doc, answer) for doc, answer in pairs]
+            result[task] = {"scores": scores, "wholes": wholes[task](pairs, scores) if task in wholes else mean_of(scores)}
+    json.dump(result, sys.stdout)
 
 
 main()

@@ -16,6 +16,7 @@ import { detectableDifference } from './power.ts';
 import { letters } from './prompts.ts';
 import { SamplesFile } from './samples-file.ts';
 import { type Benchmark, inProfile, type Metric, type Profile, type Sample, type Scored, type Task } from './task.ts';
+import { aliases } from './tasks/aliases.ts';
 import { tasks as everyTask } from './tasks/index.ts';
 
 /** What to evaluate on, and where the results go. */
@@ -143,6 +144,8 @@ export async function openTasks({
   const opened: OpenedTask[] = [];
   for (const name of new Set(tasks)) {
     const task = await taskOf(name);
+    // Two names of one task are one task.
+    if (opened.some((other) => other.task.name === task.name)) continue;
     const benchmark = await task.open(data);
     if (typeof name === 'string' && isTaskFile(name)) tryTask(task, benchmark, name);
     opened.push({ task: inProfile(task, profile), benchmark });
@@ -150,10 +153,10 @@ export async function openTasks({
   return opened;
 }
 
-/** A task by its name or its file. Throws ConfigError. */
+/** A task by its name here or in another harness, or by its file. Throws ConfigError. */
 export async function taskOf(wanted: string | Task): Promise<Task> {
   if (typeof wanted !== 'string') return wanted;
-  return isTaskFile(wanted) ? customTask(wanted) : pick<Task>(everyTask, 'task', wanted);
+  return isTaskFile(wanted) ? customTask(wanted) : pick<Task>(everyTask, 'task', aliases[wanted] ?? wanted);
 }
 
 /**

@@ -6,6 +6,7 @@ import { easyVqaFolder } from '../../src/cli/cache.ts';
 import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from '../../src/evaluate/baseline.ts';
 import { exactMatch, meanByCategory } from '../../src/evaluate/score.ts';
 import type { Sample, Scored } from '../../src/evaluate/task.ts';
+import { aliases } from '../../src/evaluate/tasks/aliases.ts';
 import { easyVqa } from '../../src/evaluate/tasks/easy-vqa.ts';
 import { tasks } from '../../src/evaluate/tasks/index.ts';
 import { vqa } from '../../src/evaluate/tasks/vqa.ts';
@@ -195,3 +196,7 @@ test.each(Object.entries(tasks))(
     expect(error).toMatchObject({ name: 'DataError', message: expect.stringContaining(root), hint: expect.stringMatching(/./) });
   },
 );
+
+test("other harnesses' names lead to tasks that exist, and hide none", () => {
+  for (const [alias, name] of Object.entries(aliases)) expect([alias, name in tasks, alias in tasks]).toEqual([alias, true, false]);
+});

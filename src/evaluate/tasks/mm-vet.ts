@@ -89,7 +89,7 @@ const judge: JudgeQuestion<VetSample> = {
     return user(`${judgePrompt(sample, answer, 'Question')} ${again}`, 0.5 * attempt, 3);
   },
   verdict(_, reply) {
-    const grade = float(strip(reply).split(' ')[0] ?? '');
+    const grade = float(strip(strip(reply).split(' ')[0] ?? ''));
     return grade !== undefined && grade >= 0 && grade <= 1 ? { parsed: String(grade), score: grade } : undefined;
   },
   giveUp: () => ({ parsed: '', score: 0 }),
