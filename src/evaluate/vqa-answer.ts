@@ -29,12 +29,14 @@ const articles = new Set(['a', 'an', 'the']);
 const marks = ';/[]"{}()=+\\_-><@`,?!';
 const commaInNumber = /\p{Nd},+\p{Nd}/u;
 const oneCommaInNumber = /\d,\d/;
+const stopNotBeforeDigit = /\.(?!\p{Nd})/gu;
+const stopAwayFromDigits = /(?<!\p{Nd})\.(?!\p{Nd})/gu;
 
 /**
  * Takes marks out of a text: one with a space beside it vanishes, another becomes a space; all vanish where there is a comma within a number. The published
  * pattern for full stops means "not before a digit" and is applied to at most 32 of them, because a flag is passed as the count.
  */
-function withoutMarks(text: string, comma = commaInNumber): string {
+function withoutMarks(text: string, { comma = commaInNumber, stop = stopNotBeforeDigit } = {}): string {
   let out = text;
   const joined = comma.test(text);
   for (const mark of marks) {
@@ -42,7 +44,7 @@ function withoutMarks(text: string, comma = commaInNumber): string {
     out = out.replaceAll(mark, vanishes ? '' : ' ');
   }
   let stops = 0;
-  return out.replace(/\.(?!\p{Nd})/gu, (stop) => (stops++ < 32 ? '' : stop));
+  return out.replace(stop, (mark) => (stops++ < 32 ? '' : mark));
 }
 
 /** Small letters, digits for number words, apostrophes put back, no articles, single spaces. */
@@ -86,7 +88,14 @@ export function agreement(answer: string, people: readonly string[]): number {
 export function officialVqa(answer: string, people: readonly string[]): { readonly parsed: string; readonly score: number } {
   const [said, truths] = [withoutBreaks(answer), people.map(withoutBreaks)];
   if (new Set(truths).size <= 1) return { parsed: said, score: agreement(said, truths) };
-  const alike = (text: string): string => withoutArticles(withoutMarks(text, oneCommaInNumber));
+  const alike = (text: string): string => withoutArticles(withoutMarks(text, { comma: oneCommaInNumber }));
   const parsed = alike(said);
   return { parsed, score: agreement(parsed, truths.map(alike)) };
+}
+
+/** A yes or a no among the words of an answer, not both; VLMEvalKit's rule, with its own reading of full stops. */
+export function yesOrNo(answer: string): 'yes' | 'no' | undefined {
+  const words = split(withoutMarks(answer.toLowerCase(), { comma: /\p{Nd},\p{Nd}/u, stop: stopAwayFromDigits }));
+  const [yes, no] = [words.includes('yes'), words.includes('no')];
+  return yes === no ? undefined : yes ? 'yes' : 'no';
 }

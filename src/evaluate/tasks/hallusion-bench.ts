@@ -4,10 +4,10 @@ import { bootstrapped } from '../bootstrap.ts';
 import type { JudgeQuestion } from '../judge/question.ts';
 import { questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
-import { split } from '../python.ts';
 import { unparsed, verdict } from '../score.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { Metric, OpenOptions, Sample, Scored, Task } from '../task.ts';
+import { yesOrNo } from '../vqa-answer.ts';
 
 interface HallusionSample extends Sample {
   readonly subcategory: string;
@@ -56,13 +56,6 @@ async function samples(files: readonly string[], folder: string | undefined, opt
 
 /** Where a question of the kind "VS" has no image, not to know is right. */
 const mayNotKnow = ({ category, figure }: HallusionSample): boolean => category === 'VS' && figure === '0';
-
-/** A yes or a no among the words, not both. */
-function yesOrNo(answer: string): 'yes' | 'no' | undefined {
-  const words = split(answer.toLowerCase().replace(/[;/[\]"{}()=+\\_><@`,?!.]/g, ' '));
-  const [yes, no] = [words.includes('yes'), words.includes('no')];
-  return yes === no ? undefined : yes ? 'yes' : 'no';
-}
 
 const judge: JudgeQuestion<HallusionSample> = {
   usual: 'gpt-4',
