@@ -27,3 +27,72 @@ rows = {
 }
 for compression in ("snappy", "zstd"):
     pq.write_table(pa.table(rows), f"{here}/images-{compression}.parquet", row_group_size=2, compression=compression)
+
+folder = f"{here}/hugging-face"
+questions = {
+    "pope/Full/adversarial-00000-of-00001.parquet": {
+        "id": ["0", "1"],
+        "question_id": ["1", "2"],
+        "question": ["Is there a dog in the image?", "Is there a cat in the image?"],
+        "answer": ["yes", "no"],
+        "image_source": ["COCO_1", "COCO_1"],
+        "image": pa.array([picture("red"), picture("red")], image),
+        "category": ["adversarial", "adversarial"],
+    },
+    "mmmu/data/validation-00000-of-00001.parquet": {
+        "id": ["validation_Math_1", "validation_Art_2"],
+        "question": ["What is in <image 2> and <image 1>?", "How much?"],
+        "options": ["['$6', \"that's it\"]", "[]"],
+        "answer": ["B", "['24/7', '3.429']"],
+        "question_type": ["multiple-choice", "open"],
+        **{f"image_{i}": pa.array([picture(colour), None], image) for i, colour in enumerate(["red", "green", "blue"], 1)},
+    },
+    "gqa/testdev_balanced_instructions/testdev-00000-of-00001.parquet": {
+        "id": ["q1"],
+        "imageId": ["n7"],
+        "question": ["Is it?"],
+        "answer": ["yes"],
+        "types": [{"structural": "verify", "semantic": "rel", "detailed": "x"}],
+    },
+    "gqa/testdev_balanced_images/testdev-00000-of-00001.parquet": {"id": ["n6", "n7"], "image": pa.array([picture("red"), picture("blue")], image)},
+    "refcoco/data/val-00000-of-00001.parquet": {
+        "question_id": ["5"],
+        "image": pa.array([picture("red")], image),
+        "bbox": pa.array([[1.0, 0.0, 2.0, 3.0]], pa.list_(pa.float32())),
+        "answer": [["the cat", "left one"]],
+    },
+    "seed_bench/data/test-00000-of-00001.parquet": {
+        "question_id": ["v1"],
+        "question": ["What?"],
+        **{f"choice_{letter}": [letter] for letter in "abcd"},
+        "answer": ["C"],
+        "data_type": ["video"],
+        "data_id": ["x"],
+        "question_type_id": pa.array([10], pa.int64()),
+        "image": pa.array([[picture("red"), picture("blue")]], pa.list_(image)),
+    },
+    "mmbench-en/en/dev-00000-of-00001.parquet": {
+        "index": pa.array([241], pa.int64()),
+        "question": ["Which?"],
+        "hint": ["nan"],
+        "A": ["one"],
+        "B": ["two"],
+        "C": ["nan"],
+        "D": ["nan"],
+        "answer": ["A"],
+        "category": ["ocr"],
+        "L2-category": ["fine"],
+        "image": pa.array([picture("red")], image),
+    },
+    "textvqa/data/validation-00000-of-00001.parquet": {
+        "question_id": pa.array([34602], pa.int64()),
+        "image_id": ["003a8ae2ef43b901"],
+        "question": ["what IS it?"],
+        "answers": [["stop"] * 10],
+        "ocr_tokens": [["STOP", "4"]],
+        "image": pa.array([picture("red")], image),
+    },
+}
+for name, columns in questions.items():
+    os.makedirs(os.path.dirname(f"{folder}/{name}"), exist_ok=True)
+    pq.write_table(pa.table(columns), f"{folder}/{name}")
