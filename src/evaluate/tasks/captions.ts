@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import { z } from 'zod';
+import { Random } from '../../data/random.ts';
 import { grouped } from '../bootstrap.ts';
-import { bleu, captionTokens, cider, rougeL } from '../captions/index.ts';
+import { bleu, type CaptionPair, captionTokens, cider, rougeL } from '../captions/index.ts';
+import type { Interval } from '../interval.ts';
 import { questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
 import { tableRows } from '../tables/rows.ts';
@@ -59,6 +61,27 @@ function meanMetric(name: string, values: readonly number[], max: number): Metri
   return { name, value: mean, interval: { low: Math.max(0, mean - half), high: Math.min(max, mean + half) }, count: values.length, max };
 }
 
+const blocks = 20;
+
+/**
+ * The interval of a number that all captions have together, by the jackknife over blocks: how it changes when a twentieth is left out (Quenouille 1956). All
+ * that it can be where there are fewer captions than blocks.
+ */
+function jackknife(
+  value: number,
+  pairs: readonly CaptionPair[],
+  statistic: (pairs: readonly CaptionPair[]) => number,
+  max: number,
+): Interval {
+  if (pairs.length < blocks) return { low: 0, high: max };
+  // Drawn, so that no pattern in the order of the file makes all blocks alike.
+  const mixed = new Random(0).shuffle([...pairs]);
+  const without = Array.from({ length: blocks }, (_, block) => statistic(mixed.filter((_, i) => i % blocks !== block)));
+  const mean = average(without);
+  const half = 1.959963984540054 * Math.sqrt((blocks - 1) * average(without.map((one) => (one - mean) ** 2)));
+  return { low: Math.max(0, value - half), high: Math.min(max, value + half) };
+}
+
 /** CIDEr-D, ROUGE-L and BLEU in percent, CIDEr with its factor of 10. How rare a phrase is, is counted over all images. */
 function aggregate(scored: readonly Scored[]): readonly Metric[] {
   const known = scored.filter(({ sample }) => sample.targets.length > 0);
@@ -68,18 +91,14 @@ function aggregate(scored: readonly Scored[]): readonly Metric[] {
     references: sample.targets.map(captionTokens),
   }));
   const percent = (values: readonly number[]): number[] => values.map((value) => 100 * value);
-  const bleus = bleu(pairs);
   return [
     meanMetric('CIDEr', percent(cider(pairs)), 1000),
     meanMetric('ROUGE-L', percent(rougeL(pairs)), 100),
-    // BLEU is one number for all captions together, and says nothing about its spread.
-    ...bleus.map((value, i) => ({
-      name: `BLEU-${i + 1}`,
-      value: 100 * value,
-      interval: { low: 0, high: 100 },
-      count: known.length,
-      max: 100,
-    })),
+    ...bleu(pairs).map((share, i) => {
+      const value = 100 * share;
+      const interval = jackknife(value, pairs, (some) => 100 * (bleu(some)[i] ?? 0), 100);
+      return { name: `BLEU-${i + 1}`, value, interval, count: known.length, max: 100 };
+    }),
   ];
 }
 

@@ -1,11 +1,18 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { evaluate } from '../../../src/evaluate/evaluate.ts';
 import { Judge } from '../../../src/evaluate/judge/judge.ts';
+import { readSamples } from '../../../src/evaluate/samples-file.ts';
 import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
+import { tasks } from '../../../src/evaluate/tasks/index.ts';
+import { ChatModel } from '../../../src/generate/generate.ts';
+import { onOneThread, picture, tinyModel } from '../../generate/tiny-model.ts';
+
+onOneThread();
 
 const root = mkdtempSync(join(tmpdir(), 'tinyllava-judge-'));
 const servers: Server[] = [];
@@ -160,4 +167,40 @@ test('LLaVA-Bench compares with the reference and reads two numbers of the first
     /^\[Context\]\none\ntwo\n\n\[Question\]\nQ0\?\n\n\[Assistant 1\]\nR0\n\n\[End of Assistant 1\]\n\n\[Assistant 2\]\nA0\n\n\[End of Assistant 2\]\n\n\[System\]\nWe would/,
   );
   expect(asked).toMatchObject({ temperature: 0.2, max_tokens: 1024 });
+});
+
+test('an evaluation is judged behind its questions, and its samples get the verdicts', async () => {
+  const { model, processor } = tinyModel();
+  const folder = mkdtempSync(join(root, 'run-'));
+  mkdirSync(join(folder, 'images'));
+  writeFileSync(join(folder, 'images/a.png'), await picture(1));
+  const question = { imagename: 'a.png', question: 'what is this?', answer: 'red', capability: ['rec'] };
+  writeFileSync(join(folder, 'mm-vet.json'), JSON.stringify({ v1_0: question, v1_1: { ...question, imagename: 'none.png' } }));
+  const { baseUrl, calls } = await serve(({ messages }) => (messages[0]?.content === 'Say yes.' ? 'yes' : '0.8'));
+  const out = join(folder, 'out');
+  const task = { ...tasks['mm-vet'], maxNewTokens: 4 };
+  const { tasks: results } = await evaluate(new ChatModel(model, processor), { tasks: [task], data: folder, out, judge: judgeAt(baseUrl) });
+  // The question whose image is missing has no answer to judge.
+  expect(results['mm-vet']).toMatchObject({ failures: 1, judge: { model: 'judge', served: ['judge-2026'] } });
+  expect(results['mm-vet']?.metrics[0]).toMatchObject({ name: 'total', value: 40, count: 2 });
+  expect((await readSamples(join(out, 'samples_mm-vet.jsonl'))).map(({ score, parsed }) => [score, parsed])).toEqual([
+    [0.8, '0.8'],
+    [0, ''],
+  ]);
+  expect(calls).toHaveLength(2);
+  expect(Object.keys(JSON.parse(readFileSync(join(out, 'submission_mm-vet.json'), 'utf8')))).toEqual(['v1_0', 'v1_1']);
+});
+
+test('a judge that does not answer ends an evaluation before anything is asked', async () => {
+  const { model, processor } = tinyModel();
+  const events: string[] = [];
+  mkdirSync(join(root, 'images'), { recursive: true });
+  const run = evaluate(new ChatModel(model, processor), {
+    tasks: ['mm-vet'],
+    data: root,
+    judge: judgeAt('http://127.0.0.1:9/v1', { tries: 1 }),
+    log: ({ event }) => events.push(event),
+  });
+  await expect(run).rejects.toThrow('does not answer');
+  expect(events).toEqual([]);
 });

@@ -204,3 +204,16 @@ test('captions of COCO are read as published and scored together', async () => {
   expect(scores['ROUGE-L']).toBeGreaterThan(50);
   expect(Object.keys(scores)).toEqual(['CIDEr', 'ROUGE-L', 'BLEU-1', 'BLEU-2', 'BLEU-3', 'BLEU-4']);
 });
+
+test('BLEU has an interval by leaving out a twentieth of the captions', () => {
+  const scored = Array.from({ length: 60 }, (_, i) => ({
+    sample: { id: String(i), question: '', images: [], targets: [`a cat sits on mat number ${i}`], category: 'all' },
+    answer: i % 3 === 0 ? 'a red bus in the street of a town' : `a cat sits on the mat ${i}`,
+    parsed: '',
+    score: 0,
+  }));
+  const found = cocoCaption.aggregate(scored).find(({ name }) => name === 'BLEU-1');
+  expect(found?.value).toBeGreaterThan(40);
+  const { low = 0, high = 0 } = found?.interval ?? {};
+  expect([low < (found?.value ?? 0), high > (found?.value ?? 0), high - low > 2, high - low < 40]).toEqual([true, true, true, true]);
+});
