@@ -66,7 +66,11 @@ export function evalCommand(): Command {
     if (path === undefined) command.error("error: missing required argument 'model'");
     if (tasks === undefined) command.error("error: required option '--tasks <names>' not specified");
     if (data === undefined) command.error("error: required option '--data <folder>' not specified");
-    const [{ evaluate, openTasks }, { markdown }] = await Promise.all([import('../evaluate/evaluate.ts'), import('../evaluate/report.ts')]);
+    const [{ evaluate }, { openTasks }, { markdown }] = await Promise.all([
+      import('../evaluate/evaluate.ts'),
+      import('../evaluate/open-tasks.ts'),
+      import('../evaluate/report.ts'),
+    ]);
     const what = { tasks: tasks.split(','), data, profile, judge: await judgeOf(flags, process.env) };
     // Missing files are found before a model is loaded.
     const opened = await openTasks(what);

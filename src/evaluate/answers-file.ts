@@ -64,7 +64,8 @@ export async function readAnswers(file: string): Promise<AnswerRow[]> {
   }
   const whole = extname(file) === '.json' ? wholeObject(text) : undefined;
   if (whole) return byId(whole, file);
-  const rows = parsedRows(text, file).map(({ value, place }) => answer(value, place));
+  // Rows that name no question are in the order of the questions.
+  const rows = parsedRows(text, file).map(({ value, place }, index) => ({ index, ...answer(value, place) }));
   if (rows.length === 0) throw new DataError(`${file}: no answers`);
   return rows;
 }
@@ -116,7 +117,7 @@ function answer(value: unknown, place: string, textOptional = false): AnswerRow 
   const imageId = typeof row.image === 'string' ? row.image : undefined;
   const id = row.question_id ?? row.questionId ?? row.doc?.id ?? row.id ?? row.index ?? imageId;
   const prompt = row.prompt ?? (typeof row.question === 'string' ? row.question : undefined);
-  return { place, id, index: row.doc_id, prompt, text, row };
+  return { place, id, ...(row.doc_id !== undefined && { index: row.doc_id }), prompt, text, row };
 }
 
 /** Answers beside the samples they belong to, in the samples' order, and how many have none. */

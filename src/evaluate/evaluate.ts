@@ -1,32 +1,21 @@
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ConfigError, DataError } from '../errors.ts';
 import type { ChatModel, GenerateOptions } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
-import { pick } from '../model/registry.ts';
 import { contentParts, type Message } from '../processor/message.ts';
 import { version } from '../version.ts';
 import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
-import { customTask, isTaskFile, tryTask } from './custom/custom-task.ts';
+import { type Facts, facts, whyUnscored } from './facts.ts';
 import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
-import { answerLosses } from './likelihood.ts';
-import { detectableDifference } from './power.ts';
-import { letters } from './prompts.ts';
+import { likeliestAnswers } from './likelihood.ts';
+import { type OpenedTask, openTasks, type WantedTasks } from './open-tasks.ts';
 import { SamplesFile } from './samples-file.ts';
-import { type Benchmark, inProfile, type Metric, type Profile, type Sample, type Scored, type Task } from './task.ts';
-import { aliases } from './tasks/aliases.ts';
-import { tasks as everyTask } from './tasks/index.ts';
+import type { Benchmark, Metric, Profile, Sample, Scored, Task } from './task.ts';
 
 /** What to evaluate on, and where the results go. */
-export interface EvaluateOptions {
-  /** Names, files of tasks of your own (YAML or TypeScript), or such tasks themselves. */
-  readonly tasks: readonly (string | Task)[];
-  /** The folder that holds the tasks' files, each under its name or by itself. */
-  readonly data: string;
-  /** Whose prompts, settings and scorers are followed; the benchmarks' own unless said. */
-  readonly profile?: Profile | undefined;
+export interface EvaluateOptions extends WantedTasks {
   /** Who says what answers are worth, for tasks that are judged; none unless given. */
   readonly judge?: Judge | undefined;
   /** The tasks' files when they are open already, by `openTasks`. */
@@ -42,7 +31,7 @@ export interface EvaluateOptions {
 }
 
 /** What one task gave. */
-export interface TaskResult {
+export interface TaskResult extends Facts {
   readonly metrics: readonly Metric[];
   /** What answering without the image gives on the same samples, by baseline; none where the task has no training samples. */
   readonly baselines: Readonly<Record<string, readonly Metric[]>>;
@@ -58,12 +47,6 @@ export interface TaskResult {
   readonly judge?: JudgeIdentity;
   /** Why there are no metrics. */
   readonly unscored?: string;
-  /** Answers that the scorer could not read. */
-  readonly unparsed?: number;
-  /** What was counted beside the scores. */
-  readonly counts?: Readonly<Record<string, number>>;
-  /** The smallest difference of two models' mean scores that this many questions show in four of five runs. */
-  readonly detectableDifference?: number;
   /** The text of the first question as the model is asked it, before the chat template. */
   readonly firstPrompt?: string;
   /** Whose form the files were read in. */
@@ -103,60 +86,9 @@ export async function* answerSamples<S extends Sample>(
   }
 }
 
-/** The letters of the likeliest choices, one sample after the other. */
-async function* likeliestAnswers<S extends Sample>(
-  model: ChatModel,
-  task: Task<S>,
-  samples: readonly S[],
-  signal: AbortSignal | undefined,
-): AsyncGenerator<{ index: number; scored: Scored<S> }, void> {
-  for (const [index, sample] of samples.entries()) {
-    signal?.throwIfAborted();
-    try {
-      const losses = await answerLosses(model, task.prompt(sample), task.choices?.(sample) ?? []);
-      const answer = letters[losses.indexOf(Math.min(...losses))] ?? '';
-      yield { index, scored: { sample, answer, ...task.score(sample, answer) } };
-    } catch (error) {
-      if (!(error instanceof DataError)) throw error;
-      yield { index, scored: { sample, parsed: '', score: 0, error: error.message } };
-    }
-  }
-}
-
 function* requests<S extends Sample>(task: Task<S>, samples: readonly S[]): Generator<GenerateOptions> {
   const { maxNewTokens, stop } = task;
   for (const sample of samples) yield { messages: task.prompt(sample), maxNewTokens, stop };
-}
-
-/** A task as the profile has it, with its samples. */
-export interface OpenedTask {
-  readonly task: Task;
-  readonly benchmark: Benchmark;
-}
-
-/** Reads the files of the tasks, all before anything is asked. Throws ConfigError for an unknown task, DataError for files that are missing. */
-export async function openTasks({
-  tasks,
-  data,
-  profile = 'official',
-}: Pick<EvaluateOptions, 'tasks' | 'data' | 'profile'>): Promise<OpenedTask[]> {
-  if (tasks.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
-  const opened: OpenedTask[] = [];
-  for (const name of new Set(tasks)) {
-    const task = await taskOf(name);
-    // Two names of one task are one task.
-    if (opened.some((other) => other.task.name === task.name)) continue;
-    const benchmark = await task.open(data);
-    if (typeof name === 'string' && isTaskFile(name)) tryTask(task, benchmark, name);
-    opened.push({ task: inProfile(task, profile), benchmark });
-  }
-  return opened;
-}
-
-/** A task by its name here or in another harness, or by its file. Throws ConfigError. */
-export async function taskOf(wanted: string | Task): Promise<Task> {
-  if (typeof wanted !== 'string') return wanted;
-  return isTaskFile(wanted) ? customTask(wanted) : pick<Task>(everyTask, 'task', aliases[wanted] ?? wanted);
 }
 
 /**
@@ -234,23 +166,6 @@ async function run(
     ...(benchmark.layout !== undefined && { layout: benchmark.layout }),
     dataSha256: await sha256(benchmark.files),
   };
-}
-
-/** Why a task has no scores: it needs a judge, or its truth is not public. */
-export function whyUnscored(task: Task, scored: readonly Scored[], judged: boolean): string | undefined {
-  if (task.needsJudge && !judged) {
-    return `${task.name} needs a judge (usually ${task.judge?.usual}): name one with --judge MODEL, and a server of your own with --judge-url`;
-  }
-  const hidden = scored.length > 0 && scored.every(({ sample }) => sample.targets.length === 0) && !judged;
-  return hidden ? `the truth of this split of ${task.name} is not public: send the submission to the benchmark's server` : undefined;
-}
-
-/** What is known of the scores beside their means. */
-export function facts(task: Task, scored: readonly Scored[]): Pick<TaskResult, 'unparsed' | 'counts' | 'detectableDifference'> {
-  const unparsed = scored.filter((one) => one.unparsed).length;
-  const counts = task.counts?.(scored);
-  const least = detectableDifference(scored.map(({ score }) => score));
-  return { ...(unparsed > 0 && { unparsed }), ...(counts && { counts }), ...(least !== undefined && { detectableDifference: least }) };
 }
 
 const promptText = (messages: readonly Message[]): string =>

@@ -1,10 +1,11 @@
 export { type Baseline, majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
 export { bootstrapped, type PairedDifference, pairedBootstrap } from './bootstrap.ts';
 export { type Comparison, compareRuns } from './compare.ts';
-export { answerSamples, type EvaluateOptions, evaluate, openTasks, type Results, type TaskResult } from './evaluate.ts';
+export { answerSamples, type EvaluateOptions, evaluate, type Results, type TaskResult } from './evaluate.ts';
 export { hallucinationTable } from './hallucination.ts';
 export { type Interval, mcnemar, type Paired, wilson } from './interval.ts';
 export { Judge, type JudgeOptions } from './judge/judge.ts';
+export { openTasks } from './open-tasks.ts';
 export { detectableDifference } from './power.ts';
 export { besidePublished, type PublishedRow, publishedResults } from './published-results.ts';
 export { markdown, scoreTable } from './report.ts';

@@ -1,9 +1,12 @@
+import { DataError } from '../errors.ts';
 import type { ChatModel } from '../generate/generate.ts';
 import type { KvCache } from '../nn/kv-cache.ts';
 import type { Message } from '../processor/message.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { cat, indices } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
+import { letters } from './prompts.ts';
+import type { Sample, Scored, Task } from './task.ts';
 
 /**
  * How unlikely a model finds each answer to a conversation: its mean cross-entropy in nats over the answer's tokens, the end of the turn left out. The
@@ -55,5 +58,25 @@ export async function answerLosses(
     });
   } finally {
     for (const one of [cache, ...forks, ...pixels]) one.free();
+  }
+}
+
+/** The letters of the likeliest choices, one sample after the other. */
+export async function* likeliestAnswers<S extends Sample>(
+  model: ChatModel,
+  task: Task<S>,
+  samples: readonly S[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<{ index: number; scored: Scored<S> }, void> {
+  for (const [index, sample] of samples.entries()) {
+    signal?.throwIfAborted();
+    try {
+      const losses = await answerLosses(model, task.prompt(sample), task.choices?.(sample) ?? []);
+      const answer = letters[losses.indexOf(Math.min(...losses))] ?? '';
+      yield { index, scored: { sample, answer, ...task.score(sample, answer) } };
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      yield { index, scored: { sample, parsed: '', score: 0, error: error.message } };
+    }
   }
 }

@@ -1,10 +1,11 @@
 import type { Log } from '../log.ts';
 import { version } from '../version.ts';
 import { type AnswerRow, matchAnswers, readAnswers } from './answers-file.ts';
-import { facts, taskOf, whyUnscored } from './evaluate.ts';
+import { type Facts, facts, whyUnscored } from './facts.ts';
 import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
+import { taskOf } from './open-tasks.ts';
 import { type Benchmark, inProfile, type Metric, type Profile, type Scored, type Task } from './task.ts';
 
 /** Which answers are scored, and how. */
@@ -21,7 +22,7 @@ export interface ScoreOptions {
 }
 
 /** What the answers in a file are worth. */
-export interface ScoreResult {
+export interface ScoreResult extends Facts {
   readonly task: string;
   readonly profile: Profile;
   /** The numbers by name, in the benchmark's own unit. */
@@ -32,9 +33,6 @@ export interface ScoreResult {
   readonly questions: number;
   readonly missing: number;
   readonly unparsed: number;
-  readonly counts?: Readonly<Record<string, number>>;
-  /** The smallest difference of two models, in the scores' mean from 0 to 1, that this many questions show in four of five runs. */
-  readonly detectableDifference?: number;
   /** Whose form the questions were read in. */
   readonly layout?: string;
   /** SHA-256 of the files with questions and truth. */

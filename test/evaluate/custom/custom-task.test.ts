@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { openTasks } from '../../../src/evaluate/evaluate.ts';
+import { openTasks } from '../../../src/evaluate/open-tasks.ts';
 import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tinyllava-custom-'));

@@ -221,6 +221,43 @@ describe('ScienceQA', () => {
   });
 });
 
+describe('answer files', () => {
+  const folder = join(root, 'scienceqa');
+  test.each<[string, readonly object[]]>([
+    [
+      "lmms-eval's samples",
+      [2, 0, 1].map((doc_id) => ({ doc_id, target: 'x', resps: [['BCA'[doc_id]]], filtered_resps: ['BCA'[doc_id]], doc_hash: '0' })),
+    ],
+    ['rows without ids, in order', [{ answer: 'B' }, { answer: 'C' }, { answer: 'A' }]],
+    [
+      'an upload',
+      [
+        { questionId: '5', prediction: 'C' },
+        { questionId: '4', prediction: 'B' },
+        { questionId: '6', prediction: 'A' },
+      ],
+    ],
+    [
+      'samples of this package',
+      [
+        { doc_id: 0, doc: { id: '4' }, resps: ['B'] },
+        { doc_id: 1, doc: { id: '5' }, resps: ['C'] },
+        { doc_id: 2, doc: { id: '6' }, resps: ['A'] },
+      ],
+    ],
+  ])('may be %s', async (_, rows) => {
+    const answers = join(root, 'some.jsonl');
+    writeFileSync(answers, rows.map((row) => JSON.stringify(row)).join('\n'));
+    expect(await scoreAnswers('scienceqa', { answers, data: folder })).toMatchObject({ missing: 0, scores: { accuracy: 100 } });
+  });
+
+  test("may be VLMEvalKit's table", async () => {
+    const answers = join(root, 'some.tsv');
+    writeFileSync(answers, 'index\tquestion\tanswer\tprediction\n4\tq\tA\tB\n5\tq\tA\tC\n6\tq\tB\tA\n');
+    expect(await scoreAnswers('scienceqa', { answers, data: folder })).toMatchObject({ missing: 0, scores: { accuracy: 100 } });
+  });
+});
+
 describe('answers that do not fit the questions', () => {
   const folder = join(root, 'scienceqa');
   const complaint = async (rows: readonly object[]): Promise<unknown> => {

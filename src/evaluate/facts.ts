@@ -1,0 +1,29 @@
+import { detectableDifference } from './power.ts';
+import type { Scored, Task } from './task.ts';
+
+/** What a result says beside its numbers. */
+export interface Facts {
+  /** Answers that the scorer could not read. */
+  readonly unparsed?: number;
+  /** What was counted beside the scores. */
+  readonly counts?: Readonly<Record<string, number>>;
+  /** The smallest difference of two models' mean scores (from 0 to 1) that this many questions show in four of five runs. */
+  readonly detectableDifference?: number;
+}
+
+/** Why a task has no scores: it needs a judge, or its truth is not public. */
+export function whyUnscored(task: Task, scored: readonly Scored[], judged: boolean): string | undefined {
+  if (task.needsJudge && !judged) {
+    return `${task.name} needs a judge (usually ${task.judge?.usual}): name one with --judge MODEL, and a server of your own with --judge-url`;
+  }
+  const hidden = scored.length > 0 && scored.every(({ sample }) => sample.targets.length === 0) && !judged;
+  return hidden ? `the truth of this split of ${task.name} is not public: send the submission to the benchmark's server` : undefined;
+}
+
+/** What is known of the scores beside their means. */
+export function facts(task: Task, scored: readonly Scored[]): Facts {
+  const unparsed = scored.filter((one) => one.unparsed).length;
+  const counts = task.counts?.(scored);
+  const least = detectableDifference(scored.map(({ score }) => score));
+  return { ...(unparsed > 0 && { unparsed }), ...(counts && { counts }), ...(least !== undefined && { detectableDifference: least }) };
+}

@@ -1,0 +1,43 @@
+import { ConfigError } from '../errors.ts';
+import { pick } from '../model/registry.ts';
+import { customTask, isTaskFile, tryTask } from './custom/custom-task.ts';
+import { type Benchmark, inProfile, type Profile, type Task } from './task.ts';
+import { aliases } from './tasks/aliases.ts';
+import { tasks as everyTask } from './tasks/index.ts';
+
+/** What is opened, and where its files are. */
+export interface WantedTasks {
+  /** Names, files of tasks of your own (YAML or TypeScript), or such tasks themselves. */
+  readonly tasks: readonly (string | Task)[];
+  /** The folder that holds the tasks' files, each under its name or by itself. */
+  readonly data: string;
+  /** Whose prompts, settings and scorers are followed; the benchmarks' own unless said. */
+  readonly profile?: Profile | undefined;
+}
+
+/** A task as the profile has it, with its samples. */
+export interface OpenedTask {
+  readonly task: Task;
+  readonly benchmark: Benchmark;
+}
+
+/** Reads the files of the tasks, all before anything is asked. Throws ConfigError for an unknown task, DataError for files that are missing. */
+export async function openTasks({ tasks, data, profile = 'official' }: WantedTasks): Promise<OpenedTask[]> {
+  if (tasks.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
+  const opened: OpenedTask[] = [];
+  for (const name of new Set(tasks)) {
+    const task = await taskOf(name);
+    // Two names of one task are one task.
+    if (opened.some((other) => other.task.name === task.name)) continue;
+    const benchmark = await task.open(data);
+    if (typeof name === 'string' && isTaskFile(name)) tryTask(task, benchmark, name);
+    opened.push({ task: inProfile(task, profile), benchmark });
+  }
+  return opened;
+}
+
+/** A task by its name here or in another harness, or by its file. Throws ConfigError. */
+export async function taskOf(wanted: string | Task): Promise<Task> {
+  if (typeof wanted !== 'string') return wanted;
+  return isTaskFile(wanted) ? customTask(wanted) : pick<Task>(everyTask, 'task', aliases[wanted] ?? wanted);
+}
