@@ -1,14 +1,21 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { onOneThread, picture, tinyCheckpoint } from '../generate/tiny-model.ts';
 import { tinyllava } from './run.ts';
 
 onOneThread();
 const root = mkdtempSync(join(tmpdir(), 'tinyllava-score-'));
 const { folder: model, remove } = await tinyCheckpoint();
+const cache = process.env['TINYLLAVA_CACHE'];
+// Images out of tables are unpacked there.
+beforeAll(() => {
+  process.env['TINYLLAVA_CACHE'] = join(root, 'cache');
+});
 afterAll(() => {
+  if (cache === undefined) delete process.env['TINYLLAVA_CACHE'];
+  else process.env['TINYLLAVA_CACHE'] = cache;
   rmSync(root, { recursive: true });
   remove();
 });

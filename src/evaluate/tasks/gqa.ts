@@ -1,12 +1,13 @@
 import { join } from 'node:path';
 import { z } from 'zod';
+import { grouped } from '../bootstrap.ts';
 import { bareQuestion, questionAnd, shortAnswer } from '../prompts.ts';
 import { published } from '../published.ts';
 import { rstrip, withoutPunctuation } from '../python.ts';
 import { readRows } from '../questions-file.ts';
 import { means, verdict } from '../score.ts';
 import { tableRows } from '../tables/rows.ts';
-import type { OpenOptions, Sample, Task } from '../task.ts';
+import type { OpenOptions, Sample, Scored, Task } from '../task.ts';
 import { readJson } from './vqa-files.ts';
 
 interface GqaSample extends Sample {
@@ -14,6 +15,8 @@ interface GqaSample extends Sample {
   readonly semantic?: string | undefined;
   /** Operations of the question's program that GQA counts as reasoning. */
   readonly steps?: string | undefined;
+  /** The kind of thing asked for, within which GQA compares how often each answer is given. */
+  readonly group?: string | undefined;
 }
 
 const Question = z.looseObject({ question_id: z.union([z.string(), z.number()]).transform(String), image: z.string(), text: z.string() });
@@ -24,6 +27,7 @@ const Truth = z.record(
     isBalanced: z.boolean().default(true),
     types: z.looseObject({ structural: z.string(), semantic: z.string() }).optional(),
     semantic: z.array(z.looseObject({ operation: z.string() })).default([]),
+    groups: z.looseObject({ global: z.string().nullish() }).optional(),
   }),
 );
 const Row = z.looseObject({
@@ -50,7 +54,7 @@ async function llavaSamples(file: string, truthFile: string, images: string): Pr
   return rows.flatMap(({ question_id, image, text }): GqaSample[] => {
     const truth = truths[question_id];
     if (!truth?.isBalanced) return [];
-    const { answer, types, semantic } = truth;
+    const { answer, types, semantic, groups } = truth;
     return [
       {
         id: question_id,
@@ -61,6 +65,7 @@ async function llavaSamples(file: string, truthFile: string, images: string): Pr
         structural: types?.structural,
         semantic: types?.semantic,
         steps: semantic.length === 0 ? undefined : steps(semantic),
+        group: groups?.global ?? undefined,
       },
     ];
   });
@@ -80,6 +85,29 @@ async function tableSamples(questions: readonly string[], images: readonly strin
     structural: types?.structural,
     semantic: types?.semantic,
   }));
+}
+
+/**
+ * How far the answers' frequencies are from those of the truth: chi-square within each group of questions, averaged by the groups' sizes, over 100. GQA's own
+ * evaluation; 0 is best. Undefined where the questions have no groups.
+ */
+function distribution(scored: readonly Scored<GqaSample>[]): number | undefined {
+  const groups = grouped(
+    scored.filter(({ sample }) => sample.group !== undefined),
+    ({ sample }) => sample.group ?? '',
+  );
+  if (groups.size === 0) return undefined;
+  let [sum, all] = [0, 0];
+  for (const part of groups.values()) {
+    const said = grouped(part, ({ parsed }) => parsed);
+    let score = 0;
+    for (const [truth, right] of grouped(part, ({ sample }) => sample.targets[0] ?? '')) {
+      score += ((said.get(truth)?.length ?? 0) - right.length) ** 2 / right.length;
+    }
+    sum += score * part.length;
+    all += part.length;
+  }
+  return sum / all / 100;
 }
 
 const alike = (text: string): string => withoutPunctuation(text.toLowerCase());
@@ -126,6 +154,10 @@ export const gqa: Task<GqaSample> = {
         (sample) => sample.steps,
       ],
     }),
+  counts(scored) {
+    const value = distribution(scored);
+    return value === undefined ? {} : { distribution: value };
+  },
   submission: (scored) =>
     scored.map(({ sample, answer = '' }) => ({ questionId: sample.id, prediction: rstrip(answer, '.').toLowerCase() })),
   lmmsEval: {

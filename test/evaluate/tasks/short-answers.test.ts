@@ -142,12 +142,14 @@ test('GQA compares without a last full stop and case; lmms-eval without all punc
       1: {
         answer: 'yes',
         isBalanced: true,
+        groups: { global: 'verify' },
         types: { structural: 'verify', semantic: 'rel' },
         semantic: [{ operation: 'select' }, { operation: 'exist' }],
       },
       2: {
         answer: 't-shirt',
         isBalanced: true,
+        groups: { global: 'clothing' },
         types: { structural: 'query', semantic: 'obj' },
         semantic: [{ operation: 'select' }, { operation: 'relate' }, { operation: 'query: name' }],
       },
@@ -169,6 +171,8 @@ test('GQA compares without a last full stop and case; lmms-eval without all punc
       '2 steps': 0,
     },
   });
+  // Right where it should be yes, and one t-shirt too few: (0 + 1) over 2, over 100.
+  expect((await score('gqa', folder, said)).counts).toEqual({ distribution: 0.005 });
   expect((await score('gqa', folder, { 1: 'yes!', 2: 'tshirt' }, 'lmms-eval')).scores['accuracy']).toBe(100);
   expect((await score('gqa', folder, said)).submission).toEqual([
     { questionId: '1', prediction: 'yes' },
