@@ -1,4 +1,4 @@
-import type { Results } from './evaluate.ts';
+import type { Results, TaskResult } from './evaluate.ts';
 import { hallucinationTable } from './hallucination.ts';
 import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
@@ -7,48 +7,56 @@ import type { Metric } from './task.ts';
 /** A number of a metric: shares in percent, all else in the benchmark's own unit. */
 const shown = (value: number, { max = 1 }: Metric): string => (max === 1 ? 100 * value : value).toFixed(1);
 
-/** Results as Markdown: a table for each task. */
+/** Results as Markdown: a table for each task, one of all that is said about hallucination, and one beside published results. */
 export function markdown(results: Results): string {
   const { tasks } = results;
-  const sections = Object.entries(tasks).map(([name, result]) => {
-    const {
-      metrics,
-      baselines,
-      samples,
-      failures,
-      firstFailure,
-      seconds,
-      unparsed = 0,
-      detectableDifference: least,
-      judge,
-      unscored,
-    } = result;
-    const others = Object.keys(baselines);
-    const beside = (metric: Metric, baseline: string): string => {
-      const same = baselines[baseline]?.find((other) => other.name === metric.name);
-      return same ? shown(same.value, same) : '';
-    };
-    const rows = metrics.map((metric) => [
-      metric.name,
-      String(metric.count),
-      shown(metric.value, metric),
-      `${shown(metric.interval.low, metric)} - ${shown(metric.interval.high, metric)}`,
-      ...others.map((baseline) => beside(metric, baseline)),
-    ]);
-    const failed = failures === 0 ? '' : ` ${failures} could not be asked and count as wrong, the first because ${firstFailure}.`;
-    const unread = unparsed === 0 ? '' : ` ${unparsed} answers could not be read.`;
-    const who = `${judge ? ` Judged by ${judge.model}.` : ''}${unscored === undefined ? '' : ` No scores: ${unscored}.`}`;
-    const notes = `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).${failed}${unread}${who}${!least ? '' : ` ${power(least)}`}`;
-    return [`## ${name}`, '', table([['questions', 'count', 'score', '95 % interval', ...others], ...rows]), '', notes, ''].join('\n');
-  });
   const hallucination = hallucinationTable({ 'this run': results });
   const beside = besidePublished(results);
   return [
-    ...sections,
+    ...Object.entries(tasks).map(([name, result]) => section(name, result)),
     // One benchmark alone says it in its own table.
     ...(hallucination !== undefined && hallucinationTasks(tasks) > 1 ? ['## Hallucination', '', hallucination, ''] : []),
     ...(beside === undefined ? [] : ['## Beside published results', '', beside, '']),
   ].join('\n');
+}
+
+const cells = (metric: Metric): string[] => [
+  metric.name,
+  String(metric.count),
+  shown(metric.value, metric),
+  `${shown(metric.interval.low, metric)} - ${shown(metric.interval.high, metric)}`,
+];
+const head = ['questions', 'count', 'score', '95 % interval'];
+
+function section(name: string, result: TaskResult): string {
+  const {
+    metrics,
+    baselines,
+    samples,
+    failures,
+    firstFailure,
+    seconds,
+    unparsed = 0,
+    detectableDifference: least,
+    judge,
+    unscored,
+  } = result;
+  const others = Object.keys(baselines);
+  const beside = (metric: Metric, baseline: string): string => {
+    const same = baselines[baseline]?.find((other) => other.name === metric.name);
+    return same ? shown(same.value, same) : '';
+  };
+  const rows = metrics.map((metric) => [...cells(metric), ...others.map((baseline) => beside(metric, baseline))]);
+  const notes = [
+    `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).`,
+    failures > 0 && `${failures} could not be asked and count as wrong, the first because ${firstFailure}.`,
+    unparsed > 0 && `${unparsed} answers could not be read.`,
+    judge && `Judged by ${judge.model}.`,
+    unscored !== undefined && `No scores: ${unscored}.`,
+    !!least && power(least),
+  ];
+  const numbers = rows.length === 0 ? [] : [table([[...head, ...others], ...rows]), ''];
+  return [`## ${name}`, '', ...numbers, notes.filter(Boolean).join(' '), ''].join('\n');
 }
 
 const hallucinationTasks = (tasks: Results['tasks']): number =>
@@ -56,12 +64,6 @@ const hallucinationTasks = (tasks: Results['tasks']): number =>
 
 /** The result of scoring answers as Markdown. */
 export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
-  const rows = result.metrics.map((metric) => [
-    metric.name,
-    String(metric.count),
-    shown(metric.value, metric),
-    `${shown(metric.interval.low, metric)} - ${shown(metric.interval.high, metric)}`,
-  ]);
   const { questions, missing, unparsed, detectableDifference: least, judge, unscored } = result;
   const notes = [
     `${questions} questions, profile ${result.profile}${judge ? `, judged by ${judge.model}` : ''}.`,
@@ -70,11 +72,13 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
     unparsed > 0 && `${unparsed} answers could not be read.`,
     !!least && power(least),
   ];
-  const counts = Object.entries(result.counts ?? {}).map(([name, count]) => `${name} ${count}`);
+  const counts = Object.entries(result.counts ?? {}).map(
+    ([name, count]) => `${name} ${Number.isInteger(count) ? count : count.toFixed(4)}`,
+  );
   const lines = [
     `## ${result.task}`,
     '',
-    ...(rows.length > 0 ? [table([['questions', 'count', 'score', '95 % interval'], ...rows])] : []),
+    ...(result.metrics.length > 0 ? [table([head, ...result.metrics.map(cells)])] : []),
     '',
     notes.filter(Boolean).join(' '),
   ];

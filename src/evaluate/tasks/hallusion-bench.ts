@@ -129,6 +129,20 @@ function metrics(scored: readonly Scored<HallusionSample>[], figureCounts: (samp
   });
 }
 
+/**
+ * How much more often than the truth the answers are yes, and which share of the wrong ones says yes; what is not the truth counts as its opposite, as in the
+ * benchmark's own script.
+ */
+function bias(scored: readonly Scored<HallusionSample>[]): Readonly<Record<string, number>> {
+  const yes = ({ sample }: Scored<HallusionSample>): boolean => sample.targets[0] === 'yes';
+  const wrong = scored.filter(({ score }) => score < 1);
+  const said = scored.filter((one) => (one.score === 1) === yes(one)).length;
+  return {
+    'yes bias': (said - scored.filter(yes).length) / Math.max(1, scored.length),
+    'false positives of wrong': wrong.length === 0 ? 0 : wrong.filter((one) => !yes(one)).length / wrong.length,
+  };
+}
+
 /** Illusions of sight and of language, asked about changed and unchanged figures. Guan et al. 2023, arXiv:2310.14566; 1129 questions. */
 export const hallusionBench: Task<HallusionSample> = {
   name: 'hallusion-bench',
@@ -161,6 +175,7 @@ export const hallusionBench: Task<HallusionSample> = {
   },
   judge,
   aggregate: (scored) => metrics(scored, (sample) => !mayNotKnow(sample)),
+  counts: bias,
   lmmsEval: {
     maxNewTokens: 128,
     score({ targets }, answer) {

@@ -140,7 +140,9 @@ describe('HallusionBench', () => {
       [id('VD', 0, 0)]: 'Yes',
       [id('VD', 1, 0)]: 'No.',
     };
-    const { scores } = await score('hallusion-bench', folder, said);
+    const { scores, counts } = await score('hallusion-bench', folder, said);
+    // One of six is wrong, and says yes where it is no: four of six are yes instead of three.
+    expect(counts).toEqual({ 'yes bias': expect.closeTo(1 / 6, 9), 'false positives of wrong': 1 });
     // Figures: VS 1 right, VS 2 wrong, VD 0 and 1 right; VS 0 has no figure. Questions: VS 0 wrong for figure 2, VS 1 and VD 0 right.
     expect(scores).toEqual({
       ...{ aAcc: (5 / 6) * 100, fAcc: 75, qAcc: (2 / 3) * 100 },
