@@ -279,6 +279,7 @@ export const makers: Readonly<Record<string, Maker>> = {
       `The box is [${said.map((side) => side.toFixed(2)).join(', ')}].`,
       '[0.1, 0.2, 0.3]',
       '[٠.١, 0, 1, 1]',
+      `[${said.join(`,${draw.of(['\u0085', '\ufeff', '\u001c', '\u2003', '\n', '\u200b'])}`)}\u00a0]`,
       '[.1, 0, 1, 1]',
       '[1, 2, 3, 4',
       '[-0.1,0,1e0,1]',

@@ -4,7 +4,7 @@
  */
 
 /** What Python calls white space (str.isspace): unlike JavaScript's \s it has the separators U+001C to U+001F and U+0085, and not U+FEFF. */
-const whiteSpace = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
+export const whiteSpace = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
 
 const atStart = new RegExp(`^[${whiteSpace}]+`);
 const atEnd = new RegExp(`[${whiteSpace}]+$`);

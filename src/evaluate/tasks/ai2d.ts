@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { inferredChoice, type Options } from '../choice.ts';
 import { letters, optionLetter, optionLines, questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
-import { withoutPunctuation } from '../python.ts';
+import { strip, withoutPunctuation } from '../python.ts';
 import { means, unparsed, verdict } from '../score.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { OpenOptions, Sample, Task } from '../task.ts';
@@ -72,7 +72,7 @@ export const ai2d: Task<DiagramSample> = {
   lmmsEval: {
     maxNewTokens: 16,
     score({ targets }, answer) {
-      const parsed = /^\s*([A-Z])\./.exec(answer)?.[1] ?? answer;
+      const parsed = /^([A-Z])\./.exec(strip(answer))?.[1] ?? answer;
       return verdict(parsed, alike(parsed) === alike(targets[0] ?? ''));
     },
   },

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { DataError } from '../../errors.ts';
 import { ask } from '../prompts.ts';
 import { published } from '../published.ts';
-import { float } from '../python.ts';
+import { float, whiteSpace } from '../python.ts';
 import { mean, means } from '../score.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { Metric, Sample, Scored, Task, Verdict } from '../task.ts';
@@ -51,8 +51,9 @@ async function samples(files: readonly string[]): Promise<BoxSample[]> {
   return all;
 }
 
-const fraction = '\\s*(-?\\p{Nd}+(?:\\.\\p{Nd}+)?)';
-const fourNumbers = new RegExp(`\\[${fraction},${fraction},${fraction},${fraction}\\s*\\]`, 'u');
+const spaces = `[${whiteSpace}]*`;
+const fraction = `${spaces}(-?\\p{Nd}+(?:\\.\\p{Nd}+)?)`;
+const fourNumbers = new RegExp(`\\[${fraction},${fraction},${fraction},${fraction}${spaces}\\]`, 'u');
 
 /** The first four numbers in brackets. */
 export function boxIn(answer: string): Box | undefined {

@@ -89,11 +89,11 @@ async function tableSamples(files: readonly string[], options: OpenOptions): Pro
   }));
 }
 
-/** LLaVA's reading of an answer: a letter, a letter with `. ` and more, or the one `The answer is X.` in it. */
+/** LLaVA's reading of an answer: a letter, a letter with `. ` and more, or the one `The answer is X` with any character behind it. */
 function letterOf(answer: string): string | undefined {
   if (/^[A-E]$/.test(answer)) return answer;
   if (/^[A-E]\. /.test(answer)) return answer[0];
-  const said = [...answer.matchAll(/The answer is ([A-Z])\./g)];
+  const said = [...answer.matchAll(/The answer is ([A-Z])[^\n]/gu)];
   return said.length === 1 ? said[0]?.[1] : undefined;
 }
 

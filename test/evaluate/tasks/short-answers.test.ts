@@ -215,6 +215,8 @@ describe('ScienceQA', () => {
     ['B. two', 1, 1],
     ['B.', 0, 1],
     ['The answer is B.', 1, 0],
+    ['The answer is B, I think', 1, 0],
+    ['The answer is B', 0, 0],
     ['The answer is B. The answer is A.', 0, 0],
   ])('scores %j with %d, and by lmms-eval with %d', (answer, official, lmms) => {
     const sample = { id: '4', question: '', images: [], targets: ['B'], category: 'text', options: 2, context: '' };
