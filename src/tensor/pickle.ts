@@ -27,10 +27,13 @@ export const globalName = (value: unknown): string | undefined => (value instanc
  * The value of a Python pickle (protocol 2 to 5, https://docs.python.org/3/library/pickletools.html), of which nothing is run: a class or
  * function that `trust` does not list is refused by name. Tuples and lists are arrays, dictionaries are maps. Throws CheckpointError.
  */
-export function unpickle(bytes: Buffer, path: string, { globals, persistent }: PickleTrust): unknown {
+export const unpickle = (bytes: Buffer, path: string, trust: PickleTrust): unknown => unpickleAt(bytes, 0, path, trust).value;
+
+/** The value of a pickle that begins at byte `start`, with others behind it, and where it ends. Throws CheckpointError. */
+export function unpickleAt(bytes: Buffer, start: number, path: string, { globals, persistent }: PickleTrust): { value: unknown; end: number } {
   const stack: unknown[] = [];
   const memo = new Map<number, unknown>();
-  let at = 0;
+  let at = start;
   const fail: (what: string) => never = (what) => {
     throw new CheckpointError(`${path}: ${what}`, { hint });
   };
@@ -133,7 +136,7 @@ export function unpickle(bytes: Buffer, path: string, { globals, persistent }: P
   };
   for (;;) {
     const code = take(1).readUInt8();
-    if (code === 0x2e) return pop();
+    if (code === 0x2e) return { value: pop(), end: at };
     const operation = operations[code];
     if (!operation) fail(`its pickle has the instruction 0x${code.toString(16).padStart(2, '0')}, which tensors do not need`);
     operation?.();

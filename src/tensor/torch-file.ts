@@ -1,7 +1,7 @@
 import { CheckpointError } from '../errors.ts';
 import { type DType, dtypeBytes } from './dtype.ts';
 import { MappedFile } from './mapped-file.ts';
-import { globalName, unpickle } from './pickle.ts';
+import { globalName, unpickle, unpickleAt } from './pickle.ts';
 import type { WeightSource } from './safetensors.ts';
 import { zipEntries } from './zip.ts';
 
@@ -24,22 +24,30 @@ class Stored {
   readonly lying: readonly number[];
   readonly shape: readonly number[];
   readonly axes: readonly number[] | undefined;
-  readonly offset: number;
+  readonly #storage: Storage;
+  readonly #first: number;
 
-  constructor({ dtype, offset: start }: Storage, first: number, shape: readonly number[], strides: readonly number[]) {
+  constructor(storage: Storage, first: number, shape: readonly number[], strides: readonly number[]) {
     // The widest stride outside: a transposed matrix lies in the file as it was before.
     const order = shape.map((_, i) => i).sort((a, b) => (strides[b] ?? 0) - (strides[a] ?? 0) || a - b);
     this.lying = order.map((i) => shape[i] ?? 0);
     this.axes = order.every((axis, i) => axis === i) ? undefined : order.map((_, i) => order.indexOf(i));
     this.shape = shape;
-    this.dtype = dtype;
-    this.offset = start + first * dtypeBytes(dtype);
+    this.dtype = storage.dtype;
+    this.#storage = storage;
+    this.#first = first;
+  }
+
+  /** Where its first element lies in the file. */
+  get offset(): number {
+    return this.#storage.offset + this.#first * dtypeBytes(this.dtype);
   }
 }
 
 class Storage {
   readonly dtype: DType;
-  readonly offset: number;
+  /** In the file; before PyTorch 1.6 known only behind the pickle. */
+  offset: number;
   readonly elements: number;
 
   constructor(dtype: DType, offset: number, elements: number) {
@@ -51,6 +59,12 @@ class Storage {
 
 const whole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const wholes = (value: unknown): value is number[] => Array.isArray(value) && value.every(whole);
+
+/** What files from before PyTorch 1.6 begin with: a pickle of this number. */
+const oldMagic = Buffer.from('80028a0a6cfc9c46f9206aa850192e', 'hex');
+const oldProtocol = 1001;
+/** The pickles of such a file, which stand before its numbers, are not longer. */
+const oldPickleBytes = 1 << 26;
 
 /** Whether the elements lie without gap or overlap, in whatever order of the dimensions. */
 function dense(shape: readonly number[], strides: readonly number[]): boolean {
@@ -65,8 +79,8 @@ function dense(shape: readonly number[], strides: readonly number[]): boolean {
 }
 
 /**
- * Opens what `torch.save` wrote of a dictionary of tensors (`pytorch_model.bin`, `.pth`, `.pt`), without running any of it; tensors are
- * memory-mapped. Throws CheckpointError for a damaged file, and for one that holds anything else than tensors.
+ * Opens what `torch.save` wrote of a dictionary of tensors (`pytorch_model.bin`, `.pth`, `.pt`; also by PyTorch before 1.6), without running any of
+ * it; tensors are memory-mapped. Throws CheckpointError for a damaged file, and for one that holds anything else than tensors.
  */
 export function openTorchFile(path: string): WeightSource {
   const fail = (what: string, cause?: unknown): never => {
@@ -84,11 +98,9 @@ export function openTorchFile(path: string): WeightSource {
   }
   const { bytes } = file;
   const read = (offset: number, length: number): Buffer => (length > 0 ? file.read(offset, length) : Buffer.alloc(0));
-  if (bytes > 2 && read(0, 1)[0] === 0x80) {
-    throw new CheckpointError(`${path}: written by torch.save before PyTorch 1.6`, { hint: 'load and save it again with a newer PyTorch' });
-  }
-  const entries = zipEntries(read, path, bytes);
-  const pickleName = [...entries.keys()].find((name) => name.endsWith('/data.pkl')) ?? fail('no data.pkl in it');
+  const old = bytes >= oldMagic.length && read(0, oldMagic.length).equals(oldMagic);
+  const entries = old ? new Map<string, never>() : zipEntries(read, path, bytes);
+  const pickleName = old ? '' : ([...entries.keys()].find((name) => name.endsWith('/data.pkl')) ?? fail('no data.pkl in it'));
   const root = pickleName.slice(0, -'data.pkl'.length);
   const content = (name: string): { offset: number; bytes: number } => {
     const entry = entries.get(root + name) ?? fail(`no ${name} in it`);
@@ -100,12 +112,18 @@ export function openTorchFile(path: string): WeightSource {
   };
   if (entries.has(`${root}byteorder`) && text('byteorder').toString() !== 'little') return fail('written on a big-endian machine');
 
+  const oldStorages = new Map<string, Storage>();
   const persistent = (id: unknown): Storage => {
     const [kind, type, key, , elements] = Array.isArray(id) ? (id as unknown[]) : [];
     const name = globalName(type)?.replace(/^torch\./, '');
     const dtype = name === undefined ? undefined : storages[name];
     if (kind !== 'storage' || !dtype || typeof key !== 'string' || !whole(elements))
       return fail('a storage is not described as torch.save does');
+    if (old) {
+      const storage = oldStorages.get(key) ?? new Storage(dtype, 0, elements);
+      oldStorages.set(key, storage);
+      return storage.dtype === dtype && storage.elements === elements ? storage : fail(`storage ${key} is described in two ways`);
+    }
     const entry = content(`data/${key}`);
     if (entry.bytes !== elements * dtypeBytes(dtype)) {
       return fail(`data/${key} holds ${entry.bytes} bytes, ${elements} x ${dtype} need ${elements * dtypeBytes(dtype)}`);
@@ -128,7 +146,29 @@ export function openTorchFile(path: string): WeightSource {
     ['torch._utils._rebuild_parameter', (tensor) => tensor],
     ...Object.keys(storages).map((name): [string, () => never] => [`torch.${name}`, () => fail(`calls torch.${name}`)]),
   ]);
-  const dictionary = unpickle(text('data.pkl'), path, { globals, persistent });
+  /** Four pickles (a magic number, the protocol, the machine, the dictionary), a list of the storages, then each with its length before it. */
+  const oldDictionary = (): unknown => {
+    const head = read(0, Math.min(bytes, oldPickleBytes));
+    const plain = { globals: new Map(), persistent: () => fail('a storage stands outside the dictionary') };
+    const protocol = unpickleAt(head, oldMagic.length, path, plain);
+    const machine = unpickleAt(head, protocol.end, path, plain);
+    if (protocol.value !== oldProtocol) return fail(`written by another protocol than ${oldProtocol}`);
+    if (!(machine.value instanceof Map) || machine.value.get('little_endian') !== true) return fail('written on a big-endian machine');
+    const dictionary = unpickleAt(head, machine.end, path, { globals, persistent });
+    const keys = unpickleAt(head, dictionary.end, path, plain);
+    let at = keys.end;
+    for (const key of Array.isArray(keys.value) ? keys.value : fail('no list of storages in it')) {
+      const storage = oldStorages.get(String(key)) ?? fail(`storage ${String(key)} belongs to no tensor`);
+      const length = at + 8 <= bytes ? Number(read(at, 8).readBigInt64LE()) : fail('cut short');
+      if (length !== storage.elements) return fail(`storage ${String(key)} holds ${length} elements, ${storage.elements} were said`);
+      storage.offset = at + 8;
+      at += 8 + length * dtypeBytes(storage.dtype);
+    }
+    if (at > bytes) return fail(`cut short: ${at} bytes are needed, it has ${bytes}`);
+    if ([...oldStorages.values()].some(({ offset }) => offset === 0)) return fail('a tensor has no storage');
+    return dictionary.value;
+  };
+  const dictionary = old ? oldDictionary() : unpickle(text('data.pkl'), path, { globals, persistent });
   if (!(dictionary instanceof Map)) return fail('holds something else than a dictionary of tensors');
   const stored = new Map<string, Stored>();
   for (const [name, value] of dictionary as Map<unknown, unknown>) {

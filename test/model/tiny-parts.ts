@@ -33,4 +33,5 @@ export const tinyConnectors: Record<keyof typeof connectors, { settings: PartCon
   resampler: { settings: { type: 'resampler', numQueries: 5, numLayers: 1, numAttentionHeads: 2, headSize: 4 }, tokens: 5 },
   qformer: { settings: { type: 'qformer', ...shape, intermediateSize: 12, numQueries: 3 }, tokens: 3 },
   'mof-mlp': { settings: { type: 'mof-mlp' }, tokens: 32 },
+  'class-words': { settings: { type: 'class-words', classes: 5, words: 2, side: 3 }, tokens: 11 },
 };

@@ -1,4 +1,5 @@
 import { cAbstractor } from './c-abstractor.ts';
+import { classWords } from './class-words.ts';
 import { identity } from './identity.ts';
 import { ldpV2 } from './ldp-v2.ts';
 import { linear } from './linear.ts';
@@ -21,4 +22,5 @@ export const connectors = {
   resampler,
   qformer,
   'mof-mlp': mofMlp,
+  'class-words': classWords,
 };

@@ -1,0 +1,89 @@
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { DataError } from '../../errors.ts';
+import type { ClassWordsConnector } from '../../model/connector/class-words.ts';
+import { Tokenizer } from '../../processor/tokenizer.ts';
+import { noGrad } from '../../tensor/autograd.ts';
+import { indices } from '../../tensor/create.ts';
+import { Scope } from '../../tensor/scope.ts';
+import { openTorchFile } from '../../tensor/torch-file.ts';
+import type { LanguageModel } from '../../model/language/language-model.ts';
+import { build } from '../../train/build.ts';
+import { parseRecipe } from '../../train/recipe.ts';
+import { saveTrained } from '../../train/save.ts';
+
+/** What the demo starts from, all Apache-2.0 but for the names (MIT). */
+export interface Sources {
+  /** EfficientNet-Lite0's published weights, a torch file with its classifier. */
+  readonly tower: string;
+  /** SmolLM2-135M-Instruct as GGUF. */
+  readonly language: string;
+  /** The names of ImageNet's 1,000 classes in their order, a JSON list. */
+  readonly names: string;
+}
+
+const Names = z.array(z.string().min(1)).length(1000);
+
+/** EfficientNet-Lite was trained on values from about -1 to 1. */
+const preprocessor = {
+  image_processor_type: 'SiglipImageProcessor',
+  do_resize: true,
+  size: { height: 224, width: 224 },
+  resample: 3,
+  do_rescale: true,
+  rescale_factor: 1 / 255,
+  do_normalize: true,
+  image_mean: [127 / 255, 127 / 255, 127 / 255],
+  image_std: [128 / 255, 128 / 255, 128 / 255],
+};
+
+async function towerFolder(folder: string, weights: string): Promise<string> {
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, 'config.json'), JSON.stringify({ model_type: 'efficientnet_lite' }));
+  await writeFile(join(folder, 'preprocessor_config.json'), JSON.stringify(preprocessor));
+  await copyFile(weights, join(folder, 'pytorch_model.bin'));
+  return folder;
+}
+
+/** The class names as they are said: "great white shark" of "great white shark (fish) / …". */
+async function readNames(file: string): Promise<string[]> {
+  try {
+    const names = Names.parse(JSON.parse(await readFile(file, 'utf8')));
+    return names.map((name) => (name.replace(/\s*\([^)]*\)/g, '').split('/')[0] ?? name).trim().toLowerCase());
+  } catch (cause) {
+    throw new DataError(`${file} does not hold the names of ImageNet's classes: ${(cause as Error).message}`, { hint: 'fetch the data again', cause });
+  }
+}
+
+/** Begins the connector with the tower's classifier and the language model's embeddings of the names; what a name lacks stays zero. */
+function speak(connector: ClassWordsConnector, language: LanguageModel, { tower, names, tokenizer }: { tower: string; names: readonly string[]; tokenizer: Tokenizer }): void {
+  using _scope = new Scope();
+  const weights = openTorchFile(tower);
+  noGrad(() => {
+    const { weight, bias } = connector.classifier;
+    weight.copy_(weights.tensor('_fc.weight'));
+    bias?.copy_(weights.tensor('_fc.bias'));
+    connector.names.weight.zero_();
+    const [K, L] = connector.names.weight.shape as [number, number];
+    for (let k = 0; k < K; k++) {
+      const ids = tokenizer.encode(` ${names[k] ?? ''}`, { after: 'text' }).slice(0, L);
+      connector.names.weight.select(0, k).narrow(0, 0, ids.length).copy_(language.embed(indices(ids)));
+    }
+  });
+}
+
+/** Puts tower, connector and language model together as a checkpoint that the recipe starts from. Throws CheckpointError or DataError. */
+export async function writeStart(folder: string, { tower, language, names }: Sources, connector: object = {}): Promise<void> {
+  const vision = await towerFolder(`${folder}-tower`, tower);
+  const recipe = parseRecipe({
+    model: { vision: { from: vision }, connector: { type: 'class-words', ...connector }, language: { from: language } },
+    stages: [{ name: 'none', learns: { connector: 'full' }, data: { conversations: 'none' }, template: 'chatml', optimizer: { learningRate: 1e-3 }, batchSize: 1, steps: 1 }],
+  });
+  const { model, processorFor } = await build(recipe, { root: '.', device: 'cpu' });
+  const processor = processorFor(recipe.stages[0] as (typeof recipe.stages)[number]);
+  if (recipe.model && 'names' in (model.connector ?? {})) {
+    speak(model.connector as ClassWordsConnector, model.languageModel, { tower, names: await readNames(names), tokenizer: processor.tokenizer });
+  }
+  await saveTrained(folder, { model, processor, recipe });
+}
