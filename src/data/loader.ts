@@ -2,6 +2,7 @@ import { DataError } from '../errors.ts';
 import { type Log, silent } from '../log.ts';
 import type { PlacedImage, Processor } from '../processor/processor.ts';
 import { outliving } from '../tensor/scope.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { type Batch, type MicroBatchLimits, microBatches, pack, type ReadyExample, type ReadyImage, supervisedTokens } from './batch.ts';
 import type { RowSource } from './dataset.ts';
 import { ImagePool, type ImagePoolOptions } from './image-pool.ts';
@@ -20,6 +21,8 @@ export interface LoaderOptions extends ImagePoolOptions {
   /** What happens to rows that cannot be used: an unreadable image, a wrong role, nothing to learn. Skipped rows are logged as `skipped-row`. */
   readonly unusable?: 'stop' | 'skip';
   readonly log?: Log;
+  /** Makes the vision tower's features [V, N, C] of views' bytes; without it a batch has their pixels. */
+  readonly encode?: ((images: readonly Uint8Array[]) => Tensor) | undefined;
 }
 
 /** The conversations of one optimizer step. */
@@ -32,10 +35,11 @@ export class StepData {
   readonly supervisedTokens: number;
   readonly #groups: readonly ReadyExample[][];
   readonly #processor: Processor;
+  readonly #encode: LoaderOptions['encode'];
 
   constructor(
     examples: readonly ReadyExample[],
-    { state, processor, microBatch }: { state: SamplerState; processor: Processor; microBatch: MicroBatchLimits },
+    { state, processor, microBatch, encode }: Pick<LoaderOptions, 'processor' | 'microBatch' | 'encode'> & { state: SamplerState },
   ) {
     this.state = state;
     this.examples = examples.length;
@@ -43,17 +47,20 @@ export class StepData {
     this.supervisedTokens = examples.reduce((sum, { labels }) => sum + supervisedTokens(labels), 0);
     this.#groups = microBatches(examples, microBatch);
     this.#processor = processor;
+    this.#encode = encode;
   }
 
-  /** The micro-batches in order. Their pixels are made when one is taken and freed when the next is. */
+  /** The micro-batches in order. Their pixels, or features, are made when one is taken and freed when the next is. */
   *batches(): Generator<Batch, void, undefined> {
     for (const group of this.#groups) {
       const images = group.flatMap((example) => example.images);
-      const pixels = images.length > 0 ? outliving(() => this.#processor.image.stack(images.map(({ bytes }) => bytes))) : undefined;
+      const bytes = images.map((image) => image.bytes);
+      const views = images.length > 0 ? (this.#encode?.(bytes) ?? outliving(() => this.#processor.image.stack(bytes))) : undefined;
       try {
-        yield { ...pack(group), ...(pixels && { pixels, layouts: images.map(({ layout }) => layout) }) };
+        const layouts = images.map(({ layout }) => layout);
+        yield { ...pack(group), ...(views && { [this.#encode ? 'towerFeatures' : 'pixels']: views, layouts }) };
       } finally {
-        pixels?.free();
+        views?.free();
       }
     }
   }
@@ -103,11 +110,11 @@ export class Loader implements AsyncDisposable {
   }
 
   async #prepare(rows: Uint32Array, state: SamplerState): Promise<StepData> {
-    const { processor, microBatch } = this.#options;
+    const { processor, microBatch, encode } = this.#options;
     const examples = await Promise.all(Array.from(rows, (row) => this.#example(row)));
     return new StepData(
       examples.filter((example) => example !== undefined),
-      { state, processor, microBatch },
+      { state, processor, microBatch, encode },
     );
   }
 

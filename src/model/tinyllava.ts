@@ -21,6 +21,8 @@ export interface ModelBatch {
   readonly lengths: readonly number[];
   /** Normalized views [V, 3, H, W] in the order of their placeholders. */
   readonly pixels?: Tensor | undefined;
+  /** What the vision tower gave for the views, [V, N, C], in place of `pixels`. */
+  readonly towerFeatures?: Tensor | undefined;
   /** How the views make images; each is a whole image unless said otherwise. */
   readonly layouts?: readonly ImageLayout[] | undefined;
   /** What `imageEmbeddings` gave for them, [..., C] of K rows, in place of `pixels`. */
@@ -92,6 +94,12 @@ export class TinyLlava extends Module {
     return this.connector.forward(this.visionTower.forward(pixels));
   }
 
+  /** The second half of `encodeImages`, for features [V, N, C] that the vision tower gave. */
+  connectFeatures(features: Tensor): Tensor {
+    if (!this.connector) throw new TinyLlavaError('this model is a language model alone: it takes no images');
+    return this.connector.forward(features);
+  }
+
   /** What stands for each image in the language model, [K, C] for its own K, from the views of all as `encodeImages` gave them, [V, M, C]. */
   imageEmbeddings(views: Tensor, layouts: readonly ImageLayout[] = new Array<ImageLayout>(views.size(0)).fill(wholeImage)): Tensor[] {
     const counts = layouts.map(viewsOf);
@@ -106,17 +114,17 @@ export class TinyLlava extends Module {
   }
 
   /** Hidden states [N, C] behind the language model's final norm. Throws ShapeError when ids, lengths or images do not fit together. */
-  hidden({ ids, lengths, pixels, layouts, imageFeatures, caches }: ModelBatch): Tensor {
+  hidden({ ids, lengths, pixels, towerFeatures, layouts, imageFeatures, caches }: ModelBatch): Tensor {
     const total = lengths.reduce((sum, length) => sum + length, 0);
     if (total !== ids.length) throw new ShapeError(`lengths add up to ${total} tokens, got ${ids.length} ids`);
     if (caches && caches.length !== lengths.length) throw new ShapeError(`${lengths.length} sequences, but ${caches.length} caches`);
-    const x = this.#embed(ids, imageFeatures ?? (pixels && this.#features(pixels, layouts)));
+    const views = towerFeatures ? this.connectFeatures(towerFeatures) : pixels && this.encodeImages(pixels);
+    const x = this.#embed(ids, imageFeatures ?? (views && this.#arranged(views, layouts)));
     return this.languageModel.forward(x, { lengths, caches });
   }
 
   /** The embeddings of all images in order; views that are simply one behind the other need no arranging. */
-  #features(pixels: Tensor, layouts: readonly ImageLayout[] | undefined): Tensor {
-    const views = this.encodeImages(pixels);
+  #arranged(views: Tensor, layouts: readonly ImageLayout[] | undefined): Tensor {
     return this.arrangement ? cat(this.imageEmbeddings(views, layouts)) : views;
   }
 

@@ -11,6 +11,7 @@ import { Pace } from './pace.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
 import { type StepFacts, trainStep } from './step.ts';
+import { TowerFeatures, type TowerFeaturesOptions } from './tower-features.ts';
 import { parameterGroups, tune } from './tune.ts';
 
 /** One step in the log. Steps count from 1; seconds are of training alone, since the start of the first stage. */
@@ -47,6 +48,10 @@ export interface StageOptions {
   readonly recompute?: boolean;
   /** Threads that load images. */
   readonly workers?: number;
+  /** Where a frozen tower's features are kept; nothing of it changes a bit on the CPU. */
+  readonly features?: TowerFeaturesOptions;
+  /** Features that the stage before left. */
+  readonly known?: TowerFeatures | undefined;
   /** Seconds of training before this stage. */
   readonly secondsBefore: number;
   readonly log: Log;
@@ -56,6 +61,8 @@ export interface StageOptions {
 
 /** What came of a stage; it is `stopped` when the signal ended it early. */
 export interface StageRun {
+  /** What the frozen tower gave, for the next stage or to be freed. */
+  readonly features: TowerFeatures | undefined;
   readonly steps: readonly StepEvent[];
   readonly seconds: number;
   readonly stopped: boolean;
@@ -78,12 +85,19 @@ const now = (): number => performance.now() / 1000;
 
 /** Trains the parts that the stage names; low-rank changes are left beside their weights, for `settle`. Throws DataError for rows that cannot be used or whose loss is not finite. */
 export async function runStage({ stage, model, processor, data }: StageInput, options: StageOptions): Promise<StageRun> {
-  const { seed, microBatch = stage.batchSize, recompute = false, workers, log, signal, onStep } = options;
+  const { seed, microBatch = stage.batchSize, recompute = false, workers, features, known, log, signal, onStep } = options;
   const sampler = new Sampler({ count: data.length, batchSize: stage.batchSize, seed });
   const steps = stepsOf(stage, data.length);
   const schedule = scheduleOf(stage.optimizer, steps);
   const dropout = tune(model, stage, { seed });
   const optimizer = new AdamW(parameterGroups(model, stage), stage.optimizer);
+  // A tower that learns gives other features after every step; a GPU is faster on a batch than on view by view, unless its features are kept.
+  const frozen = stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined;
+  const onCpu = model.languageModel.headWeight.device === 'cpu';
+  const keeps = frozen !== undefined && (features !== undefined || onCpu);
+  const reused = keeps && known?.fits(frozen, processor.image) ? known : undefined;
+  if (!reused) known?.free();
+  const memory = keeps ? (reused ?? new TowerFeatures(frozen, processor.image, features)) : undefined;
   await using loader = new Loader({
     rows: data,
     processor,
@@ -91,6 +105,7 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
     microBatch: { examples: microBatch },
     maxLength: stage.maxLength,
     cacheBytes: imageCacheBytes,
+    encode: memory && ((images) => memory.encode(images)),
     log,
     ...(workers !== undefined && { workers }),
   });
@@ -132,5 +147,5 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
     model.freeze();
     optimizer.free();
   }
-  return { steps: run, seconds: pace.seconds, stopped: run.length < steps };
+  return { features: memory, steps: run, seconds: pace.seconds, stopped: run.length < steps };
 }

@@ -51,7 +51,7 @@ export function trainStep(
     }
     loss += share;
     examples += batch.lengths.length;
-    images += batch.pixels?.size(0) ?? 0;
+    images += (batch.pixels ?? batch.towerFeatures)?.size(0) ?? 0;
     tokens += batch.ids.length;
   }
   using _scope = new Scope();

@@ -12,6 +12,7 @@ import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
 import { writeRecipe } from './recipe-file.ts';
 import { recipeFile, saveTrained, saveTrainedAdapter } from './save.ts';
 import { runStage, type StepEvent } from './stage.ts';
+import type { TowerFeatures, TowerFeaturesOptions } from './tower-features.ts';
 
 /** The model as it stands, with the processor of its stage. */
 export interface Trained {
@@ -32,6 +33,8 @@ export interface TrainOptions {
   readonly recompute?: boolean;
   /** Threads that load images. */
   readonly workers?: number;
+  /** Where a frozen tower's features are kept, in memory unless a folder is named; on a GPU they are not kept unless this is given. */
+  readonly features?: TowerFeaturesOptions;
   readonly log?: Log;
   /** Ends the run behind the step that is going on. */
   readonly signal?: AbortSignal;
@@ -82,13 +85,15 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
   const stages: StageResult[] = [];
   let [seconds, stopped] = [0, signal?.aborted === true];
   let processor = processors[0] as Processor;
+  let known: TowerFeatures | undefined;
   for (const [index, stage] of recipe.stages.entries()) {
     if (stopped) break;
     processor = processors[index] as Processor;
     const trained = { model, processor };
     await using data = await openData(stage.data, root);
-    const stageOptions = { ...options, seed: recipe.seed, secondsBefore: seconds, log };
+    const stageOptions = { ...options, seed: recipe.seed, secondsBefore: seconds, known, log };
     const run = await runStage({ stage, data, ...trained }, { ...stageOptions, onStep: (event) => onStep?.(event, trained) });
+    known = run.features;
     seconds += run.seconds;
     stopped = run.stopped;
     const folder = stopped ? undefined : folders[index];
@@ -104,6 +109,7 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
     stages.push(result);
     if (!stopped) await onStageEnd?.(result, trained);
   }
+  known?.free();
   return { model, processor, stages, seconds, stopped };
 }
 
