@@ -48,6 +48,8 @@ function explain(error: unknown): [message: string, hint: string | undefined] {
   if (error instanceof TinyLlavaError) return [error.message, error.hint];
   if (error instanceof Interrupted) return [error.message, undefined];
   const message = error instanceof Error ? error.message : String(error);
+  // set-up's own failures, which come from outside src/
+  if (error instanceof Error && 'fix' in error && typeof error.fix === 'string') return [message, error.fix];
   // What the operating system refuses names the file and the reason.
   if (error instanceof Error && 'syscall' in error) return [message, undefined];
   return [message, 'this is a mistake in tinyllava; set TINYLLAVA_DEBUG=1 to see where, and report it'];

@@ -30,7 +30,12 @@ export const globalName = (value: unknown): string | undefined => (value instanc
 export const unpickle = (bytes: Buffer, path: string, trust: PickleTrust): unknown => unpickleAt(bytes, 0, path, trust).value;
 
 /** The value of a pickle that begins at byte `start`, with others behind it, and where it ends. Throws CheckpointError. */
-export function unpickleAt(bytes: Buffer, start: number, path: string, { globals, persistent }: PickleTrust): { value: unknown; end: number } {
+export function unpickleAt(
+  bytes: Buffer,
+  start: number,
+  path: string,
+  { globals, persistent }: PickleTrust,
+): { value: unknown; end: number } {
   const stack: unknown[] = [];
   const memo = new Map<number, unknown>();
   let at = start;

@@ -126,7 +126,14 @@ export class TowerFeatures {
     try {
       const [weight] = this.#tower.parameters();
       // read into memory of its own: a mapped file would change under a run that lasts
-      return Scope.release(outliving(() => openSafetensors(path).tensor('features').clone().to({ device: weight?.device ?? 'cpu' })));
+      return Scope.release(
+        outliving(() =>
+          openSafetensors(path)
+            .tensor('features')
+            .clone()
+            .to({ device: weight?.device ?? 'cpu' }),
+        ),
+      );
     } catch (error) {
       // what a full disk or a killed process left is made again
       if (error instanceof CheckpointError) return undefined;

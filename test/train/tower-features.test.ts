@@ -2,8 +2,8 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { VisionTower } from '../../src/model/vision/vision-tower.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
+import type { VisionTower } from '../../src/model/vision/vision-tower.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
 import { noGrad } from '../../src/tensor/autograd.ts';
 import { indices } from '../../src/tensor/create.ts';
@@ -19,7 +19,8 @@ import '../matchers.ts';
 
 const image = new ImageProcessor({ size: { height: 16, width: 16 }, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] });
 const bytes = 3 * 16 * 16;
-const picture = (seed: number, views = 1): Uint8Array => Uint8Array.from({ length: views * bytes }, (_, i) => (i * 37 + seed * 101 + (i % 7) * seed) % 256);
+const picture = (seed: number, views = 1): Uint8Array =>
+  Uint8Array.from({ length: views * bytes }, (_, i) => (i * 37 + seed * 101 + (i % 7) * seed) % 256);
 
 let folder: string;
 beforeEach(async () => {
@@ -36,20 +37,23 @@ function tower(name: keyof typeof visionTowers = 'siglip', seed = 0): VisionTowe
 
 const fresh = (model: VisionTower, images: readonly Uint8Array[]) => noGrad(() => model.forward(image.stack(images)));
 
-test.each(['siglip', 'clip', 'efficientnet-lite', 'conv-vit'] as const)('%s gives the same bits from memory, from disk and computed', (name) => {
-  using _scope = new Scope();
-  const model = tower(name);
-  const images = [picture(1), picture(2), picture(1), picture(3)];
-  const cache = new TowerFeatures(model, image, { folder });
-  const first = cache.encode(images);
-  expect(first).toMatchTensor(fresh(model, images), { atol: 1e-5 });
-  expect(cache.encode(images).equal(first)).toBe(true);
-  expect(cache.facts).toEqual({ fromMemory: 5, fromDisk: 0, computed: 3 });
-  const later = new TowerFeatures(model, image, { folder });
-  expect(later.encode([picture(3), picture(2)]).equal(first.indexSelect(0, indices([3, 1])))).toBe(true);
-  expect(later.facts).toEqual({ fromMemory: 0, fromDisk: 2, computed: 0 });
-  for (const one of [cache, later]) one.free();
-});
+test.each(['siglip', 'clip', 'efficientnet-lite', 'conv-vit'] as const)(
+  '%s gives the same bits from memory, from disk and computed',
+  (name) => {
+    using _scope = new Scope();
+    const model = tower(name);
+    const images = [picture(1), picture(2), picture(1), picture(3)];
+    const cache = new TowerFeatures(model, image, { folder });
+    const first = cache.encode(images);
+    expect(first).toMatchTensor(fresh(model, images), { atol: 1e-5 });
+    expect(cache.encode(images).equal(first)).toBe(true);
+    expect(cache.facts).toEqual({ fromMemory: 5, fromDisk: 0, computed: 3 });
+    const later = new TowerFeatures(model, image, { folder });
+    expect(later.encode([picture(3), picture(2)]).equal(first.indexSelect(0, indices([3, 1])))).toBe(true);
+    expect(later.facts).toEqual({ fromMemory: 0, fromDisk: 2, computed: 0 });
+    for (const one of [cache, later]) one.free();
+  },
+);
 
 test('several views of an image are known one by one', () => {
   using _scope = new Scope();
@@ -120,7 +124,11 @@ test('a run gives the same bits with features kept in memory, on disk, found the
   setThreads(1);
   try {
     const recipe = await readRecipe(join(import.meta.dirname, '../../recipes/tiny.cpu.yaml'));
-    const stages = recipe.stages.map(({ epochs: _, learns, ...stage }) => ({ ...stage, learns: { ...learns, vision: { tune: 'frozen' as const } }, steps: 6 }));
+    const stages = recipe.stages.map(({ epochs: _, learns, ...stage }) => ({
+      ...stage,
+      learns: { ...learns, vision: { tune: 'frozen' as const } },
+      steps: 6,
+    }));
     const runs: Float32Array[][] = [];
     for (const features of [undefined, { memoryBytes: 0 }, { folder }, { folder }, { folder, memoryBytes: 0 }]) {
       const { model } = await train({ ...recipe, stages }, { root, workers: 0, ...(features && { features }) });

@@ -1,8 +1,10 @@
 const article = /^(?:a|an|the|some|our|another|two)\s/i;
 /** What a phrase says before its noun in "a pair of glasses". */
-const measure = /^(?:(?:a|an|the)\s+)?(?:closed\s+|open\s+)?(?:pair|couple|bunch|cluster|head|string|cup|glass|tube|baby|model|plant)\s+of\s+(?:closed\s+|open\s+|common\s+)?/i;
+const measure =
+  /^(?:(?:a|an|the)\s+)?(?:closed\s+|open\s+)?(?:pair|couple|bunch|cluster|head|string|cup|glass|tube|baby|model|plant)\s+of\s+(?:closed\s+|open\s+|common\s+)?/i;
 /** Where what is shown ends and its circumstances begin. */
-const circumstance = /\s(?:with|of|for|in|from|at|on|to|inside|hatched|covered|worn|used|called|playing|dancing|resembles|making|that|and|ahead|means)\s/i;
+const circumstance =
+  /\s(?:with|of|for|in|from|at|on|to|inside|hatched|covered|worn|used|called|playing|dancing|resembles|making|that|and|ahead|means)\s/i;
 const longest = 6;
 
 /**
@@ -32,14 +34,25 @@ function withArticle(phrase: string): string | undefined {
 
 /** A caption without its article, in lower case: pictures that share it show the same. */
 export function conceptOf(caption: string): string {
-  return caption.toLowerCase().replace(article, '').replace(/[^a-z' -]/g, '').trim();
+  return caption
+    .toLowerCase()
+    .replace(article, '')
+    .replace(/[^a-z' -]/g, '')
+    .trim();
 }
 
 /** The noun that a caption is about, in the singular: "hat" of "A brown hat with a feather."; empty for an empty caption. */
 export function nounOf(caption: string): string {
-  const clause = caption.toLowerCase().replace(/[“”"]/g, '').split(/[.!,;:?(—\n]/)[0] ?? '';
+  const clause =
+    caption
+      .toLowerCase()
+      .replace(/[“”"]/g, '')
+      .split(/[.!,;:?(—\n]/)[0] ?? '';
   const [phrase = ''] = clause.trim().replace(measure, '').split(circumstance);
-  return singular(phrase.trim().split(/\s+/).at(-1) ?? '');
+  const words = phrase.trim().split(/\s+/);
+  // "a cherimoya fruit" is about a cherimoya
+  const named = words.length > 2 && words.at(-1) === 'fruit' ? words.at(-2) : words.at(-1);
+  return singular(named ?? '');
 }
 
 function singular(noun: string): string {

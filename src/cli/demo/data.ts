@@ -33,7 +33,12 @@ const shapePictures = 400;
 const shapeQuestions = 3;
 
 /** What is asked for a caption; the first of them when the model is tested. */
-export const captionQuestions = ['What is in the picture?', 'What is this?', 'Describe the picture.', 'What does the picture show?'] as const;
+export const captionQuestions = [
+  'What is in the picture?',
+  'What is this?',
+  'Describe the picture.',
+  'What does the picture show?',
+] as const;
 export const nounQuestion = 'Name it in one word.';
 
 interface Turn {
@@ -60,7 +65,10 @@ export async function writeDemoData(sources: DemoSources, folder: string, { seed
   for (const { file } of stamps) hashes.push(await perceptualHash(await draw(file)));
   const groups = groupAlike(stamps, hashes);
   const large = groups.filter(({ length }) => length > largestHeldOut).flat();
-  const dealt = splitGroups(groups.filter(({ length }) => length <= largestHeldOut), { seed, ...kept });
+  const dealt = splitGroups(
+    groups.filter(({ length }) => length <= largestHeldOut),
+    { seed, ...kept },
+  );
   const placed = (stamp: Stamp): Picture => ({ ...stamp, image: imageOf(stamp.name, 0) });
   const split = {
     train: [...dealt.train, ...large].map(placed),

@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
 import type { ClassWordsConnector } from '../../model/connector/class-words.ts';
-import { Tokenizer } from '../../processor/tokenizer.ts';
+import type { LanguageModel } from '../../model/language/language-model.ts';
+import type { Tokenizer } from '../../processor/tokenizer.ts';
 import { noGrad } from '../../tensor/autograd.ts';
 import { indices } from '../../tensor/create.ts';
 import { Scope } from '../../tensor/scope.ts';
 import { openTorchFile } from '../../tensor/torch-file.ts';
-import type { LanguageModel } from '../../model/language/language-model.ts';
 import { build } from '../../train/build.ts';
 import { parseRecipe } from '../../train/recipe.ts';
 import { saveTrained } from '../../train/save.ts';
@@ -52,12 +52,19 @@ async function readNames(file: string): Promise<string[]> {
     const names = Names.parse(JSON.parse(await readFile(file, 'utf8')));
     return names.map((name) => (name.replace(/\s*\([^)]*\)/g, '').split('/')[0] ?? name).trim().toLowerCase());
   } catch (cause) {
-    throw new DataError(`${file} does not hold the names of ImageNet's classes: ${(cause as Error).message}`, { hint: 'fetch the data again', cause });
+    throw new DataError(`${file} does not hold the names of ImageNet's classes: ${(cause as Error).message}`, {
+      hint: 'fetch the data again',
+      cause,
+    });
   }
 }
 
 /** Begins the connector with the tower's classifier and the language model's embeddings of the names; what a name lacks stays zero. */
-function speak(connector: ClassWordsConnector, language: LanguageModel, { tower, names, tokenizer }: { tower: string; names: readonly string[]; tokenizer: Tokenizer }): void {
+function speak(
+  connector: ClassWordsConnector,
+  language: LanguageModel,
+  { tower, names, tokenizer }: { tower: string; names: readonly string[]; tokenizer: Tokenizer },
+): void {
   using _scope = new Scope();
   const weights = openTorchFile(tower);
   noGrad(() => {
@@ -68,7 +75,10 @@ function speak(connector: ClassWordsConnector, language: LanguageModel, { tower,
     const [K, L] = connector.names.weight.shape as [number, number];
     for (let k = 0; k < K; k++) {
       const ids = tokenizer.encode(` ${names[k] ?? ''}`, { after: 'text' }).slice(0, L);
-      connector.names.weight.select(0, k).narrow(0, 0, ids.length).copy_(language.embed(indices(ids)));
+      connector.names.weight
+        .select(0, k)
+        .narrow(0, 0, ids.length)
+        .copy_(language.embed(indices(ids)));
     }
   });
 }
@@ -78,12 +88,26 @@ export async function writeStart(folder: string, { tower, language, names }: Sou
   const vision = await towerFolder(`${folder}-tower`, tower);
   const recipe = parseRecipe({
     model: { vision: { from: vision }, connector: { type: 'class-words', ...connector }, language: { from: language } },
-    stages: [{ name: 'none', learns: { connector: 'full' }, data: { conversations: 'none' }, template: 'chatml', optimizer: { learningRate: 1e-3 }, batchSize: 1, steps: 1 }],
+    stages: [
+      {
+        name: 'none',
+        learns: { connector: 'full' },
+        data: { conversations: 'none' },
+        template: 'chatml',
+        optimizer: { learningRate: 1e-3 },
+        batchSize: 1,
+        steps: 1,
+      },
+    ],
   });
   const { model, processorFor } = await build(recipe, { root: '.', device: 'cpu' });
   const processor = processorFor(recipe.stages[0] as (typeof recipe.stages)[number]);
   if (recipe.model && 'names' in (model.connector ?? {})) {
-    speak(model.connector as ClassWordsConnector, model.languageModel, { tower, names: await readNames(names), tokenizer: processor.tokenizer });
+    speak(model.connector as ClassWordsConnector, model.languageModel, {
+      tower,
+      names: await readNames(names),
+      tokenizer: processor.tokenizer,
+    });
   }
   await saveTrained(folder, { model, processor, recipe });
 }

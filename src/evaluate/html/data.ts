@@ -60,6 +60,16 @@ export interface ReportFact {
   readonly value: string;
 }
 
+/** Numbers that are no shares of right answers, beside those of baselines. */
+export interface ReportTable {
+  readonly title: string;
+  /** What the numbers are, in a sentence or two. */
+  readonly about: string;
+  /** Names of the columns, that of the rows first. */
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
 /** Everything that the page of one run shows; plain JSON. */
 export interface ReportData {
   readonly title: string;
@@ -67,6 +77,8 @@ export interface ReportData {
   readonly summary: string;
   /** The first score covers all questions. */
   readonly scores: readonly ReportScore[];
+  /** Shown behind the scores. */
+  readonly tables?: readonly ReportTable[];
   readonly stages: readonly ReportStage[];
   readonly curve: readonly CurvePoint[];
   readonly asked: readonly ReportSample[];
@@ -74,6 +86,8 @@ export interface ReportData {
   /** How many images the samples were drawn from, and how. */
   readonly imagesInAll: number;
   readonly drawn: string;
+  /** Photographs, which are not to be shown pixel by pixel. */
+  readonly photographs?: boolean;
   /** Data URI by the name that the samples use. */
   readonly images: Readonly<Record<string, string>>;
   /** What flows through the model, from image to answer. */

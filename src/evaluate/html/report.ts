@@ -1,5 +1,5 @@
 import { accuracyChart, lossChart } from './curves.ts';
-import type { ReportData, ReportFact } from './data.ts';
+import type { ReportData, ReportFact, ReportTable } from './data.ts';
 import { count, duration, percent, percentNumber, short } from './format.ts';
 import { askedCards, gallery, galleryScript } from './gallery.ts';
 import { html, Markup } from './markup.ts';
@@ -32,6 +32,15 @@ function partTable({ parts }: ReportData): Markup {
 <tbody>${rows}<tr class="sum"><th scope="row">all</th><td class="number">${count(all)}</td><td class="number">${percent(1)}</td></tr></tbody></table>`;
 }
 
+function numberTable({ title, about, head, rows }: ReportTable): Markup {
+  const [name = '', ...columns] = head;
+  const body = rows.map(
+    ([row = '', ...cells]) => html`<tr><th scope="row">${row}</th>${cells.map((cell) => html`<td class="number">${cell}</td>`)}</tr>`,
+  );
+  return html`<h3>${title}</h3><p>${about}</p>
+<table><thead><tr><th scope="col">${name}</th>${columns.map((column) => html`<th scope="col" class="number">${column}</th>`)}</tr></thead><tbody>${body}</tbody></table>`;
+}
+
 function learning(data: ReportData, seconds: number): Markup {
   const stages = data.stages.map(({ name, about }) => html`<li><strong>${name}</strong>: ${about}</li>`);
   const curve =
@@ -54,7 +63,7 @@ export function report(data: ReportData): string {
 <title>${data.title}</title>
 <style>${new Markup(style)}</style>
 </head>
-<body>
+<body${data.photographs ? html` class="photographs"` : undefined}>
 <header>
 <p class="brand">tinyllava</p>
 <h1>${data.title}</h1>
@@ -65,7 +74,7 @@ ${goals(data.scores)}
 <main>
 ${data.asked.length > 0 ? html`<section aria-labelledby="asked"><h2 id="asked">Asked after training</h2><p>Questions about images that the training never saw, drawn by the seed before anything was known about the answers.</p>${askedCards(data)}</section>` : undefined}
 <section aria-labelledby="scores"><h2 id="scores">Right answers by question type</h2>
-${scoreTable(data.scores)}</section>
+${scoreTable(data.scores)}${data.tables?.map(numberTable)}</section>
 ${data.stages.length > 0 ? html`<section aria-labelledby="learning"><h2 id="learning">How it learned</h2>${learning(data, seconds)}</section>` : undefined}
 <section aria-labelledby="model"><h2 id="model">The model</h2>
 <ol class="flow">${data.flow.map(({ name, value }) => html`<li><strong>${name}</strong><span>${value}</span></li>`)}</ol>

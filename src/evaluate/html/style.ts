@@ -69,6 +69,7 @@ path.faint { stroke-width: 1; opacity: .3; }
 .asked { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 1.6rem 1.4rem; }
 .asked img { width: 100%; height: auto; aspect-ratio: 1; } .asked p { margin: .5rem 0 0; line-height: 1.35; }
 img { image-rendering: pixelated; border-radius: 4px; background: var(--soft); outline: 1px solid var(--rule); outline-offset: -1px; }
+.photographs img { image-rendering: auto; background: #fff; }
 .answer { font-weight: 620; } .answer s { color: var(--tone-bad); } .truth { font-weight: 400; color: var(--muted); }
 .right { color: var(--tone-good); } .wrong { color: var(--tone-bad); } .right, .wrong { font-weight: 700; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
