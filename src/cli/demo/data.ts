@@ -39,7 +39,7 @@ export const captionQuestions = [
   'Describe the picture.',
   'What does the picture show?',
 ] as const;
-export const nounQuestion = 'Name it in one word.';
+const nounQuestion = 'Name it in one word.';
 
 interface Turn {
   readonly from: 'human' | 'gpt';

@@ -13,7 +13,7 @@ const fact = (name: string, value: string | number): ReportFact => ({ name, valu
 const askedCount = 10;
 
 /** The shares of right nouns as the page's first rows. */
-export const nounScores = (captions: readonly CaptionTable[]): ReportScore[] =>
+const nounScores = (captions: readonly CaptionTable[]): ReportScore[] =>
   captions.map(({ name, model, ...baselines }) => ({
     name,
     count: model.count,

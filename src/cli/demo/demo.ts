@@ -101,7 +101,7 @@ const shapeOrder = ['all', 'shape', 'colour', 'yes/no'];
 const exampleCount = 10;
 
 /** The demo's recipe with the seed and, where they differ from its own, the steps. */
-export async function demoRecipe({ seed, steps }: { readonly seed: number; readonly steps: DemoExtent['steps'] }): Promise<Recipe> {
+async function demoRecipe({ seed, steps }: { readonly seed: number; readonly steps: DemoExtent['steps'] }): Promise<Recipe> {
   const recipe = await readRecipe(recipePath);
   return { ...recipe, seed, stages: recipe.stages.map((stage) => ({ ...stage, steps: steps[stage.name] ?? stage.steps })) };
 }

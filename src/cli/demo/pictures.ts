@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import { DataError } from '../../errors.ts';
 
 /** The side of a picture in pixels: what the tower takes. */
-export const side = 224;
+const side = 224;
 
 /** How a picture is shown: mirrored, turned by degrees, its side as a share of the paper's. */
 export interface View {
