@@ -550,6 +550,23 @@ class CAbstractor(torch.nn.Module):
         return x if self.eos_tokens is None else torch.cat([x, self.eos_tokens.expand(len(x), -1, -1)], 1)
 
 
+class ClassWords(torch.nn.Module):
+    """The tower's classifier over the mean feature, its probabilities over spelled names, and a perceptron on pooled features."""
+
+    def __init__(self, vision, language, classes, words, side):
+        super().__init__()
+        self.classifier = torch.nn.Linear(vision, classes)
+        self.names = torch.nn.Parameter(torch.zeros(classes, words, language))
+        self.mlp = perceptron(2, vision, language)
+        self.side = side
+
+    def forward(self, x):
+        side = int(x.shape[1] ** 0.5)
+        said = torch.einsum("bk,klc->blc", self.classifier(x.mean(1)).softmax(-1), self.names)
+        grid = torch.nn.functional.adaptive_avg_pool2d(x.transpose(1, 2).unflatten(2, (side, side)), self.side)
+        return torch.cat([said, through(self.mlp, grid.flatten(2).transpose(1, 2))], 1)
+
+
 def connector(root, name, module, seed, config, tokens, vision, language, rename=lambda key: key):
     context = dict(visionSize=vision, visionTokens=tokens, languageSize=language)
     plain(root, name, module, dict(context=context, connector_config=config), seed, draw(2, tokens, vision, seed=1), rename)
@@ -600,6 +617,10 @@ def connectors(root, wanted):
         "connector-c-abstractor-odd": lambda name: connector(
             root, name, CAbstractor(9, 7, 1, 3, 25, 10, 5, eos=2, prenorm=True), 75,
             dict(model_type="c_abstractor", num_queries=9, hidden_size=7, depth=1, mlp_depth=3, num_eos_tokens=2, prenorm=True), 25, 10, 5),
+        "connector-class-words": lambda name: connector(
+            root, name, ClassWords(6, 8, 7, 3, 2), 76, dict(model_type="class_words", classes=7, words=3, side=2), 16, 6, 8),
+        "connector-class-words-odd": lambda name: connector(
+            root, name, ClassWords(5, 9, 4, 1, 3), 77, dict(model_type="class_words", classes=4, words=1, side=3), 49, 5, 9),
     }
     for name, make in makers.items():
         if not wanted or name in wanted:

@@ -121,7 +121,7 @@ test('mistakes are told with file, line, path, what is expected and what is ther
     tiny.yaml:13: stages.0.batchsize: unknown key, did you mean "batchSize"?"
   `);
   expect(complaint('type: mlp', 'type: mpl')).toMatchInlineSnapshot(
-    `"tiny.yaml:4: model.connector.type: expected one of "identity"|"linear"|"mlp"|"pixel-shuffle"|"pixel-shuffle-mlp"|"ldp-v2"|"c-abstractor"|"resampler"|"qformer"|"mof-mlp", got "mpl""`,
+    `"tiny.yaml:4: model.connector.type: expected one of "identity"|"linear"|"mlp"|"pixel-shuffle"|"pixel-shuffle-mlp"|"ldp-v2"|"c-abstractor"|"resampler"|"qformer"|"mof-mlp"|"class-words", got "mpl""`,
   );
   expect(complaint('imageSize: 32', 'imageSize: big, imagesize: 3')).toMatchInlineSnapshot(`
     "tiny.yaml:3: model.vision.imageSize: expected number, got "big"

@@ -17,13 +17,12 @@ function distance(a: Uint8Array, b: Uint8Array): number {
   return bits;
 }
 
-/** `spider` of `animals/insects/cartoon/spider2`: files that differ in a number or a letter behind the name show variants of one thing. */
-const stem = (name: string): string => {
-  const base = name.slice(name.lastIndexOf('/') + 1).toLowerCase();
-  return base.replace(/[-_ ]?(?:\d+|[a-z])$/, (ending, at: number) =>
-    /[a-z]$/.test(ending) && !/^[-_ ]/.test(ending) ? ending : at > 2 ? '' : ending,
-  );
-};
+/** `spider` of `animals/insects/cartoon/spider2`: files that differ in a number behind the name show variants of one thing. */
+const stem = (name: string): string =>
+  name
+    .slice(name.lastIndexOf('/') + 1)
+    .toLowerCase()
+    .replace(/[-_ ]?\d+$/, '');
 
 /** Pictures that show the same: of one concept, of one name but for a number behind it, or that look alike. Groups in the order of their first picture. */
 export function groupAlike<Item extends Pick<Stamp, 'name' | 'concept'>>(items: readonly Item[], hashes: readonly Uint8Array[]): Item[][] {
