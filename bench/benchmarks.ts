@@ -33,6 +33,16 @@ export const benchmarks: readonly Benchmark[] = [
     ],
   },
   {
+    name: 'demo-step',
+    question:
+      'How many samples a second go through a training step of the demo (EfficientNet-Lite0, frozen, its features kept from step to step by us; two-layer MLP; a SmolLM2-135M-shaped Llama) in float32 on 4 captions of 15 to 47 tokens, 31 on average, behind 49 image tokens?',
+    variants: [['align'], ['instruct']],
+    metrics: [
+      { name: 'throughput', unit: 'samples/s', better: 'higher', target: 2 },
+      { name: 'peak memory', unit: 'MB', better: 'lower' },
+    ],
+  },
+  {
     name: 'decode',
     question:
       'How many tokens a second does greedy decoding give at batch 1, of a SmolLM2-135M-shaped model (30 layers, width 576, 9/3 heads, MLP 1536, vocabulary 49152, tied) with random weights, after a prompt of 128 tokens?',

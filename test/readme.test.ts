@@ -15,6 +15,7 @@ const guides = [
   'docs/data.md',
   'docs/evaluation.md',
   'docs/models.md',
+  'docs/demo.md',
   'docs/tensor.md',
 ];
 const code = (language: string, text: string): string[] =>

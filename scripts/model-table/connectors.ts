@@ -44,6 +44,11 @@ const facts: Readonly<Record<keyof typeof connectors, Facts>> = {
     rule: 'numQueries',
   },
   'mof-mlp': { does: 'a perceptron for each of two towers, tokens alternate', followed: 'TinyLLaVA Factory, `mof_mlp.py`', rule: '2 N' },
+  'class-words': {
+    does: "the names of what the tower's own classifier sees, then a perceptron on averages ([why](demo.md))",
+    followed: 'this package',
+    rule: 'words + side²',
+  },
 };
 
 /** Against the embeddings, and the gradients of (embeddings · probe) in the features and every parameter. */

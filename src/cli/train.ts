@@ -20,6 +20,7 @@ interface TrainFlags extends DeviceFlags {
   readonly printRecipe?: true;
   readonly microBatch?: number;
   readonly recompute?: true;
+  readonly features?: string;
 }
 
 /** Shows how far training is: one line that changes, and one that stays for each stage and checkpoint. */
@@ -98,13 +99,14 @@ export function trainCommand(): Command {
     .option('--dry-run', 'open data and weights, print sizes, steps and memory, and train nothing')
     .option('--print-recipe', 'print the recipe with every default filled in')
     .option('--micro-batch <count>', 'conversations that go through the model at once', wholeNumber(1))
-    .option('--recompute', 'compute layers again in the backward pass, for less memory');
+    .option('--recompute', 'compute layers again in the backward pass, for less memory')
+    .option('--features <folder>', "keep a frozen tower's features of the images there, for this run and later ones");
   return withDeviceOptions(command).action((file: string, flags: TrainFlags) => run(file, flags));
 }
 
 /** Does what the flags say. */
 async function run(file: string, flags: TrainFlags): Promise<void> {
-  const { data: root, microBatch, recompute = false, json } = flags;
+  const { data: root, microBatch, recompute = false, features, json } = flags;
   const [{ parseOverride, readRecipe, writeRecipe }, { selectStages, startFrom }] = await Promise.all([
     import('../train/recipe-file.ts'),
     import('../train/recipe.ts'),
@@ -138,7 +140,7 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     training(event);
   };
   await interruptible(async (signal) => {
-    const result = await train(recipe, { ...launch, out, log, signal });
+    const result = await train(recipe, { ...launch, ...(features !== undefined && { features: { folder: features } }), out, log, signal });
     if (json) printJson(summary(result));
     else for (const { folder } of result.stages) if (folder !== undefined) print(folder);
     signal.throwIfAborted();
