@@ -86,6 +86,9 @@ export function progress(line: StatusLine): Log {
       if (step === steps) line.finish([name(stage), share, mean, duration((performance.now() - seen.startMs) / 1000), rate]);
       else line.update([name(stage), share, `${duration(Number(secondsLeft))} left`, mean, rate, `step ${step} of ${steps}`]);
     },
+    curve: ({ noun }) => {
+      if (typeof noun === 'number') line.finish([name('held out'), `nouns right ${plainPercent(noun)}`]);
+    },
     evaluating: () => {
       seen.startMs = performance.now();
     },
