@@ -11,7 +11,7 @@ import { Pace } from './pace.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
 import { type StepFacts, trainStep } from './step.ts';
-import { TowerFeatures, type TowerFeaturesOptions } from './tower-features.ts';
+import { featuresFor, type TowerFeatures, type TowerFeaturesOptions } from './tower-features.ts';
 import { parameterGroups, tune } from './tune.ts';
 
 /** One step in the log. Steps count from 1; seconds are of training alone, since the start of the first stage. */
@@ -91,13 +91,10 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
   const schedule = scheduleOf(stage.optimizer, steps);
   const dropout = tune(model, stage, { seed });
   const optimizer = new AdamW(parameterGroups(model, stage), stage.optimizer);
-  // A tower that learns gives other features after every step; a GPU is faster on a batch than on view by view, unless its features are kept.
-  const frozen = stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined;
-  const onCpu = model.languageModel.headWeight.device === 'cpu';
-  const keeps = frozen !== undefined && (features !== undefined || onCpu);
-  const reused = keeps && known?.fits(frozen, processor.image) ? known : undefined;
-  if (!reused) known?.free();
-  const memory = keeps ? (reused ?? new TowerFeatures(frozen, processor.image, features)) : undefined;
+  const towerFeatures = featuresFor(stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined, processor.image, {
+    features,
+    known,
+  });
   await using loader = new Loader({
     rows: data,
     processor,
@@ -105,7 +102,7 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
     microBatch: { examples: microBatch },
     maxLength: stage.maxLength,
     cacheBytes: imageCacheBytes,
-    encode: memory && ((images) => memory.encode(images)),
+    encode: towerFeatures && ((images) => towerFeatures.encode(images)),
     log,
     ...(workers !== undefined && { workers }),
   });
@@ -147,5 +144,5 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
     model.freeze();
     optimizer.free();
   }
-  return { features: memory, steps: run, seconds: pace.seconds, stopped: run.length < steps };
+  return { features: towerFeatures, steps: run, seconds: pace.seconds, stopped: run.length < steps };
 }
