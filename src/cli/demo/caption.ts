@@ -25,7 +25,8 @@ export function cleanCaption(caption: string): string | undefined {
   return `${named.charAt(0).toUpperCase()}${named.slice(1)}.`;
 }
 
-function withArticle(phrase: string): string | undefined {
+/** "an apple" for "apple", and as it is what has no article; undefined for more than plain words. */
+export function withArticle(phrase: string): string | undefined {
   if (!/^[a-z]+( [a-z]+)*$/i.test(phrase)) return undefined;
   const plain = phrase.toLowerCase();
   if (/(?:[^s]s|ing)$/.test(plain)) return plain;

@@ -14,7 +14,7 @@ const askedCount = 10;
 
 /** The shares of right nouns as the page's first rows. */
 const nounScores = (captions: readonly CaptionTable[]): ReportScore[] =>
-  captions.map(({ name, model, ...baselines }) => ({
+  captions.map(({ name, model, baselines }) => ({
     name,
     count: model.count,
     correct: Math.round(model.noun.value * model.count),
@@ -22,19 +22,13 @@ const nounScores = (captions: readonly CaptionTable[]): ReportScore[] =>
     baselines: Object.fromEntries(Object.entries(baselines).map(([baseline, { noun }]) => [baseline, noun.value])),
   }));
 
-function captionTable({ model, ...others }: CaptionTable): ReportTable {
+function captionTable({ model, baselines }: CaptionTable): ReportTable {
   return {
     title: 'Captions',
     about:
       'The whole captions beside those of Tux Paint, by the metrics of COCO captions. CIDEr-D goes from 0 to 10 and weighs rare words most; the others go from 0 to 1.',
     head: ['captions', 'CIDEr-D', 'ROUGE-L', 'BLEU-1', 'right nouns'],
-    rows: [
-      ['model', model] as const,
-      ...(Object.entries({ 'nearest caption': others['nearest caption'], 'without picture': others['without picture'] }) as [
-        string,
-        typeof model,
-      ][]),
-    ].map(([name, scores]) => [
+    rows: Object.entries({ model, ...baselines }).map(([name, scores]) => [
       name,
       scores.cider.toFixed(2),
       scores.rougeL.toFixed(3),

@@ -18,15 +18,10 @@ function table(rows: readonly (readonly string[])[]): string {
 
 function captionRows(captions: readonly CaptionTable[]): string[][] {
   const cells = ({ noun, cider }: CaptionTable['model']): string => `${plain(percent(noun.value))} ${cider.toFixed(2)}`;
+  const names = Object.keys(captions[0]?.baselines ?? {});
   return [
-    ['right nouns, CIDEr-D', 'pictures', 'model', 'nearest caption', 'without picture'],
-    ...captions.map((row) => [
-      row.name,
-      String(row.model.count),
-      cells(row.model),
-      cells(row['nearest caption']),
-      cells(row['without picture']),
-    ]),
+    ['right nouns, CIDEr-D', 'pictures', 'model', ...names],
+    ...captions.map(({ name, model, baselines }) => [name, String(model.count), cells(model), ...Object.values(baselines).map(cells)]),
   ];
 }
 

@@ -18,8 +18,8 @@ import { nounOf } from './caption.ts';
 import { type CaptionScores, describeNothing, describePictures, type Said, scoreCaptions } from './captioning.ts';
 import { captionQuestions, type DemoData, type DemoSources, type Picture, writeDemoData } from './data.ts';
 import { demoReport } from './demo-report.ts';
-import { nearestCaptions } from './nearest.ts';
-import { type Sources, writeStart } from './start.ts';
+import { classCaptions, nearestCaptions } from './looking.ts';
+import { openClasses, type Sources, towerOf, writeStart } from './start.ts';
 
 /** How much is done. */
 export interface DemoExtent {
@@ -59,12 +59,12 @@ export interface DemoOptions {
   readonly signal: AbortSignal;
 }
 
-/** The scores of one set of pictures: the model's, and the same without a picture and without a language model. */
+/** The scores of one set of pictures: the model's, and those of less than the model. */
 export interface CaptionTable {
   readonly name: string;
   readonly model: CaptionScores;
-  readonly 'nearest caption': CaptionScores;
-  readonly 'without picture': CaptionScores;
+  /** The caption of the training picture that the tower finds nearest, the name of its likeliest class, and the model without a picture. */
+  readonly baselines: Readonly<Record<'nearest caption' | "tower's class" | 'without picture', CaptionScores>>;
 }
 
 /** What came of it. */
@@ -181,7 +181,7 @@ async function trainAndEvaluate(folder: string, data: DemoData, options: DemoOpt
     log({ event: 'evaluating', task: 'captions', samples: test.length });
     const said = await describePictures(chat, join(folder, 'data'), test, { log, signal });
     log({ event: 'evaluated', task: 'captions', samples: test.length });
-    const captions = await captionTables(chat, { folder: join(folder, 'data'), test, said, train: data.stamps.train });
+    const captions = await captionTables(chat, { folder, test, said, train: data.stamps.train, names: sources.names });
     const shared = { batchSize: 32, limit: extent.shapeQuestions, out: folder, log, signal };
     const shapes = (await evaluate(chat, { ...shared, data: sources.easyVqa, tasks: [easyVqa] })).tasks[easyVqa.name];
     assert(shapes);
@@ -226,12 +226,19 @@ async function captionTables(
     test,
     said,
     train,
-  }: { readonly folder: string; readonly test: readonly Picture[]; readonly said: Said; readonly train: readonly Picture[] },
+    names,
+  }: Readonly<Record<'folder' | 'names', string>> & Readonly<Record<'test' | 'train', readonly Picture[]>> & { readonly said: Said },
 ): Promise<CaptionTable[]> {
-  const { visionTower } = chat.model;
-  assert(visionTower);
-  const nearest = await nearestCaptions({ tower: visionTower, image: chat.processor.image, folder }, test, train);
-  const nothing = await describeNothing(chat, test);
+  const { visionTower: tower } = chat.model;
+  assert(tower);
+  const looking = { tower, image: chat.processor.image, folder: join(folder, 'data') };
+  const classes = await openClasses(towerOf(join(folder, 'start')), names);
+  const less = {
+    'nearest caption': await nearestCaptions(looking, test, train),
+    "tower's class": await classCaptions(looking, test, classes),
+    'without picture': await describeNothing(chat, test),
+  };
+  for (const tensor of [classes.weight, classes.bias]) tensor.free();
   const isTaught = taught(train);
   const sets: readonly (readonly [string, (picture: Picture) => boolean])[] = [
     ['all', () => true],
@@ -246,6 +253,11 @@ async function captionTables(
         all.filter((_, i) => belongs(test[i] as Picture)),
         test,
       );
-    return { name, model: score(said), 'nearest caption': score(nearest), 'without picture': score(nothing) };
+    const { 'nearest caption': nearest, "tower's class": seen, 'without picture': blind } = less;
+    return {
+      name,
+      model: score(said),
+      baselines: { 'nearest caption': score(nearest), "tower's class": score(seen), 'without picture': score(blind) },
+    };
   });
 }

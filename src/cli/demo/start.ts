@@ -7,7 +7,8 @@ import type { LanguageModel } from '../../model/language/language-model.ts';
 import type { Tokenizer } from '../../processor/tokenizer.ts';
 import { noGrad } from '../../tensor/autograd.ts';
 import { indices } from '../../tensor/create.ts';
-import { Scope } from '../../tensor/scope.ts';
+import { outliving, Scope } from '../../tensor/scope.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
 import { openWeights } from '../../tensor/weight-files.ts';
 import { build } from '../../train/build.ts';
 import { parseRecipe } from '../../train/recipe.ts';
@@ -61,23 +62,30 @@ async function readNames(file: string): Promise<string[]> {
   }
 }
 
-/** Begins the connector with the tower's classifier and the language model's embeddings of the names; what a name lacks stays zero. */
-function speak(
-  connector: ClassWordsConnector,
-  language: LanguageModel,
-  { tower, names, tokenizer }: { tower: string; names: readonly string[]; tokenizer: Tokenizer },
-): void {
-  using _scope = new Scope();
+/** The classes that a tower was trained to tell apart: `weight` [K, C] and `bias` [K] of its classifier, and what they are called. */
+export interface Classes {
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+  readonly names: readonly string[];
+}
+
+/** Opens the classifier of a tower's folder, as float32. Throws CheckpointError or DataError. */
+export async function openClasses(tower: string, names: string): Promise<Classes> {
   const weights = openWeights(tower);
+  const open = (name: string): Tensor => outliving(() => weights.tensor(name).cast('float32'));
+  return { weight: open('_fc.weight'), bias: open('_fc.bias'), names: await readNames(names) };
+}
+
+/** Begins the connector with the tower's classifier and the language model's embeddings of the names; what a name lacks stays zero. */
+function speak(connector: ClassWordsConnector, language: LanguageModel, tokenizer: Tokenizer, { weight, bias, names }: Classes): void {
+  using _scope = new Scope();
   noGrad(() => {
-    const { weight, bias } = connector.classifier;
-    weight.copy_(weights.tensor('_fc.weight'));
-    bias?.copy_(weights.tensor('_fc.bias'));
-    connector.names.weight.zero_();
-    const [K, L] = connector.names.weight.shape as [number, number];
-    for (let k = 0; k < K; k++) {
-      const ids = tokenizer.encode(` ${names[k] ?? ''}`, { after: 'text' }).slice(0, L);
-      connector.names.weight
+    connector.classifier.weight.copy_(weight);
+    connector.classifier.bias?.copy_(bias);
+    const spelled = connector.names.weight.zero_();
+    for (let k = 0; k < spelled.size(0); k++) {
+      const ids = tokenizer.encode(` ${names[k] ?? ''}`, { after: 'text' }).slice(0, spelled.size(1));
+      spelled
         .select(0, k)
         .narrow(0, 0, ids.length)
         .copy_(language.embed(indices(ids)));
@@ -85,9 +93,12 @@ function speak(
   });
 }
 
+/** Where the tower alone lies, beside the checkpoint that begins with it. */
+export const towerOf = (start: string): string => `${start}-tower`;
+
 /** Puts tower, connector and language model together as a checkpoint that the recipe starts from. Throws CheckpointError or DataError. */
 export async function writeStart(folder: string, sources: Sources): Promise<void> {
-  const tower = await towerFolder(`${folder}-tower`, sources);
+  const tower = await towerFolder(towerOf(folder), sources);
   const recipe = parseRecipe({
     model: { vision: { from: tower }, connector: { type: 'class-words' }, language: { from: sources.language } },
     // nothing is trained here, but a recipe says what for
@@ -107,7 +118,7 @@ export async function writeStart(folder: string, sources: Sources): Promise<void
   for (const stage of recipe.stages) {
     const processor = processorFor(stage);
     if (model.connector instanceof ClassWordsConnector) {
-      speak(model.connector, model.languageModel, { tower, names: await readNames(sources.names), tokenizer: processor.tokenizer });
+      speak(model.connector, model.languageModel, processor.tokenizer, await openClasses(tower, sources.names));
     }
     await saveTrained(folder, { model, processor, recipe });
   }

@@ -83,8 +83,8 @@ test('a short run trains, describes, scores, and leaves a page, a checkpoint and
   );
   const [all, ...parts] = result.captions;
   expect(parts.reduce((sum, { model }) => sum + model.count, 0)).toBe(all?.model.count);
-  for (const { model, 'nearest caption': nearest } of result.captions) {
-    for (const { noun, cider } of [model, nearest])
+  for (const { model, baselines } of result.captions) {
+    for (const { noun, cider } of [model, ...Object.values(baselines)])
       expect([noun.value >= 0, noun.value <= 1, cider >= 0, cider <= 10]).toEqual([true, true, true, true]);
   }
   const page = await readFile(join(out, 'report.html'), 'utf8');
@@ -92,7 +92,7 @@ test('a short run trains, describes, scores, and leaves a page, a checkpoint and
   expect(page).toContain('npm run demo -- --short');
   expect(page).not.toMatch(/NaN|undefined|unknown/);
   const text = demoSummary(result, { columns: 80, command: 'npx tinyllava' });
-  expect(text).toMatch(/right nouns, CIDEr-D +pictures +model +nearest caption +without picture\nall +\d+ /);
+  expect(text).toMatch(/right nouns, CIDEr-D +pictures +model +nearest caption +tower's class +without picture\nall +\d+ /);
   expect(text).toContain(`ask ${join(out, 'instruct')} --image`);
 });
 
