@@ -555,8 +555,8 @@ class ClassWords(torch.nn.Module):
 
     def __init__(self, vision, language, classes, words, side):
         super().__init__()
-        self.classifier = torch.nn.Linear(vision, classes)
-        self.names = torch.nn.Parameter(torch.zeros(classes, words, language))
+        self.classifier = torch.nn.Linear(vision, classes).requires_grad_(False)
+        self.names = torch.nn.Parameter(torch.zeros(classes, words, language), requires_grad=False)
         self.mlp = perceptron(2, vision, language)
         self.side = side
 

@@ -81,7 +81,7 @@ function speak(connector: ClassWordsConnector, language: LanguageModel, tokenize
   using _scope = new Scope();
   noGrad(() => {
     connector.classifier.weight.copy_(weight);
-    connector.classifier.bias?.copy_(bias);
+    connector.classifier.bias.copy_(bias);
     const spelled = connector.names.weight.zero_();
     for (let k = 0; k < spelled.size(0); k++) {
       const ids = tokenizer.encode(` ${names[k] ?? ''}`, { after: 'text' }).slice(0, spelled.size(1));

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
-import { normal } from '../../nn/init.ts';
-import { Linear } from '../../nn/linear.ts';
-import { type KeyTable, Module, parameter } from '../../nn/module.ts';
+import { normal, uniformFanIn } from '../../nn/init.ts';
+import { type KeyTable, Module, statistic } from '../../nn/module.ts';
 import { cat } from '../../tensor/create.ts';
+import { linear } from '../../tensor/functional.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { part } from '../part.ts';
 import { Connector, type ConnectorContext } from './connector.ts';
@@ -24,13 +24,30 @@ export const ClassWordsConfig = z.strictObject({
 });
 export type ClassWordsConfig = z.output<typeof ClassWordsConfig>;
 
-/** What each class is called: `weight` [classes, words, width]. */
+/** The classifier of the tower, `weight` [K, visionSize] and `bias` [K]. Training leaves it alone: what it learned of the world a small set would undo. */
+class Classifier extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+
+  constructor(inputs: number, classes: number) {
+    super();
+    this.weight = statistic([classes, inputs], uniformFanIn(inputs));
+    this.bias = statistic([classes], uniformFanIn(inputs));
+  }
+
+  /** `x` [B, visionSize] to probabilities [B, K]. */
+  forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias).softmax(1);
+  }
+}
+
+/** What each class is called, `weight` [K, L, C]; training leaves it alone too. */
 class Names extends Module {
   readonly weight: Tensor;
 
   constructor(classes: number, words: number, width: number) {
     super();
-    this.weight = parameter([classes, words, width], normal(0.02));
+    this.weight = statistic([classes, words, width], normal(0.02));
   }
 }
 
@@ -41,7 +58,7 @@ class Names extends Module {
  * a thousand things of which the training has no picture. Dims: B images, N tokens in, K classes, L words, C width; M = L + side² tokens out.
  */
 export class ClassWordsConnector extends Connector {
-  readonly classifier: Linear;
+  readonly classifier: Classifier;
   readonly names: Names;
   readonly mlp: Perceptron;
   readonly #side: number;
@@ -51,7 +68,7 @@ export class ClassWordsConnector extends Connector {
     if (!Number.isInteger(Math.sqrt(visionTokens))) {
       throw new ConfigError(`class-words of ${visionTokens} tokens, which make no square`, { hint: 'leave the class token out' });
     }
-    this.classifier = new Linear(visionSize, classes);
+    this.classifier = new Classifier(visionSize, classes);
     this.names = new Names(classes, words, languageSize);
     this.mlp = new Perceptron(visionSize, languageSize, { layers: 2, hiddenAct: 'gelu', bias: true });
     this.#side = side;
@@ -67,7 +84,7 @@ export class ClassWordsConnector extends Connector {
 
   forward(features: Tensor): Tensor {
     const [K, L, C] = this.names.weight.shape as [number, number, number];
-    const probabilities = this.classifier.forward(features.mean(1)).softmax(1); // [B, K]
+    const probabilities = this.classifier.forward(features.mean(1)); // [B, K]
     const words = probabilities.matmul(this.names.weight.view(K, L * C)).view(-1, L, C);
     const pooled = mapToTokens(averagePool(tokensToMap(features), this.#side)); // [B, side², visionSize]
     return cat([words, this.mlp.forward(pooled)], 1);
