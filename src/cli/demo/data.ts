@@ -40,6 +40,7 @@ export const captionQuestions = [
   'Describe the picture.',
   'What does the picture show?',
 ] as const;
+const nounQuestion = 'Name it in one word.';
 
 interface Turn {
   readonly from: 'human' | 'gpt';
@@ -80,14 +81,14 @@ export async function writeDemoData(sources: DemoSources, folder: string, { seed
   const random = new Random(seed, 1);
   const captions: Row[] = [];
   const answers: Row[] = [];
-  for (const { name, file, caption } of split.train) {
+  for (const { name, file, caption, noun } of split.train) {
     for (const [number, view] of [{}, ...views].entries()) {
       const image = imageOf(name, number);
       await drawInto(folder, image, file, view);
       const id = `${name}-${number}`;
       captions.push({ id, image, conversations: exchange('<image>', caption) });
       const question = captionQuestions[random.below(captionQuestions.length)] ?? '';
-      answers.push({ id, image, conversations: exchange(`<image>\n${question}`, caption) });
+      answers.push({ id, image, conversations: [...exchange(`<image>\n${question}`, caption), ...exchange(nounQuestion, noun)] });
     }
   }
   const shapes = await writeShapes(sources.easyVqa, folder, random);

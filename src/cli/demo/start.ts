@@ -76,12 +76,18 @@ export async function openClasses(tower: string, names: string): Promise<Classes
   return { weight: open('_fc.weight'), bias: open('_fc.bias'), names: await readNames(names) };
 }
 
-/** Begins the connector with the tower's classifier and the language model's embeddings of the names; what a name lacks stays zero. */
+/**
+ * Begins the connector with the tower's classifier and the language model's embeddings of the names; what a name lacks stays zero. The perceptron
+ * begins silent, so that what is learned first is to read the names.
+ */
 function speak(connector: ClassWordsConnector, language: LanguageModel, tokenizer: Tokenizer, { weight, bias, names }: Classes): void {
   using _scope = new Scope();
   noGrad(() => {
     connector.classifier.weight.copy_(weight);
     connector.classifier.bias.copy_(bias);
+    const output = connector.mlp.layers.at(-1);
+    output?.weight.zero_();
+    output?.bias?.zero_();
     const spelled = connector.names.weight.zero_();
     for (let k = 0; k < spelled.size(0); k++) {
       const ids = tokenizer.encode(` ${names[k] ?? ''}`, { after: 'text' }).slice(0, spelled.size(1));
