@@ -6,6 +6,7 @@ import { setThreads, threads } from '../src/tensor/device.ts';
 import type { Recipe } from '../src/train/recipe.ts';
 import { parseOverride, readRecipe, readRecipeText, writeRecipe } from '../src/train/recipe-file.ts';
 import { train } from '../src/train/trainer.ts';
+import { writeLanguageModel } from './cli/demo/tiny-sources.ts';
 import { tinyData } from './train/tiny-data.ts';
 
 const folder = join(import.meta.dirname, '../recipes');
@@ -39,7 +40,9 @@ afterAll(async () => {
 /** Puts drawn squares with their captions wherever the recipe looks for its data, and a tiny model wherever it looks for one. */
 async function standIn(recipe: Recipe, root: string): Promise<void> {
   const { model } = recipe;
-  for (const part of 'from' in model ? [model] : [model.vision, model.language]) {
+  // a whole model that is told to chat has a tokenizer with the tokens for it
+  if ('from' in model) await writeLanguageModel(join(root, model.from));
+  for (const part of 'from' in model ? [] : [model.vision, model.language]) {
     if (typeof part.from === 'string') await cp(whole, join(root, part.from), { recursive: true });
   }
   for (const { conversations, images } of recipe.stages.flatMap(({ data }) => data)) {
