@@ -40,7 +40,7 @@ test('every mistake is told with its path', () => {
   `);
   expect(failure(() => parseConfig({ ...minimal, connector: { type: 'mpl' } }))).toMatchInlineSnapshot(`
     "ConfigError: unknown connector "mpl"
-    hint: did you mean "mlp"? known: identity, linear, mlp, pixel-shuffle, pixel-shuffle-mlp, ldp-v2, c-abstractor, resampler, qformer, mof-mlp"
+    hint: did you mean "mlp"? known: identity, linear, mlp, pixel-shuffle, pixel-shuffle-mlp, ldp-v2, c-abstractor, resampler, qformer, mof-mlp, class-words"
   `);
   expect(failure(() => parseConfig({ ...minimal, langauge: {} }))).toMatchInlineSnapshot(
     `"ConfigError: model: Unrecognized key: "langauge""`,
