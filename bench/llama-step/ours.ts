@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import { openSafetensors } from '../../src/tensor/safetensors.ts';
-import { AdamW } from '../../src/train/optimizer.ts';
+import { AdamW } from '../../src/train/adamw.ts';
 import { trainStep } from '../../src/train/step.ts';
 import { milliseconds, print } from '../measure.ts';
 

@@ -88,7 +88,10 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
   out.loss = at::zeros({}, hidden.options().dtype(wide));
   if (want_hidden) out.hidden = at::empty(hidden.sizes(), hidden.options());
   if (want_weight) out.weight = K ? at::empty(weight.sizes(), weight.options()) : at::zeros(weight.sizes(), weight.options());
-  if (want_bias) out.bias = at::zeros(bias.sizes(), bias.options());
+  if (want_bias) out.bias = at::zeros(bias.sizes(), bias.options().dtype(wide));
+  // Narrow dtypes would round at every chunk.
+  at::Tensor total;
+  if (want_weight && K > chunk && hidden.scalar_type() != wide) total = at::zeros(weight.sizes(), weight.options().dtype(wide));
   for (int64_t first = 0; first < K; first += chunk) {
     const int64_t rows = std::min(chunk, K - first);
     const at::Tensor x = hidden.narrow(0, first, rows);
@@ -99,7 +102,9 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
       at::mm_out(part, logits, weight);
     }
     if (want_weight) {
-      if (first == 0) {
+      if (total.defined()) {
+        total += at::mm(logits.t(), x);
+      } else if (first == 0) {
         at::mm_out(out.weight, logits.t(), x);
       } else {
         out.weight.addmm_(logits.t(), x);
@@ -107,6 +112,8 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
     }
     if (want_bias) out.bias += logits.sum(0, false, wide);
   }
+  if (total.defined()) out.weight.copy_(total);
+  if (want_bias) out.bias = out.bias.to(bias.scalar_type());
   return out;
 }
 

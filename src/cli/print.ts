@@ -31,7 +31,17 @@ export function columns(rows: readonly (readonly (string | number)[])[]): string
 /** Why a run ended: the user said so. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
+  /** 130 is what shells say of Ctrl-C. */
+  readonly exitCode: number;
+
+  constructor(message: string, { exitCode = 130 }: { exitCode?: number } = {}) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
+
+/** The exit code of a run that was ended and can go on: EX_TEMPFAIL of sysexits.h. */
+export const resumable = 75;
 
 /** An error as the user reads it: what is wrong, then the fix; the stack only where TINYLLAVA_DEBUG is set. */
 export function describeError(error: unknown, env: NodeJS.ProcessEnv): string {

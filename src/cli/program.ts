@@ -61,6 +61,6 @@ export async function run(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     complain(error);
-    return error instanceof Interrupted ? 130 : 1;
+    return error instanceof Interrupted ? error.exitCode : 1;
   }
 }

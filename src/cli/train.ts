@@ -7,7 +7,7 @@ import type { TrainResult } from '../train/trainer.ts';
 import { findModel, hubProgress } from './hub.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, type DeviceFlags, prepareDevice, wholeNumber, withDeviceOptions } from './options.ts';
-import { columns, print, printJson } from './print.ts';
+import { columns, Interrupted, print, printJson, resumable } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
 
 interface TrainFlags extends DeviceFlags {
@@ -21,6 +21,10 @@ interface TrainFlags extends DeviceFlags {
   readonly microBatch?: number;
   readonly recompute?: true;
   readonly features?: string;
+  readonly resume?: true;
+  readonly saveEvery?: number;
+  readonly saveMinutes: number;
+  readonly keep: number;
 }
 
 /** Shows how far training is: one line that changes, and one that stays for each stage and checkpoint. */
@@ -31,7 +35,15 @@ export function trainingProgress(line: StatusLine): Log {
       line.say(
         `${facts['stage']}: ${count(Number(facts['rows']))} rows, ${count(Number(facts['steps']))} steps, ${short(Number(facts['trainable']))} parameters learn`,
       );
-    if (event === 'skipped-row') line.say(`skipped: ${facts['reason']}`);
+    if (event === 'skipped-row' || event === 'skipped-step') line.say(`skipped: ${facts['reason']}`);
+    if (event === 'unreadable-state') line.say(`passed over ${facts['folder']}: ${facts['reason']}`);
+    if (event === 'resume') line.say(`goes on with ${facts['stage'] ?? 'nothing: it is done'} behind step ${facts['step']}`);
+    if (event === 'validation') {
+      line.say(
+        `validation behind step ${facts['step']}: loss ${Number(facts['loss']).toPrecision(4)}${facts['best'] === true ? ', the best' : ''}`,
+      );
+    }
+    if (event === 'early-stop') line.say(`ends early: nothing is better than step ${facts['best']}`);
     if (event === 'checkpoint') {
       line.finish(last);
       line.say(`saved ${facts['folder']}`);
@@ -99,6 +111,10 @@ export function trainCommand(): Command {
     .option('--dry-run', 'open data and weights, print sizes, steps and memory, and train nothing')
     .option('--print-recipe', 'print the recipe with every default filled in')
     .option('--micro-batch <count>', 'conversations that go through the model at once', wholeNumber(1))
+    .option('--resume', 'go on with the run that --out holds, if it holds one')
+    .option('--save-every <steps>', 'save what is needed to resume, every so many steps', wholeNumber(1))
+    .option('--save-minutes <minutes>', 'and after so many minutes', wholeNumber(1), 15)
+    .option('--keep <count>', 'such states that are kept', wholeNumber(1), 2)
     .option('--recompute', 'compute layers again in the backward pass, for less memory')
     .option('--features <folder>', "keep a frozen tower's features of the images there, for this run and later ones");
   return withDeviceOptions(command).action((file: string, flags: TrainFlags) => run(file, flags));
@@ -139,10 +155,13 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     downloads(event);
     training(event);
   };
+  const { saveEvery: steps, saveMinutes: minutes, keep } = flags;
+  const save = { minutes, keep, ...(steps !== undefined && { steps }) };
+  const kept = features !== undefined && { features: { folder: features } };
   await interruptible(async (signal) => {
-    const result = await train(recipe, { ...launch, ...(features !== undefined && { features: { folder: features } }), out, log, signal });
+    const result = await train(recipe, { ...launch, ...kept, out, log, signal, save, resume: flags.resume === true });
+    if (result.stopped) throw new Interrupted('interrupted; go on with --resume', { exitCode: resumable });
     if (json) printJson(summary(result));
     else for (const { folder } of result.stages) if (folder !== undefined) print(folder);
-    signal.throwIfAborted();
   });
 }

@@ -1,5 +1,5 @@
 import { DataError } from '../errors.ts';
-import { type Log, silent } from '../log.ts';
+import type { Log } from '../log.ts';
 import type { PlacedImage, Processor } from '../processor/processor.ts';
 import { outliving } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -25,6 +25,20 @@ export interface LoaderOptions extends ImagePoolOptions {
   readonly encode?: ((images: readonly Uint8Array[]) => Tensor) | undefined;
 }
 
+/** A row that could not be used, and why. */
+interface SkippedRow {
+  readonly row: number;
+  readonly reason: string;
+}
+
+interface StepContext {
+  readonly state: SamplerState;
+  readonly processor: Processor;
+  readonly microBatch: MicroBatchLimits;
+  readonly skipped: readonly SkippedRow[];
+  readonly encode: LoaderOptions['encode'];
+}
+
 /** The conversations of one optimizer step. */
 export class StepData {
   /** Where the sampler stands after this step: what to save with a checkpoint for going on exactly here. */
@@ -33,15 +47,15 @@ export class StepData {
   readonly tokens: number;
   /** Over all micro-batches: what the summed loss is divided by. */
   readonly supervisedTokens: number;
+  /** Rows that could not be used, by the policy `skip`. */
+  readonly skipped: readonly SkippedRow[];
   readonly #groups: readonly ReadyExample[][];
   readonly #processor: Processor;
   readonly #encode: LoaderOptions['encode'];
 
-  constructor(
-    examples: readonly ReadyExample[],
-    { state, processor, microBatch, encode }: Pick<LoaderOptions, 'processor' | 'microBatch' | 'encode'> & { state: SamplerState },
-  ) {
+  constructor(examples: readonly ReadyExample[], { state, processor, microBatch, skipped, encode }: StepContext) {
     this.state = state;
+    this.skipped = skipped;
     this.examples = examples.length;
     this.tokens = examples.reduce((sum, { ids }) => sum + ids.length, 0);
     this.supervisedTokens = examples.reduce((sum, { labels }) => sum + supervisedTokens(labels), 0);
@@ -85,6 +99,8 @@ export class Loader implements AsyncDisposable {
       const step = await this.#ahead.shift();
       if (!step) throw new DataError('the loader was closed');
       this.#fill();
+      // Reported with the step that they belong to, not when they were read ahead.
+      for (const skipped of step.skipped) this.#options.log?.({ event: 'skipped-row', ...skipped });
       if (step.examples > 0) return step;
     }
   }
@@ -111,21 +127,21 @@ export class Loader implements AsyncDisposable {
 
   async #prepare(rows: Uint32Array, state: SamplerState): Promise<StepData> {
     const { processor, microBatch, encode } = this.#options;
-    const examples = await Promise.all(Array.from(rows, (row) => this.#example(row)));
+    const found = await Promise.all(Array.from(rows, (row) => this.#example(row)));
+    const skipped = found.filter((row): row is SkippedRow => 'reason' in row);
     return new StepData(
-      examples.filter((example) => example !== undefined),
-      { state, processor, microBatch, encode },
+      found.filter((row): row is ReadyExample => !('reason' in row)),
+      { state, processor, microBatch, skipped, encode },
     );
   }
 
-  async #example(index: number): Promise<ReadyExample | undefined> {
-    const { unusable = 'stop', log = silent } = this.#options;
+  async #example(index: number): Promise<ReadyExample | SkippedRow> {
+    const { unusable = 'stop' } = this.#options;
     try {
       return await this.#read(index);
     } catch (error) {
       if (!(error instanceof DataError) || unusable === 'stop') throw error;
-      log({ event: 'skipped-row', row: index, reason: error.message });
-      return undefined;
+      return { row: index, reason: error.message };
     }
   }
 

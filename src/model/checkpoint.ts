@@ -3,7 +3,7 @@ import { loraLayers } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
 import { matchWeights } from '../nn/weights.ts';
 import type { Device } from '../tensor/device.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { type DType, dtypeBytes, isFloating } from '../tensor/dtype.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { writeWeights } from '../tensor/weight-files.ts';
 import { installAdapter, translateAdapter, withAdapter } from './adapter/apply.ts';
@@ -21,8 +21,8 @@ import type { VisionTower } from './vision/vision-tower.ts';
 
 /** How weights are taken in. */
 export interface LoadOptions extends OpenOptions {
-  /** Converts them; else they keep their own. */
-  readonly dtype?: DType | undefined;
+  /** Converts them, each to its own where this goes by their keys; else they keep theirs, or get the widest of several. */
+  readonly dtype?: DType | ((key: string) => DType) | undefined;
   readonly device?: Device | undefined;
   /**
    * Leaves weights of the CPU that keep their dtype in their files, whose pages are read when they are used and can be given back: a model opens at
@@ -48,16 +48,25 @@ function weightsFor(module: Module, { weights, rows, adapters }: ModelFiles, mor
   const spelling = [...rows, ...more];
   const added = adapters.map((adapter) => translateAdapter(adapter, spelling, wanted));
   const kept = keepAdapter ? added.at(-1) : undefined;
+  const base = translated(weights(), spelling, wanted);
+  const asked = dtype ?? widest(base, wanted);
   const merge = (before: WeightSource, adapter: (typeof added)[number]): WeightSource =>
-    withAdapter(before, adapter, { dtype, factors: adapter !== kept });
-  return { source: added.reduce(merge, translated(weights(), spelling, wanted)), kept };
+    withAdapter(before, adapter, { dtype: asked, factors: adapter !== kept });
+  return { source: added.reduce(merge, base), kept, asked };
 }
 
 function loadInto(module: Module, files: ModelFiles, more: KeyRows, options: LoadOptions): void {
-  const { dtype, device, mapped = false } = options;
-  const { source, kept } = weightsFor(module, files, more, options);
-  module.load(source, { mapped, ...(dtype && { dtype }), ...(device && { device }) });
+  const { device, mapped = false } = options;
+  const { source, kept, asked } = weightsFor(module, files, more, options);
+  module.load(source, { mapped, ...(asked && { dtype: asked }), ...(device && { device }) });
   if (kept) installAdapter(module, kept, { device });
+}
+
+/** Training in bfloat16 keeps what learned in float32 and what was frozen not, but a model computes in one dtype. */
+function widest(source: WeightSource, wanted: ReadonlySet<string>): DType | undefined {
+  const dtypes = new Set(source.names.filter((name) => wanted.has(name)).map((name) => source.dtype(name)));
+  const floats = [...dtypes].filter(isFloating);
+  return floats.length > 1 ? floats.sort((a, b) => dtypeBytes(b) - dtypeBytes(a))[0] : undefined;
 }
 
 /** The settings in a model folder's config.json, or in a GGUF file. Throws CheckpointError or ConfigError. */
@@ -112,6 +121,11 @@ export async function openCheckpoint(
   return { model, config, folder, weights };
 }
 
+/** Puts the weights of a checkpoint into a model that is there, made from the same settings. Throws CheckpointError or ConfigError. */
+export async function loadWeights(model: TinyLlava, folder: string, options: LoadOptions = {}): Promise<void> {
+  loadInto(model, await openModelFiles(folder, options), llavaRows, options);
+}
+
 /** A vision tower and its settings out of its own folder, a CLIP's, a SigLIP's or a LLaVA's. Throws CheckpointError or ConfigError. */
 export async function loadVisionTower(
   folder: string,
@@ -154,11 +168,12 @@ export async function saveCheckpoint(
       hint: 'call mergeLora first, or saveAdapter',
     });
   }
-  const { dtype } = model.languageModel.headWeight;
+  const tensors = [...model.namedParameters()];
+  const dtype = tensors.some(([, tensor]) => tensor.dtype === 'float32') ? 'float32' : model.languageModel.headWeight.dtype;
   const config = configToJson(model.config, { dtype, imageTokens: model.imageTokens, parts });
   const { family } = model.config;
   const key = family ? families[family].key : (name: string) => name;
-  const named = Array.from(model.namedParameters(), ([name, tensor]) => [key(name), tensor] as const);
+  const named = tensors.map(([name, tensor]) => [key(name), tensor] as const);
   await withDraft(folder, async (draft) => {
     await writeFiles(draft, { ...files, 'config.json': jsonText(config) }, folder);
     writeWeights(draft, named, sharding);

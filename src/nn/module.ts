@@ -17,7 +17,7 @@ export type KeyTable = Readonly<Record<string, string>>;
 /** How a module takes its weights. */
 export interface TakeOptions {
   readonly prefix?: string;
-  readonly dtype?: DType;
+  readonly dtype?: DType | ((key: string) => DType);
   readonly device?: Device;
   readonly mapped?: boolean;
 }
@@ -186,11 +186,12 @@ export abstract class Module {
    * Throws CheckpointError that lists what is missing, unexpected or mis-shaped, and then changes nothing.
    */
   load(weights: WeightSource, { prefix = '', dtype, device = 'cpu', mapped = false }: TakeOptions = {}): this {
+    const wish = (key: string): DType => (typeof dtype === 'function' ? dtype(key) : dtype) ?? weights.dtype(prefix + key);
     const slots = [...this.#slots()];
     this.checkWeights(weights, { prefix });
     // The largest first: what one takes beside its place while it is converted is least when little is in place yet.
     slots.sort((a, b) => b.tensor.numel - a.tensor.numel);
-    const wanted = slots.map(({ key, tensor: { shape } }) => ({ shape, dtype: dtype ?? weights.dtype(prefix + key) }));
+    const wanted = slots.map(({ key, tensor: { shape } }) => ({ shape, dtype: wish(key) }));
     const memory = device === 'cpu' && !mapped ? new WeightMemory(wanted) : undefined;
     for (const [i, slot] of slots.entries()) {
       using _scope = new Scope();
@@ -201,6 +202,15 @@ export abstract class Module {
       replace(slot, Scope.release(memory ? memory.place(stored, target) : stored.cast(target).to({ device })));
     }
     memory?.letGo();
+    return this;
+  }
+
+  /** Puts what `change` gives for a parameter and its checkpoint key in its place; the old tensor is then the caller's. */
+  exchange(change: (parameter: Tensor, key: string) => Tensor | undefined): this {
+    for (const { key, tensor, owner, property } of [...this.#slots()]) {
+      const other = change(tensor, key);
+      if (other) put({ owner, property, tensor }, other);
+    }
     return this;
   }
 
@@ -216,11 +226,15 @@ export abstract class Module {
   }
 }
 
-function replace({ owner, property, tensor: old }: Slot, tensor: Tensor): void {
+function put({ owner, property, tensor: old }: Omit<Slot, 'key'>, tensor: Tensor): void {
   const init = recipes.get(old);
   if (init) recipes.set(tensor, init);
   if (statistics.has(old)) statistics.add(tensor);
-  if (old.requiresGrad) tensor.requiresGrad_();
   (owner as unknown as Record<string, Tensor>)[property] = tensor;
-  old.free();
+}
+
+function replace(slot: Slot, tensor: Tensor): void {
+  if (slot.tensor.requiresGrad) tensor.requiresGrad_();
+  put(slot, tensor);
+  slot.tensor.free();
 }

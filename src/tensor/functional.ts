@@ -169,6 +169,61 @@ export function fusedAdamW(
   );
 }
 
+/** What one parameter's AdamW step reads and writes: a float32 master beside it, or, without one, bfloat16 alone. */
+export interface AdamWState {
+  readonly parameter: Tensor;
+  readonly master?: Tensor | undefined;
+  readonly gradient: Tensor;
+  readonly mean: Tensor;
+  readonly square: Tensor;
+}
+
+/**
+ * One AdamW step of a bfloat16 or float16 parameter in place, in float32 inside. With a master the parameter becomes its rounded copy and the
+ * moments are float32; without one all three are bfloat16 and rounded stochastically, by noise that follows from `noise` alone. `scale`
+ * multiplies the gradient, `step` counts from 1. Loshchilov and Hutter 2019, arXiv:1711.05101.
+ */
+export function adamW_(
+  { parameter, master, gradient, mean, square }: AdamWState,
+  options: {
+    learningRate: number;
+    betas: readonly [number, number];
+    weightDecay: number;
+    eps: number;
+    step: number;
+    scale: number;
+    noise: number;
+  },
+): void {
+  const { learningRate, betas, weightDecay, eps, step, scale, noise } = options;
+  ops.adamw_(
+    parameter.handle,
+    master?.handle ?? null,
+    gradient.handle,
+    mean.handle,
+    square.handle,
+    learningRate,
+    betas[0],
+    betas[1],
+    eps,
+    weightDecay,
+    step,
+    scale,
+    noise,
+  );
+}
+
+/** Rounds float32 values into bfloat16 ones in place, up or down with the probability that keeps their mean, by noise that follows from `noise` alone. */
+export const roundStochastic_ = (to: Tensor, values: Tensor, noise: number): void => ops.roundStochastic_(to.handle, values.handle, noise);
+
+/** beta · x + alpha · a · b, for matrices. */
+export const addmm = (x: Tensor, a: Tensor, b: Tensor, { beta = 1, alpha = 1 }: { beta?: number; alpha?: number } = {}): Tensor =>
+  new Tensor(ops.addmm(x.handle, a.handle, b.handle, beta, alpha));
+
+/** The 2-norms along a dimension. */
+export const vectorNorm = (x: Tensor, dim: number, { keepDim = false }: { keepDim?: boolean } = {}): Tensor =>
+  new Tensor(ops.linalgVectorNorm(x.handle, 2, dim, keepDim));
+
 /** The 2-norm of each tensor, computed in `dtype`. */
 export function foreachNorm(list: readonly Tensor[], { dtype }: { dtype?: DType } = {}): Tensor[] {
   return ops

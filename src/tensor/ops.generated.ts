@@ -211,6 +211,12 @@ export const leScalar = operator<(self: Handle, other: Scalar) => Handle>('aten:
 /** `aten::le.Tensor(Tensor self, Tensor other) -> Tensor` */
 export const leTensor = operator<(self: Handle, other: Handle) => Handle>('aten::le', 'Tensor');
 
+/** `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor` */
+export const lerpScalar = operator<(self: Handle, end: Handle, weight: Scalar) => Handle>('aten::lerp', 'Scalar');
+
+/** `aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)` */
+export const lerp_Scalar = operator<(self: Handle, end: Handle, weight: Scalar) => void>('aten::lerp_', 'Scalar');
+
 /** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
 export const linalgVectorNorm = operator<(self: Handle, ord?: Scalar, dim?: readonly number[] | number | null, keepdim?: boolean, dtype?: number | null) => Handle>('aten::linalg_vector_norm', '');
 
@@ -544,6 +550,9 @@ export const upsampleBicubic2d = operator<(self: Handle, outputSize: readonly nu
 /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBilinear2d = operator<(self: Handle, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null) => Handle>('aten::upsample_bilinear2d', '');
 
+/** `tinyllava::adamw_(Tensor(a!) parameter, Tensor(b!)? master, Tensor gradient, Tensor(c!) mean, Tensor(d!) square, float learning_rate, float beta1, float beta2, float eps, float weight_decay, int step, float scale, int noise) -> ()` */
+export const adamw_ = operator<(parameter: Handle, master: Handle | null, gradient: Handle, mean: Handle, square: Handle, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number, scale: number, noise: number) => void>('tinyllava::adamw_', '');
+
 /** `tinyllava::append_(Tensor(a!) key_room, Tensor(b!) value_room, Tensor keys, Tensor values, int position) -> ()` */
 export const append_ = operator<(keyRoom: Handle, valueRoom: Handle, keys: Handle, values: Handle, position: number) => void>('tinyllava::append_', '');
 
@@ -570,6 +579,9 @@ export const rmsNorm = operator<(x: Handle, weight: Handle, eps: number) => Hand
 
 /** `tinyllava::rope(Tensor x, Tensor cos, Tensor sin) -> Tensor` */
 export const rope = operator<(x: Handle, cos: Handle, sin: Handle) => Handle>('tinyllava::rope', '');
+
+/** `tinyllava::round_stochastic_(Tensor(a!) to, Tensor value, int noise) -> ()` */
+export const roundStochastic_ = operator<(to: Handle, value: Handle, noise: number) => void>('tinyllava::round_stochastic_', '');
 
 /** `tinyllava::swiglu(Tensor gate, Tensor up) -> Tensor` */
 export const swiglu = operator<(gate: Handle, up: Handle) => Handle>('tinyllava::swiglu', '');

@@ -181,6 +181,10 @@ export class Tensor {
   addcmul(a: Tensor, b: Tensor, value = 1): Tensor {
     return wrap(ops.addcmul(this.handle, a.handle, b.handle, value));
   }
+  /** (1 - weight) · this + weight · end. */
+  lerp(end: Tensor, weight: number): Tensor {
+    return wrap(ops.lerpScalar(this.handle, end.handle, weight));
+  }
   clamp({ min, max }: { min?: number; max?: number }): Tensor {
     return wrap(ops.clamp(this.handle, min ?? null, max ?? null));
   }
@@ -312,6 +316,10 @@ export class Tensor {
   }
   zero_(): this {
     ops.zero_(this.handle);
+    return this;
+  }
+  lerp_(end: Tensor, weight: number): this {
+    ops.lerp_Scalar(this.handle, end.handle, weight);
     return this;
   }
   clamp_({ min, max }: { min?: number; max?: number }): this {

@@ -4,7 +4,7 @@ import { ConfigError } from '../errors.ts';
 import type { HubUse } from '../hub/needed.ts';
 import { resolveFrom, resolveModel } from '../hub/resolve.ts';
 import type { Log } from '../log.ts';
-import { loadCheckpoint, loadLanguageModel, loadVisionTower } from '../model/checkpoint.ts';
+import { loadCheckpoint, loadLanguageModel, loadVisionTower, loadWeights } from '../model/checkpoint.ts';
 import { createTinyLlava, type TinyLlava } from '../model/tinyllava.ts';
 import { ImageProcessor } from '../processor/image.ts';
 import type { ImageConfigInput } from '../processor/image-config.ts';
@@ -15,8 +15,10 @@ import { readTemplate } from '../processor/template-files.ts';
 import { Tokenizer } from '../processor/tokenizer.ts';
 import { splitWords, wordLevelTokenizer } from '../processor/word-level.ts';
 import type { Device } from '../tensor/device.ts';
+import type { DType } from '../tensor/dtype.ts';
 import { Generator } from '../tensor/random.ts';
-import type { AssembledModel, Recipe, Source, Stage } from './recipe.ts';
+import { precisions } from './precision.ts';
+import { type AssembledModel, isLora, type PartName, type Recipe, type Source, type Stage } from './recipe.ts';
 import { withVocabulary } from './vocabulary.ts';
 
 const imageToken = '<image>';
@@ -31,6 +33,8 @@ export interface BuildOptions {
   readonly log?: Log | undefined;
   /** Aborting it ends a download. */
   readonly signal?: AbortSignal | undefined;
+  /** A run that goes on: the stage that is next, counted from 0, and the checkpoint of the one before it. */
+  readonly next?: { readonly stage: number; readonly folder: string } | undefined;
 }
 
 /** A recipe's model, and the processor of each stage. */
@@ -63,11 +67,31 @@ export const openData = (sources: readonly Source[], root: string): Promise<Mixt
     })),
   );
 
-/** Makes or opens the model of a recipe, float32 and frozen. Throws ConfigError, CheckpointError or DataError. */
-export async function build(recipe: Recipe, options: BuildOptions): Promise<Built> {
+/**
+ * The dtype that a part's weights are opened in: what they compute in where the stage leaves them as they are, so that float32 ones are never in
+ * memory as a whole.
+ */
+function opening({ precision, stages }: Recipe, part: PartName, stage = 0): DType {
+  const tuning = stages[stage]?.learns[part];
+  return tuning === undefined || tuning.tune === 'frozen' || isLora(tuning) ? precisions[precision].compute : 'float32';
+}
+
+/** What is learned of the arrangement goes with the connector. */
+function partOfKey(key: string): PartName {
+  if (key.startsWith('model.vision_tower.')) return 'vision';
+  return key.startsWith('model.language_model.') || key.startsWith('lm_head') ? 'language' : 'connector';
+}
+
+/** Makes or opens the model of a recipe, frozen, in float32 unless the recipe wants less. Throws ConfigError, CheckpointError or DataError. */
+export async function build(recipe: Recipe, { next, ...given }: BuildOptions): Promise<Built> {
+  const options = next ? { ...given, initialize: false } : given;
   const folder = await folderOf(recipe.model, 'model', options);
-  const opened = folder === undefined ? await assemble(recipe, recipe.model as AssembledModel, options) : await open(folder, options);
+  const opened =
+    folder === undefined ? await assemble(recipe, recipe.model as AssembledModel, options) : await open(recipe, folder, options);
   const { model, inputs } = opened;
+  if (next) {
+    await loadWeights(model, next.folder, { dtype: (key) => opening(recipe, partOfKey(key), next.stage), device: options.device });
+  }
   const { template: own, ...parts } = inputs;
   const image = new ImageProcessor(imageSettings(inputs.image, recipe));
   const side = model.visionTower?.imageSize;
@@ -90,9 +114,9 @@ export async function build(recipe: Recipe, options: BuildOptions): Promise<Buil
   };
 }
 
-async function open(folder: string, { device, log, signal }: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
+async function open(recipe: Recipe, folder: string, { device, log, signal }: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
   const resolve = resolveFrom({ log, signal });
-  const { model } = await loadCheckpoint(folder, { dtype: 'float32', device, resolve });
+  const { model } = await loadCheckpoint(folder, { dtype: (key) => opening(recipe, partOfKey(key)), device, resolve });
   if (!model.visionTower) {
     throw new ConfigError(`${folder} is a language model alone`, {
       hint: 'name it as model.language.from, beside a vision tower and a connector',
@@ -117,12 +141,17 @@ async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOpt
   const languageFolder = await folderOf(parts.language, 'language', options);
   const { from: _, ...overrides } = parts.vision as { from?: unknown };
   const tower =
-    towerFolder === undefined ? undefined : await loadVisionTower(towerFolder, { overrides, dtype: 'float32', device, resolve: find });
+    towerFolder === undefined
+      ? undefined
+      : await loadVisionTower(towerFolder, { overrides, dtype: opening(recipe, 'vision'), device, resolve: find });
   const tokenizer = (await openTokenizer(recipe, languageFolder, options)).withSpecialToken(imageToken);
   const language =
     languageFolder === undefined
       ? undefined
-      : withVocabulary(await loadLanguageModel(languageFolder, { dtype: 'float32', device, resolve: find }), tokenizer.size);
+      : withVocabulary(
+          await loadLanguageModel(languageFolder, { dtype: opening(recipe, 'language'), device, resolve: find }),
+          tokenizer.size,
+        );
   const model = createTinyLlava({
     vision: tower?.config ?? parts.vision,
     connector: parts.connector,

@@ -1,10 +1,10 @@
 import { stack } from '../tensor/create.ts';
-import { foreachMul_, foreachNorm } from '../tensor/functional.ts';
+import { foreachNorm } from '../tensor/functional.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** The 2-norm over all gradients together, in float32; 0 when there are none. */
-function gradientNorm(gradients: readonly Tensor[]): number {
+export function gradientNorm(gradients: readonly Tensor[]): number {
   using _scope = new Scope();
   return gradients.length === 0
     ? 0
@@ -13,10 +13,5 @@ function gradientNorm(gradients: readonly Tensor[]): number {
         .item();
 }
 
-/** Scales gradients in place so that their common norm is at most `maxNorm`; gives the norm that they had. */
-export function clipGradients(gradients: readonly Tensor[], maxNorm: number): number {
-  const norm = gradientNorm(gradients);
-  const factor = maxNorm / (norm + 1e-6);
-  if (factor < 1) foreachMul_(gradients, factor);
-  return norm;
-}
+/** What gradients of this norm are to be multiplied by so that it is at most `maxNorm`. */
+export const clipFactor = (norm: number, maxNorm: number): number => Math.min(1, maxNorm / (norm + 1e-6));

@@ -76,11 +76,17 @@ export async function dryRun(
     await using data = await openData(stage.data, root);
     const sample = await sampleOf(data, processorFor(stage), { model, stage });
     const together = Math.min(microBatch ?? stage.batchSize, stage.batchSize);
-    const packed = { tokens: together * sample.meanTokens, images: (together * sample.images) / sample.rows, recompute };
-    const steps = stepsOf(stage, data.length);
+    const packed = {
+      tokens: together * sample.meanTokens,
+      images: (together * sample.images) / sample.rows,
+      recompute,
+      precision: recipe.precision,
+    };
+    const rows = data.length - (stage.validation?.rows ?? 0);
+    const steps = stepsOf(stage, rows);
     stages.push({
       name: stage.name,
-      rows: data.length,
+      rows,
       steps,
       warmupSteps: scheduleOf(stage.optimizer, steps).warmupSteps,
       trainable: trainableOf(model, stage),

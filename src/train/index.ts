@@ -1,6 +1,9 @@
+export { Adafactor } from './adafactor.ts';
+export { AdamW, type AdamWOptions } from './adamw.ts';
 export { type DryRun, dryRun, type PartFacts, type SampleFacts, type StageFacts } from './dry-run.ts';
 export type { MemoryEstimate } from './memory.ts';
-export { AdamW, type AdamWOptions, type ParameterGroup } from './optimizer.ts';
+export { Muon, type MuonOptions } from './muon.ts';
+export { Optimizer, type OptimizerOptions, type ParameterGroup, type UpdateRule } from './optimizer.ts';
 export { parseRecipe, Recipe, type RecipeInput, type Stage, selectStages, startFrom, type Tuning } from './recipe.ts';
 export { type Override, parseOverride, readRecipe, writeRecipe } from './recipe-file.ts';
 export { learningRateFactor, type Schedule } from './schedule.ts';

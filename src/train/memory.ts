@@ -1,12 +1,14 @@
 import type { PartConfig } from '../model/part.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Module } from '../nn/module.ts';
+import { dtypeBytes } from '../tensor/dtype.ts';
 import { chunkElements } from './loss.ts';
 import { linearNumbers, loraTargets } from './low-rank.ts';
+import { type Precision, precisions } from './precision.ts';
 import { isLora, partNames, type Stage, type Tuning } from './recipe.ts';
 import { partsOf, trainableOf } from './tune.ts';
 
-/** Bytes that a stage of float32 training takes; activations are estimated from the sizes of the blocks. */
+/** Bytes that a stage of training takes; activations are estimated from the sizes of the blocks. */
 export interface MemoryEstimate {
   readonly parameters: number;
   readonly gradients: number;
@@ -15,50 +17,55 @@ export interface MemoryEstimate {
   readonly total: number;
 }
 
-const floatBytes = 4;
-
 /** What autograd keeps of `tokens` rows in a stack of blocks: projections, norms and residuals are some 10 widths, the perceptron 4 of its own. */
-function activationsOf(config: PartConfig, tokens: number, { recompute }: { recompute: boolean }): number {
+function activationsOf(config: PartConfig, tokens: number, { recompute, bytes }: { recompute: boolean; bytes: number }): number {
   const [width, inner, layers] = ['hiddenSize', 'intermediateSize', 'numHiddenLayers'].map((key) => Number(config[key] ?? 0)) as [
     number,
     number,
     number,
   ];
   const block = tokens * (10 * width + 4 * inner);
-  return Math.round(floatBytes * (recompute ? layers * tokens * width + block : layers * block));
+  return Math.round(bytes * (recompute ? layers * tokens * width + block : layers * block));
 }
 
-/** Bytes of a part's weights: four for a number, but in qlora's linear layers half a byte or one, and 1/57 for the scales of the former. */
-function weightsOf(model: TinyLlava, part: Module, tuning: Tuning): number {
-  const all = floatBytes * part.parameterCount();
+/** Bytes of a part's weights: so many for a number, but in qlora's linear layers half a byte or one, and 1/57 for the scales of the former. */
+function weightsOf(model: TinyLlava, part: Module, tuning: Tuning, bytes: number): number {
+  const all = bytes * part.parameterCount();
   if (tuning.tune !== 'qlora') return all;
   const each = tuning.bits === 8 ? 1 : 0.5 + 1 / 64 + 4 / (64 * 256);
-  return all - Math.round((floatBytes - each) * linearNumbers(model, part));
+  return all - Math.round((bytes - each) * linearNumbers(model, part));
 }
 
 /** Estimates the memory of a stage for micro-batches of so many tokens and images. Throws ConfigError as `trainableOf` does. */
 export function estimateMemory(
   model: TinyLlava,
-  stage: Pick<Stage, 'name' | 'learns'>,
-  { tokens, images, recompute }: { tokens: number; images: number; recompute: boolean },
+  stage: Pick<Stage, 'name' | 'learns' | 'optimizer'>,
+  { tokens, images, recompute, precision }: { tokens: number; images: number; recompute: boolean; precision: Precision },
 ): MemoryEstimate {
   const { learns } = stage;
+  const { compute, weights } = precisions[precision];
+  const [bytes, kept] = [dtypeBytes(compute), dtypeBytes(weights)];
   const parts = partsOf(model);
   const factors = partNames.reduce((sum, part) => sum + (isLora(learns[part]) ? trainableOf(model, stage)[part] : 0), 0);
   const trainable = Object.values(trainableOf(model, stage)).reduce((sum, count) => sum + count, 0);
-  const stored = partNames.reduce((sum, part) => sum + (parts[part] ? weightsOf(model, parts[part], learns[part]) : 0), 0);
-  const parameters = stored + floatBytes * factors;
+  const stored = partNames.reduce((sum, part) => sum + (parts[part] ? weightsOf(model, parts[part], learns[part], bytes) : 0), 0);
+  // What learns has a master beside it where that is wider.
+  const parameters = stored + bytes * factors + (weights === compute ? 0 : kept * trainable);
   // A part keeps what its gradients need when it learns or when something before it does.
   const { vision, language } = model.config;
   const seen = images * (model.visionTower?.tokens ?? 0);
   const tower =
     vision && learns.vision.tune !== 'frozen'
-      ? activationsOf(vision, seen, { recompute }) + changesOf(model, parts.vision, learns.vision, { tokens: seen, recompute })
+      ? activationsOf(vision, seen, { recompute, bytes }) +
+        changesOf(model, parts.vision, learns.vision, { tokens: seen, recompute, bytes })
       : 0;
-  const logits = floatBytes * Math.min(chunkElements, Math.round(tokens * model.languageModel.vocabSize));
-  const text = activationsOf(language, tokens, { recompute }) + changesOf(model, parts.language, learns.language, { tokens, recompute });
+  const logits = bytes * Math.min(chunkElements, Math.round(tokens * model.languageModel.vocabSize));
+  const text =
+    activationsOf(language, tokens, { recompute, bytes }) + changesOf(model, parts.language, learns.language, { tokens, recompute, bytes });
   const activations = tower + text + logits;
-  const [gradients, optimizer] = [floatBytes * trainable, 2 * floatBytes * trainable];
+  // AdamW remembers two moments, Muon one in float32, Adafactor a row and a column of each matrix.
+  const remembered = { adamw: 2 * kept, muon: 4, adafactor: 0 }[stage.optimizer.type];
+  const [gradients, optimizer] = [bytes * trainable, remembered * trainable];
   return { parameters, gradients, optimizer, activations, total: parameters + gradients + optimizer + activations };
 }
 
@@ -67,12 +74,12 @@ function changesOf(
   model: TinyLlava,
   part: Module | undefined,
   tuning: Tuning,
-  { tokens, recompute }: { tokens: number; recompute: boolean },
+  { tokens, recompute, bytes }: { tokens: number; recompute: boolean; bytes: number },
 ): number {
   if (!part || !isLora(tuning) || recompute) return 0;
   let numbers = 0;
   for (const { weightShape } of loraTargets(model, part, tuning, 'lora').values()) {
     numbers += tokens * (tuning.rank + (tuning.dropout > 0 ? 2 * weightShape[1] : 0));
   }
-  return Math.round(floatBytes * numbers);
+  return Math.round(bytes * numbers);
 }

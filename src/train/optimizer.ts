@@ -1,7 +1,7 @@
 import { CheckpointError } from '../errors.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { zeros } from '../tensor/create.ts';
-import { fusedAdamW } from '../tensor/functional.ts';
+import { roundStochastic_ } from '../tensor/functional.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -11,41 +11,85 @@ export interface ParameterGroup {
   readonly parameters: ReadonlyMap<string, Tensor>;
   readonly learningRate: number;
   readonly weightDecay: number;
+  /** Weights of linear layers inside the model, which Muon is for. */
+  readonly hidden?: boolean;
 }
 
-/** Settings of AdamW that all groups share. */
-export interface AdamWOptions {
-  readonly betas: readonly [number, number];
-  readonly eps: number;
+/** What stands behind the parameters of all optimizers. */
+export interface OptimizerOptions {
+  /** float32 weights behind bfloat16 and float16 parameters, by the parameters' names. */
+  readonly masters?: ReadonlyMap<string, Tensor> | undefined;
+  /** Of the noise by which bfloat16 parameters without masters are rounded. */
+  readonly seed?: number | undefined;
 }
 
-/** What AdamW remembers about one parameter. `steps` [] counts its updates, as the bias correction needs it. */
-interface Moments {
-  readonly mean: Tensor;
-  readonly square: Tensor;
-  readonly steps: Tensor;
-}
-
-interface Slot extends Moments {
+/** A parameter that has a gradient. */
+export interface Moved {
   readonly parameter: Tensor;
+  readonly master: Tensor | undefined;
+  /** float32 where it was added up over micro-batches, else of the parameter's dtype; still to be scaled. */
+  readonly gradient: Tensor;
+  /** What `start` gave. */
+  readonly memory: Readonly<Record<string, Tensor>>;
+  /** Counts the parameter's updates from 1, this one included: a number, and [] where the parameter is. */
+  readonly step: number;
+  readonly steps: Tensor;
+  /** A word of its own for each parameter and step. */
+  readonly noise: number;
 }
 
-function startOf(parameter: Tensor): Slot {
-  const { shape, dtype, device } = parameter;
-  const zero = (): Tensor => Scope.release(zeros(shape, { dtype, device }));
-  return { parameter, mean: zero(), square: zero(), steps: Scope.release(zeros([], { device })) };
+/** Settings of one step for a group: its learning rate as the schedule has it, and what gradients are multiplied by. */
+export interface StepSettings {
+  readonly learningRate: number;
+  readonly weightDecay: number;
+  readonly scale: number;
 }
 
-/** AdamW in one fused call for each group, equal to PyTorch's. Loshchilov and Hutter 2019, arXiv:1711.05101. */
-export class AdamW {
+/** How an optimizer moves parameters. */
+export interface UpdateRule {
+  /** Shapes and dtypes of what is remembered about a weight of a group, all zeros at first. */
+  start(weight: Tensor, group: ParameterGroup): Readonly<Record<string, Pick<Tensor, 'shape' | 'dtype'>>>;
+  /** Moves parameters of a group. */
+  step(moved: readonly Moved[], settings: StepSettings, group: ParameterGroup): void;
+}
+
+interface Slot {
+  readonly parameter: Tensor;
+  readonly master: Tensor | undefined;
+  readonly memory: Readonly<Record<string, Tensor>>;
+  readonly steps: Tensor;
+  /** The same number, for asking no device. */
+  step: number;
+  /** float32 gradients of earlier micro-batches. */
+  sum: Tensor | undefined;
+}
+
+/** Moves parameters along their gradients by a rule, and keeps what the rule remembers. */
+export abstract class Optimizer {
   readonly #groups: readonly { readonly settings: ParameterGroup; readonly slots: ReadonlyMap<string, Slot> }[];
-  readonly #options: AdamWOptions;
+  readonly #rule: UpdateRule;
+  readonly #seed: number;
 
-  constructor(groups: readonly ParameterGroup[], options: AdamWOptions) {
-    this.#options = options;
+  constructor(groups: readonly ParameterGroup[], rule: UpdateRule, { masters, seed = 0 }: OptimizerOptions) {
+    this.#rule = rule;
+    this.#seed = seed;
+    const slotOf = (name: string, parameter: Tensor, group: ParameterGroup): Slot => {
+      const [master, { device }] = [masters?.get(name), parameter];
+      const memory = Object.entries(rule.start(master ?? parameter, group)).map(
+        ([key, { shape, dtype }]) => [key, Scope.release(zeros(shape, { dtype, device }))] as const,
+      );
+      return {
+        parameter,
+        master,
+        memory: Object.fromEntries(memory),
+        steps: Scope.release(zeros([], { device })),
+        step: 0,
+        sum: undefined,
+      };
+    };
     this.#groups = groups.map((settings) => ({
       settings,
-      slots: new Map(Array.from(settings.parameters, ([name, parameter]) => [name, startOf(parameter)])),
+      slots: new Map(Array.from(settings.parameters, ([name, parameter]) => [name, slotOf(name, parameter, settings)] as const)),
     }));
   }
 
@@ -55,50 +99,89 @@ export class AdamW {
 
   /** The gradients that the parameters have now, owned by the innermost scope. */
   gradients(): Tensor[] {
-    return Array.from(this.#slots(), ([, { parameter }]) => parameter.grad).filter((gradient) => gradient !== undefined);
+    return Array.from(this.#slots(), ([, { sum, parameter }]) => sum ?? parameter.grad).filter((gradient) => gradient !== undefined);
   }
 
-  /** Moves every parameter that has a gradient; `factor` scales the groups' learning rates. */
-  step(factor: number): void {
+  /** Whether gradients were set aside since the last step. */
+  get banked(): boolean {
+    for (const [, { sum }] of this.#slots()) if (sum) return true;
+    return false;
+  }
+
+  /**
+   * Adds the gradients of a micro-batch to those of the ones before in float32, where narrower ones would be rounded at every addition. For
+   * calling behind each backward pass of a step that has several.
+   */
+  bank(): void {
     using _scope = new Scope();
     noGrad(() => {
+      for (const [, slot] of this.#slots()) {
+        if (slot.parameter.dtype === 'float32') continue;
+        const gradient = slot.parameter.grad;
+        if (!gradient) continue;
+        if (slot.sum) slot.sum.add_(gradient);
+        else slot.sum = Scope.release(gradient.cast('float32'));
+        slot.parameter.grad = undefined;
+      }
+    });
+  }
+
+  /** Moves every parameter that has a gradient; `factor` scales the groups' learning rates, `scale` the gradients. */
+  step(factor: number, { scale = 1 }: { scale?: number } = {}): void {
+    using _scope = new Scope();
+    noGrad(() => {
+      let place = 0;
       for (const { settings, slots } of this.#groups) {
-        const moved = Array.from(slots.values(), (slot) => ({ ...slot, gradient: slot.parameter.grad })).filter(
-          (slot): slot is Slot & { gradient: Tensor } => slot.gradient !== undefined,
-        );
-        if (moved.length === 0) continue;
-        for (const { steps } of moved) steps.add_(1);
-        fusedAdamW(
-          {
-            parameters: moved.map((slot) => slot.parameter),
-            gradients: moved.map((slot) => slot.gradient),
-            means: moved.map((slot) => slot.mean),
-            squares: moved.map((slot) => slot.square),
-            steps: moved.map((slot) => slot.steps),
-          },
-          { ...this.#options, learningRate: settings.learningRate * factor, weightDecay: settings.weightDecay },
-        );
+        const moved: Moved[] = [];
+        for (const slot of slots.values()) {
+          place++;
+          const gradient = slot.sum ?? slot.parameter.grad;
+          if (!gradient) continue;
+          slot.steps.add_(1);
+          slot.step++;
+          moved.push({ ...slot, gradient, noise: noiseOf(this.#seed, place, slot.step) });
+        }
+        const { learningRate, weightDecay } = settings;
+        if (moved.length > 0) this.#rule.step(moved, { learningRate: learningRate * factor, weightDecay, scale }, settings);
       }
     });
   }
 
   /** Drops all gradients. */
   zeroGradients(): void {
-    for (const [, { parameter }] of this.#slots()) parameter.grad = undefined;
-  }
-
-  /** Everything needed to go on later, by the names that `load` reads. */
-  *state(): Iterable<[string, Tensor]> {
-    for (const [name, { mean, square, steps }] of this.#slots()) {
-      yield [`${name}.mean`, mean];
-      yield [`${name}.square`, square];
-      yield [`${name}.steps`, steps];
+    for (const [, slot] of this.#slots()) {
+      slot.parameter.grad = undefined;
+      slot.sum?.free();
+      slot.sum = undefined;
     }
   }
 
-  /** Takes over what `state` gave. Throws CheckpointError when it belongs to other parameters. */
-  load(source: WeightSource): void {
-    const own = new Map(this.state());
+  /** What is learned: masters where there are any, else parameters. */
+  *weights(): Iterable<[string, Tensor]> {
+    for (const [name, { master, parameter }] of this.#slots()) yield [`weights.${name}`, master ?? parameter];
+  }
+
+  /** Takes over what `weights` gave. */
+  setWeights(source: WeightSource): void {
+    using _scope = new Scope();
+    noGrad(() => {
+      for (const [name, tensor] of this.weights()) tensor.copy_(source.tensor(name));
+      for (const [, { master, parameter }] of this.#slots()) if (master) parameter.copy_(master);
+    });
+  }
+
+  /** Everything needed to go on later: what is learned and what is remembered of it. */
+  *snapshot(): Iterable<[string, Tensor]> {
+    yield* this.weights();
+    for (const [name, { memory, steps }] of this.#slots()) {
+      for (const [key, tensor] of Object.entries(memory)) yield [`optimizer.${name}.${key}`, tensor];
+      yield [`optimizer.${name}.steps`, steps];
+    }
+  }
+
+  /** Takes over what `snapshot` gave, into the parameters too. Throws CheckpointError when it belongs to other parameters. */
+  restore(source: WeightSource): void {
+    const own = new Map(this.snapshot());
     const strange = [...source.names.filter((name) => !own.has(name)), ...[...own.keys()].filter((name) => !source.names.includes(name))];
     if (strange.length > 0) {
       throw new CheckpointError(`${source.path}: the optimizer state is of another stage: ${strange.slice(0, 3).join(', ')}`, {
@@ -108,11 +191,36 @@ export class AdamW {
     using _scope = new Scope();
     noGrad(() => {
       for (const [name, tensor] of own) tensor.copy_(source.tensor(name));
+      for (const [, slot] of this.#slots()) {
+        slot.step = slot.steps.item();
+        if (slot.master) slot.parameter.copy_(slot.master);
+      }
     });
   }
 
-  /** Gives back the memory of the state. */
+  /** Gives back the memory of all but the weights. */
   free(): void {
-    for (const [, tensor] of this.state()) tensor.free();
+    this.zeroGradients();
+    for (const [, { memory, steps }] of this.#slots()) for (const tensor of [...Object.values(memory), steps]) tensor.free();
   }
+}
+
+const noiseOf = (seed: number, place: number, step: number): number =>
+  (Math.imul(seed, 0x9e3779b9) + Math.imul(place, 0x85ebca6b) + Math.imul(step, 0xc2b2ae35)) >>> 0;
+
+/**
+ * Lets `change` move the weight of a parameter in float32, in place, by its scaled gradient in float32; a parameter that is narrower becomes its
+ * master rounded, or without one the weight rounded stochastically.
+ */
+export function moveWeight(
+  { parameter, master, gradient, noise }: Moved,
+  scale: number,
+  change: (weight: Tensor, gradient: Tensor) => void,
+): void {
+  using _scope = new Scope();
+  const whole = gradient.cast('float32');
+  const weight = master ?? parameter.detach().cast('float32');
+  change(weight, scale === 1 ? whole : whole.mul(scale));
+  if (master) parameter.copy_(master);
+  else if (parameter.dtype !== 'float32') roundStochastic_(parameter, weight, noise);
 }

@@ -10,6 +10,7 @@ import { type TemplateName, templates } from '../processor/templates.ts';
 import { Tiling } from '../processor/tiling.ts';
 import { defaultFrames } from '../processor/video.ts';
 import { choice, examine, has } from './explain.ts';
+import { type Precision, precisions } from './precision.ts';
 
 /** The parts of a model that a stage can train. */
 export const partNames = ['vision', 'connector', 'language'] as const;
@@ -77,10 +78,16 @@ const Source = z.strictObject({
 export type Source = z.output<typeof Source>;
 
 const learningRate = z.number().positive().optional();
+/** The last layer learns at the part's rate, each one before it at this share of the next one's, and what stands before all layers slowest. */
+const layerDecay = z.number().positive().max(1).optional();
 const Frozen = z.strictObject({ tune: z.literal('frozen') });
-const Full = z.strictObject({ tune: z.literal('full'), learningRate });
+const Full = z.strictObject({
+  tune: z.literal('full'),
+  learningRate,
+  layerDecay,
+});
 /** The layers from this one on, counted from 0; what stands before and behind the layers is frozen. */
-const FromLayer = z.strictObject({ tune: z.literal('from-layer'), layer: z.int().nonnegative(), learningRate });
+const FromLayer = z.strictObject({ tune: z.literal('from-layer'), layer: z.int().nonnegative(), learningRate, layerDecay });
 
 const lowRank = {
   rank: z.int().positive().default(128),
@@ -118,7 +125,10 @@ const Learns = choice((value) => (typeof value === 'object' ? Tuning : TuningNam
 
 const Optimizer = z
   .strictObject({
-    type: z.literal('adamw').default('adamw'),
+    /** `muon` is for weights of linear layers, and AdamW for the rest. */
+    type: z.enum(['adamw', 'adafactor', 'muon']).default('adamw'),
+    /** Of Muon, 0.95 unless said otherwise. */
+    momentum: z.number().min(0).lt(1).optional(),
     /** The peak; a part may have its own. */
     learningRate: z.number().positive(),
     betas: z.tuple([ratio, ratio]).default([0.9, 0.999]),
@@ -137,6 +147,30 @@ const Optimizer = z
   .refine((o) => o.warmupRatio === undefined || o.warmupSteps === undefined, { error: 'give warmupRatio or warmupSteps, not both' });
 export type OptimizerSettings = z.output<typeof Optimizer>;
 
+/** Files of conversations, mixed. */
+const Sources = choice((value) => (Array.isArray(value) ? z.array(Source).min(1) : Source.transform((source) => [source])));
+
+const Validation = z
+  .strictObject({
+    /** Files of their own. */
+    data: Sources.optional(),
+    /** So many of the stage's rows, chosen by the seed, which are not learned from then. */
+    rows: z.int().positive().optional(),
+    /** Steps between two validations; there is one behind the last step too. */
+    every: z.int().positive(),
+    /** Which weights the stage ends with: those of its last step, or those of the best validation. */
+    keep: z.enum(['last', 'best']).default('last'),
+    /** The stage ends when so many validations in a row are not better than the best one. */
+    patience: z.int().positive().optional(),
+    /** Less than this is not better. */
+    minImprovement: z.number().nonnegative().default(0),
+  })
+  .refine((validation) => (validation.data === undefined) !== (validation.rows === undefined), { error: 'give either data or rows' });
+export type Validation = z.output<typeof Validation>;
+
+/** `skip` leaves it out and counts it. */
+const Policy = z.enum(['stop', 'skip']).default('stop');
+
 const templateNames = Object.keys(templates) as [TemplateName, ...TemplateName[]];
 
 const Stage = z
@@ -151,7 +185,9 @@ const Stage = z
     /** Whether LoRA's changes are added to the weights of the checkpoint, as they are unless said otherwise; else it is an adapter's folder. */
     merge: z.boolean().optional(),
     /** Files of conversations, mixed. */
-    data: choice((value) => (Array.isArray(value) ? z.array(Source).min(1) : Source.transform((source) => [source]))),
+    data: Sources,
+    /** How well the stage does on rows that it does not learn from. */
+    validation: Validation.optional(),
     /** The chat template by name; that of the model's own folder unless said otherwise. */
     template: z.enum(templateNames).optional(),
     optimizer: Optimizer,
@@ -161,8 +197,16 @@ const Stage = z
     steps: z.int().positive().optional(),
     /** The most tokens of a conversation, those of its images included. */
     maxLength: z.int().positive().default(2048),
+    /** What happens to a row that cannot be used: a broken image, a wrong role, nothing to learn. */
+    unusableRows: Policy,
+    /** What happens to a step whose loss or gradients are not finite. */
+    nonFiniteLoss: Policy,
   })
   .refine((stage) => (stage.epochs === undefined) !== (stage.steps === undefined), { error: 'give either epochs or steps' })
+  .refine(({ data, validation }) => validation?.rows === undefined || data.every(({ repeat }) => repeat === 1), {
+    error: 'rows that are repeated cannot be held out, the same ones would be learned; name a file in validation.data',
+    path: ['validation', 'rows'],
+  })
   .refine(({ merge, learns }) => merge !== false || partNames.some((part) => isLora(learns[part])), {
     error: 'there is no adapter to keep: no part learns by lora or qlora',
     path: ['merge'],
@@ -174,6 +218,8 @@ export const Recipe = z
   .strictObject({
     /** Fresh weights and the order of the data follow from it. */
     seed: z.int().nonnegative().default(0),
+    /** What layers compute in, and what the weights that learn are kept in. */
+    precision: z.enum(Object.keys(precisions) as [Precision, ...Precision[]]).default('float32'),
     model: choice((value) => (has(value, 'from') ? StoredModel : AssembledModel)),
     processor: ProcessorSettings.prefault({}),
     stages: z.array(Stage).min(1),

@@ -1,18 +1,24 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Mixture } from '../data/dataset.ts';
-import { Loader } from '../data/loader.ts';
+import type { RowSource } from '../data/dataset.ts';
+import { Loader, type StepData } from '../data/loader.ts';
 import { Sampler } from '../data/sampler.ts';
 import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
+import { memory } from '../tensor/device.ts';
+import type { WeightSource } from '../tensor/safetensors.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { withDropout } from './dropout.ts';
-import { AdamW } from './optimizer.ts';
+import { LossScale } from './loss-scale.ts';
 import { Pace } from './pace.ts';
+import { Masters, type Precision } from './precision.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
-import { type StepFacts, trainStep } from './step.ts';
+import type { StateFacts, TrainingState } from './state.ts';
+import { NonFiniteError, type StepFacts, trainStep } from './step.ts';
 import { featuresFor, type TowerFeatures, type TowerFeaturesOptions } from './tower-features.ts';
-import { parameterGroups, tune } from './tune.ts';
+import { optimizerOf, parameterGroups, tune } from './tune.ts';
+import { Progress, type ValidationFacts, validate } from './validation.ts';
 
 /** One step in the log. Steps count from 1; seconds are of training alone, since the start of the first stage. */
 export interface StepEvent extends StepFacts {
@@ -29,6 +35,17 @@ export interface StepEvent extends StepFacts {
   readonly tokensPerSecond: number;
   /** Of this stage. */
   readonly secondsLeft: number;
+  /** Resident in this process behind the step. */
+  readonly memoryBytes: number;
+}
+
+/** One validation in the log. */
+export interface ValidationEvent extends ValidationFacts {
+  readonly event: 'validation';
+  readonly stage: string;
+  readonly step: number;
+  /** Whether it is the best one so far. */
+  readonly best: boolean;
 }
 
 /** What a stage trains and on what. */
@@ -36,12 +53,20 @@ export interface StageInput {
   readonly stage: Stage;
   readonly model: TinyLlava;
   readonly processor: Processor;
-  readonly data: Mixture;
+  readonly data: RowSource;
+  /** For `stage.validation`. */
+  readonly heldOut?: RowSource | undefined;
 }
 
-/** How a stage is run; none of it changes what is learned. */
+/** Where a stage stands between two steps: all that is needed to go on from there to the same bits. */
+interface Snapshot extends Pick<StateFacts, 'stage' | 'step' | 'sampler' | 'lossScale' | 'skipped' | 'seconds' | 'progress'> {
+  tensors(): Iterable<readonly [string, Tensor]>;
+}
+
+/** How a stage is run; apart from `seed` and `precision` none of it changes what is learned. */
 export interface StageOptions {
   readonly seed: number;
+  readonly precision: Precision;
   /** Conversations that go through the model at once. */
   readonly microBatch?: number;
   /** Layers are computed again in the backward pass instead of kept. */
@@ -56,19 +81,30 @@ export interface StageOptions {
   readonly secondsBefore: number;
   readonly log: Log;
   readonly signal?: AbortSignal;
+  /** Goes on from here. */
+  readonly state?: TrainingState | undefined;
   readonly onStep: (event: StepEvent) => void | Promise<void> | undefined;
+  readonly onValidation?: (event: ValidationEvent) => void | Promise<void> | undefined;
+  /** Keeps the weights of the best validation for a stage that is to end with them, and gives them back. */
+  readonly best?: { save(weights: Iterable<readonly [string, Tensor]>): void; open(): WeightSource } | undefined;
+  /** Called behind every step but the last, and when the signal ends the stage. */
+  readonly onSnapshot?: (snapshot: Snapshot, options: { readonly stopping: boolean }) => void;
 }
 
 /** What came of a stage; it is `stopped` when the signal ended it early. */
 export interface StageRun {
   /** What the frozen tower gave, for the next stage or to be freed. */
   readonly features: TowerFeatures | undefined;
+  /** The weights behind the model, which is left in the dtype that it computes in. */
+  readonly masters: Masters;
   readonly steps: readonly StepEvent[];
   readonly seconds: number;
+  /** Rows that could not be used, and steps whose loss was not finite. */
+  readonly skipped: { readonly rows: number; readonly steps: number };
   readonly stopped: boolean;
 }
 
-/** Steps of the optimizer that a stage takes over so many rows. */
+/** Steps of the optimizer that a stage takes over so many rows that it learns from. */
 export const stepsOf = ({ steps, epochs = 1, batchSize }: Stage, rows: number): number => steps ?? epochs * Math.ceil(rows / batchSize);
 
 /** The schedule of a stage; a warm-up by ratio is rounded up, as in Hugging Face's Trainer. */
@@ -83,14 +119,41 @@ export const scheduleOf = ({ schedule, warmupRatio = 0, warmupSteps, finalRatio 
 const imageCacheBytes = 256 * 2 ** 20;
 const now = (): number => performance.now() / 1000;
 
-/** Trains the parts that the stage names; low-rank changes are left beside their weights, for `settle`. Throws DataError for rows that cannot be used or whose loss is not finite. */
-export async function runStage({ stage, model, processor, data }: StageInput, options: StageOptions): Promise<StageRun> {
-  const { seed, microBatch = stage.batchSize, recompute = false, workers, features, known, log, signal, onStep } = options;
-  const sampler = new Sampler({ count: data.length, batchSize: stage.batchSize, seed });
+/** Steps in a row that may be skipped for a loss that is not finite: behind so many the weights are lost. */
+const mostSkipped = 20;
+
+/**
+ * Trains the parts that the stage names, from the weights that they have; low-rank changes are left beside their weights, for `settle`. Throws DataError for rows that cannot be used or whose loss is not finite,
+ * unless the stage says to skip them.
+ */
+export async function runStage({ stage, model, processor, data, heldOut }: StageInput, options: StageOptions): Promise<StageRun> {
+  const {
+    seed,
+    precision,
+    microBatch = stage.batchSize,
+    recompute = false,
+    workers,
+    features,
+    known,
+    signal,
+    state,
+    onStep,
+    onSnapshot,
+  } = options;
+  const skipped = { rows: 0, steps: 0, together: 0, ...state?.skipped };
+  const log: Log = (event) => {
+    if (event.event === 'skipped-row') skipped.rows++;
+    options.log(event);
+  };
+  const sampler = new Sampler({ count: data.length, batchSize: stage.batchSize, seed, ...(state && { state: state.sampler }) });
   const steps = stepsOf(stage, data.length);
   const schedule = scheduleOf(stage.optimizer, steps);
   const dropout = tune(model, stage, { seed });
-  const optimizer = new AdamW(parameterGroups(model, stage), stage.optimizer);
+  const masters = new Masters(model, precision);
+  const optimizer = optimizerOf({ ...stage.optimizer, masters: masters.weights, seed }, parameterGroups(model, stage));
+  if (state) optimizer.restore(state.tensors);
+  const lossScale = precision === 'float16' ? new LossScale(state?.lossScale) : undefined;
+  // Behind the masters, which put the tower into the dtype that it computes in.
   const towerFeatures = featuresFor(stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined, processor.image, {
     features,
     known,
@@ -102,47 +165,93 @@ export async function runStage({ stage, model, processor, data }: StageInput, op
     microBatch: { examples: microBatch },
     maxLength: stage.maxLength,
     cacheBytes: imageCacheBytes,
+    unusable: stage.unusableRows,
     encode: towerFeatures && ((images) => towerFeatures.encode(images)),
     log,
     ...(workers !== undefined && { workers }),
   });
-  log({ event: 'stage', stage: stage.name, rows: data.length, steps, trainable: model.parameterCount({ trainable: true }) });
+  if (!state) log({ event: 'stage', stage: stage.name, rows: data.length, steps, trainable: model.parameterCount({ trainable: true }) });
+  const progress = stage.validation && heldOut ? new Progress(stage.validation, state?.progress) : undefined;
+  /** Gives whether the stage has gone on for long enough without getting better. */
+  const checkProgress = async (): Promise<boolean> => {
+    if (!progress || !stage.validation || !heldOut || (done % stage.validation.every !== 0 && done < steps)) return false;
+    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers });
+    const event: ValidationEvent = { event: 'validation', stage: stage.name, step: done, ...facts, best: progress.add(facts.loss, done) };
+    if (event.best && stage.validation.keep === 'best') options.best?.save(optimizer.weights());
+    log({ ...event });
+    await options.onValidation?.(event);
+    if (progress.over) log({ event: 'early-stop', stage: stage.name, step: done, best: progress.state.best?.step });
+    return progress.over;
+  };
   const run: StepEvent[] = [];
   const pace = new Pace();
+  let [done, at, early] = [state?.step ?? 0, sampler.state, false];
+  const snapshot = (): Snapshot => ({
+    stage: stage.name,
+    step: done,
+    sampler: at,
+    skipped: { ...skipped },
+    seconds: options.secondsBefore + pace.seconds,
+    ...(lossScale && { lossScale: lossScale.state }),
+    ...(progress && { progress: progress.state }),
+    tensors: () => optimizer.snapshot(),
+  });
+  /** undefined when the step was skipped. */
+  const attempt = (input: StepData): StepFacts | undefined => {
+    try {
+      const { maxGradNorm } = stage.optimizer;
+      const dropped = withDropout(input, dropout, { seed, stage: stage.name, step: done });
+      const facts = trainStep(model, optimizer, dropped, { factor: learningRateFactor(done, schedule), maxGradNorm, recompute, lossScale });
+      skipped.together = 0;
+      return facts;
+    } catch (error) {
+      if (!(error instanceof NonFiniteError) || stage.nonFiniteLoss === 'stop' || ++skipped.together > mostSkipped) throw error;
+      skipped.steps++;
+      log({ event: 'skipped-step', stage: stage.name, step: done + 1, reason: error.message });
+      return undefined;
+    }
+  };
   try {
-    for (let step = 0; step < steps && !signal?.aborted; step++) {
+    while (done < steps && !signal?.aborted) {
       const started = now();
       const input = await loader.next();
       const waitedSeconds = now() - started;
-      const factor = learningRateFactor(step, schedule);
-      const facts = trainStep(model, optimizer, withDropout(input, dropout, { seed, stage: stage.name, step }), {
-        factor,
-        maxGradNorm: stage.optimizer.maxGradNorm,
-        recompute,
-      });
-      pace.add({ tokens: facts.tokens, seconds: now() - started });
-      const event: StepEvent = {
-        event: 'step',
-        stage: stage.name,
-        step: step + 1,
-        steps,
-        epoch: input.state.epoch + input.state.position / data.length,
-        ...facts,
-        learningRate: stage.optimizer.learningRate * factor,
-        seconds: options.secondsBefore + pace.seconds,
-        waitedSeconds,
-        tokensPerSecond: pace.tokensPerSecond,
-        secondsLeft: pace.secondsFor(steps - step - 1),
-      };
-      run.push(event);
-      log({ ...event });
-      await onStep(event);
+      const facts = attempt(input);
+      pace.add({ tokens: input.tokens, seconds: now() - started });
+      at = input.state;
+      done++;
+      if (facts) {
+        const event: StepEvent = {
+          event: 'step',
+          stage: stage.name,
+          step: done,
+          steps,
+          epoch: at.epoch + at.position / data.length,
+          ...facts,
+          learningRate: stage.optimizer.learningRate * learningRateFactor(done - 1, schedule),
+          seconds: options.secondsBefore + pace.seconds,
+          waitedSeconds,
+          tokensPerSecond: pace.tokensPerSecond,
+          secondsLeft: pace.secondsFor(steps - done),
+          memoryBytes: memory().rssBytes,
+        };
+        run.push(event);
+        log({ ...event });
+        await onStep(event);
+      }
       // Data that is ready resolves without a turn of the event loop, and signals need one.
       await setImmediate();
+      early = await checkProgress();
+      if (early) break;
+      if (done < steps && !signal?.aborted) onSnapshot?.(snapshot(), { stopping: false });
     }
+    const stopped = done < steps && !early;
+    if (stopped) onSnapshot?.(snapshot(), { stopping: true });
+    const best = stage.validation?.keep === 'best' ? (progress?.state.best?.step ?? done) : done;
+    if (!stopped && best !== done && options.best) optimizer.setWeights(options.best.open());
+    return { features: towerFeatures, masters, steps: run, seconds: pace.seconds, skipped, stopped };
   } finally {
     model.freeze();
     optimizer.free();
   }
-  return { features: towerFeatures, steps: run, seconds: pace.seconds, stopped: run.length < steps };
 }

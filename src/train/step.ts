@@ -1,11 +1,13 @@
 import type { Batch } from '../data/batch.ts';
-import { DataError, TinyLlavaError } from '../errors.ts';
+import { DataError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import { backwardRecomputing } from '../nn/layers.ts';
 import { Scope } from '../tensor/scope.ts';
-import { clipGradients } from './clip.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { clipFactor, gradientNorm } from './clip.ts';
 import { summedLoss, targetsOf } from './loss.ts';
-import type { AdamW } from './optimizer.ts';
+import type { LossScale } from './loss-scale.ts';
+import type { Optimizer } from './optimizer.ts';
 
 /** The conversations of one step: packed in micro-batches, with the supervised tokens of all of them counted. */
 export interface StepInput {
@@ -18,6 +20,8 @@ export interface StepOptions {
   readonly factor: number;
   readonly maxGradNorm: number;
   readonly recompute?: boolean;
+  /** For float16. */
+  readonly lossScale?: LossScale | undefined;
 }
 
 /** What a step did: the mean loss over the supervised tokens, the gradients' norm before clipping, and what it saw. */
@@ -28,50 +32,68 @@ export interface StepFacts {
   readonly images: number;
   readonly tokens: number;
   readonly supervisedTokens: number;
+  /** For float16: what the loss was multiplied by, and whether the gradients overflowed, in which case the weights are as they were. */
+  readonly lossScale?: number;
+  readonly overflowed?: boolean;
 }
+
+/** A loss or gradients that are not finite. */
+export class NonFiniteError extends DataError {}
 
 /**
  * One step of the optimizer over all micro-batches, by the gradients of the mean loss over every supervised token among them. Throws
- * DataError naming the rows when a loss is not finite; the parameters are then as they were.
+ * NonFiniteError naming the rows when a loss or the gradients are not finite; the parameters are then as they were.
  */
 export function trainStep(
   model: TinyLlava,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   input: StepInput,
-  { factor, maxGradNorm, recompute = false }: StepOptions,
+  { factor, maxGradNorm, recompute = false, lossScale }: StepOptions,
 ): StepFacts {
   let [loss, examples, images, tokens] = [0, 0, 0, 0];
+  const rows: string[] = [];
+  const scaledBy = lossScale?.factor ?? 1;
   for (const batch of input.batches()) {
-    const share = backward(model, batch, { supervisedTokens: input.supervisedTokens, recompute });
+    // Gradients of one micro-batch alone need no sums.
+    if (examples > 0) optimizer.bank();
+    const share = backward(model, batch, { weight: scaledBy / input.supervisedTokens, recompute }) / scaledBy;
     if (!Number.isFinite(share)) {
       optimizer.zeroGradients();
-      throw new DataError(`the loss is ${share} on ${batch.rows.join(', ')}`, {
+      throw new NonFiniteError(`the loss is ${share} on ${batch.rows.join(', ')}`, {
         hint: 'look at these rows with `tinyllava inspect`; if they are sound, lower the learning rate',
       });
     }
     loss += share;
     examples += batch.lengths.length;
+    rows.push(...batch.rows);
     images += (batch.pixels ?? batch.towerFeatures)?.size(0) ?? 0;
     tokens += batch.ids.length;
   }
+  if (optimizer.banked) optimizer.bank();
   using _scope = new Scope();
-  const gradNorm = clipGradients(optimizer.gradients(), maxGradNorm || Number.POSITIVE_INFINITY);
-  if (!Number.isFinite(gradNorm)) throw new TinyLlavaError(`the gradients' norm is ${gradNorm}`, { hint: 'lower the learning rate' });
-  optimizer.step(factor);
+  const gradNorm = gradientNorm(optimizer.gradients()) / scaledBy;
+  const overflowed = !Number.isFinite(gradNorm);
+  lossScale?.update({ overflowed });
+  if (overflowed && !lossScale) {
+    optimizer.zeroGradients();
+    throw new NonFiniteError(`the gradients' norm is ${gradNorm} on ${rows.join(', ')}`, { hint: 'lower the learning rate' });
+  }
+  if (!overflowed) optimizer.step(factor, { scale: clipFactor(gradNorm, maxGradNorm || Number.POSITIVE_INFINITY) / scaledBy });
   optimizer.zeroGradients();
-  return { loss, gradNorm, examples, images, tokens, supervisedTokens: input.supervisedTokens };
+  const facts = { loss, gradNorm, examples, images, tokens, supervisedTokens: input.supervisedTokens };
+  return lossScale ? { ...facts, lossScale: scaledBy, overflowed } : facts;
 }
 
-/** Adds the gradients of a micro-batch and gives its share of the mean loss. */
-function backward(
-  model: TinyLlava,
-  batch: Batch,
-  { supervisedTokens, recompute }: { supervisedTokens: number; recompute: boolean },
-): number {
+/** The cross-entropy summed over the supervised tokens of a micro-batch. */
+export function batchLoss(model: TinyLlava, batch: Batch): Tensor {
+  const { device, dtype } = model.languageModel.headWeight;
+  return summedLoss(model, model.hidden({ ...batch, pixels: batch.pixels?.to({ device, dtype }) }), targetsOf(batch));
+}
+
+/** Adds the gradients of a micro-batch's summed loss times `weight`, and gives that. */
+function backward(model: TinyLlava, batch: Batch, { weight, recompute }: { weight: number; recompute: boolean }): number {
   using _scope = new Scope();
-  const { device } = model.languageModel.headWeight;
-  const pixels = batch.pixels?.to({ device });
-  const forward = () => summedLoss(model, model.hidden({ ...batch, pixels }), targetsOf(batch)).div(supervisedTokens);
+  const forward = () => batchLoss(model, batch).mul(weight);
   if (recompute) return backwardRecomputing(forward).item();
   const loss = forward();
   const value = loss.item();

@@ -1,17 +1,21 @@
-import { appendFileSync, existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { holdOut } from '../data/subset.ts';
 import { ConfigError } from '../errors.ts';
-import { type Log, silent } from '../log.ts';
+import { type Log, type LogEvent, silent } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
 import { build, openData } from './build.ts';
+import { environment } from './environment.ts';
+import { dataFingerprints } from './fingerprint.ts';
 import { settle } from './low-rank.ts';
+import { Masters } from './precision.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
-import { writeRecipe } from './recipe-file.ts';
-import { recipeFile, saveTrained, saveTrainedAdapter } from './save.ts';
-import { runStage, type StepEvent } from './stage.ts';
+import { RunFolder, type SaveOptions } from './run-folder.ts';
+import { saveTrained, saveTrainedAdapter } from './save.ts';
+import { runStage, type StepEvent, type ValidationEvent } from './stage.ts';
+import type { TrainingState } from './state.ts';
 import type { TowerFeatures, TowerFeaturesOptions } from './tower-features.ts';
 
 /** The model as it stands, with the processor of its stage. */
@@ -36,10 +40,16 @@ export interface TrainOptions {
   /** Where a frozen tower's features are kept, in memory unless a folder is named; on a GPU they are not kept unless this is given. */
   readonly features?: TowerFeaturesOptions;
   readonly log?: Log;
+  /** Goes on with the run that `out` holds, where there is one. */
+  readonly resume?: boolean;
+  /** When what is needed to resume is saved in `out`; only where the signal ends the run unless said otherwise. */
+  readonly save?: SaveOptions;
   /** Ends the run behind the step that is going on. */
   readonly signal?: AbortSignal;
   /** Called behind every step, whose seconds it does not count towards. */
   readonly onStep?: (event: StepEvent, trained: Trained) => void | Promise<void>;
+  /** Called behind every validation. */
+  readonly onValidation?: (event: ValidationEvent, trained: Trained) => void | Promise<void>;
   /** Called when a stage is done and saved. */
   readonly onStageEnd?: (stage: StageResult, trained: Trained) => void | Promise<void>;
 }
@@ -53,7 +63,7 @@ export interface StageResult {
   readonly seconds: number;
 }
 
-/** What training gave; `stopped` when the signal ended it early. */
+/** What training gave; `stopped` when the signal ended it early. The model is left in the dtype that it computes in. */
 export interface TrainResult extends Trained {
   readonly stages: readonly StageResult[];
   readonly seconds: number;
@@ -62,55 +72,137 @@ export interface TrainResult extends Trained {
 
 /**
  * Runs the stages of a recipe one after another, each from the weights of the one before. The same recipe and seed give the same bits on the
- * CPU. Throws ConfigError, DataError or CheckpointError.
+ * CPU, however often the run was broken off and resumed. Throws ConfigError, DataError or CheckpointError.
  */
 export async function train(input: RecipeInput, options: TrainOptions = {}): Promise<TrainResult> {
   const recipe = parseRecipe(input);
-  const { out, root = '.', device = 'cpu', log: report = silent, signal, onStep, onStageEnd } = options;
-  const folders = out === undefined ? [] : recipe.stages.map(({ name }) => join(out, name));
-  const taken = folders.find((folder) => existsSync(folder));
-  if (taken !== undefined) throw new ConfigError(`${taken} exists already`, { hint: 'name another folder with --out, or remove this one' });
-
-  const bases = adapterBases(recipe, { root, folders });
-  const { model, processorFor } = await build(recipe, { root, device, log: report, signal });
+  const { out, root = '.', device = 'cpu', log: report = silent, signal, resume = false, save = {}, onStep, onStageEnd } = options;
+  const unsaved = recipe.stages.find(({ validation }) => validation?.keep === 'best');
+  if (unsaved && out === undefined) throw new ConfigError(`stage ${unsaved.name}: the best weights can be kept only in a folder (out)`);
+  const bases = adapterBases(recipe, { root, folders: out === undefined ? [] : recipe.stages.map(({ name }) => join(out, name)) });
+  using folder = out === undefined ? undefined : await RunFolder.open(out, recipe, { resume });
+  const [next, checkpoint] = [folder?.done ?? 0, folder?.startFolder];
+  const { model, processorFor } = await build(recipe, {
+    root,
+    device,
+    log: report,
+    signal,
+    ...(checkpoint !== undefined && { next: { stage: next, folder: checkpoint } }),
+  });
   const processors = recipe.stages.map((stage) => processorFor(stage));
-  if (out !== undefined) {
-    await mkdir(out, { recursive: true });
-    await writeFile(join(out, recipeFile), writeRecipe(recipe));
-  }
   const log: Log = (event) => {
-    if (out !== undefined) appendFileSync(join(out, 'metrics.jsonl'), `${JSON.stringify(event)}\n`);
+    folder?.append(event);
     report(event);
   };
-  const stages: StageResult[] = [];
-  let [seconds, stopped] = [0, signal?.aborted === true];
-  let processor = processors[0] as Processor;
+  const { microBatch, recompute, workers } = options;
+  if (folder) await folder.describe(await environment(device, { microBatch, recompute, workers }));
+  const before = (await folder?.events()) ?? [];
+  const stages = recipe.stages.slice(0, next).map(({ name }) => stageSoFar(name, before, folder?.stageFolder(name)));
+  let [seconds, stopped] = [folder?.state?.seconds ?? stages.at(-1)?.steps.at(-1)?.seconds ?? 0, signal?.aborted === true];
+  let processor = processors[Math.max(0, next - 1)] as Processor;
+  let masters: Masters | undefined;
   let known: TowerFeatures | undefined;
+  if (resume && (next > 0 || folder?.state)) report({ event: 'resume', stage: recipe.stages[next]?.name, step: folder?.state?.step ?? 0 });
   for (const [index, stage] of recipe.stages.entries()) {
-    if (stopped) break;
+    if (stopped || index < next) continue;
     processor = processors[index] as Processor;
     const trained = { model, processor };
-    await using data = await openData(stage.data, root);
-    const stageOptions = { ...options, seed: recipe.seed, secondsBefore: seconds, known, log };
-    const run = await runStage({ stage, data, ...trained }, { ...stageOptions, onStep: (event) => onStep?.(event, trained) });
+    await using whole = await openData(stage.data, root);
+    await using other = stage.validation?.data && (await openData(stage.validation.data, root));
+    const { rest: data, heldOut } = stage.validation?.rows
+      ? holdOut(whole, stage.validation.rows, recipe.seed)
+      : { rest: whole, heldOut: other };
+    const fingerprints = folder ? await dataFingerprints([...stage.data, ...(stage.validation?.data ?? [])], root) : [];
+    const state = index === next ? folder?.state : undefined;
+    if (state) checkData(state, fingerprints);
+    masters?.restore();
+    const due = savingPace(save);
+    const run = await runStage(
+      { stage, data, heldOut, ...trained },
+      {
+        ...options,
+        seed: recipe.seed,
+        precision: recipe.precision,
+        secondsBefore: seconds,
+        known,
+        log,
+        state,
+        onStep: (event) => onStep?.(event, trained),
+        onValidation: (event) => options.onValidation?.(event, trained),
+        best: folder?.best(stage.name),
+        onSnapshot: ({ tensors, ...facts }, { stopping }) => {
+          if (!folder || !(stopping || due(facts.step))) return;
+          const path = folder.save({ ...facts, data: fingerprints }, { tensors: tensors(), keep: save.keep ?? 2 });
+          report({ event: 'saved', stage: stage.name, step: facts.step, folder: path });
+        },
+      },
+    );
     known = run.features;
     seconds += run.seconds;
     stopped = run.stopped;
-    const folder = stopped ? undefined : folders[index];
-    if (folder !== undefined && bases[index] !== undefined) {
-      await saveTrainedAdapter(folder, { ...trained, recipe, stage, base: bases[index] });
+    const path = stopped ? undefined : folder?.stageFolder(stage.name);
+    const event = {
+      event: 'checkpoint',
+      stage: stage.name,
+      folder: path,
+      skippedRows: run.skipped.rows,
+      skippedSteps: run.skipped.steps,
+    };
+    // Before the folder is there: metrics behind the last state are forgotten when a run is resumed, but not those of stages that are done.
+    if (path !== undefined) folder?.append(event);
+    const base = bases[index];
+    run.masters.restore();
+    if (folder && path !== undefined && base !== undefined) {
+      await folder.saving(() => saveTrainedAdapter(path, { ...trained, recipe, stage, base }));
     }
     settle(model);
-    if (folder !== undefined) {
-      if (bases[index] === undefined) await saveTrained(folder, { ...trained, recipe });
-      log({ event: 'checkpoint', stage: stage.name, folder });
+    if (folder && path !== undefined) {
+      if (base === undefined) await folder.saving(() => saveTrained(path, { ...trained, recipe }));
+      report(event);
+      folder.stageDone(stage.name);
     }
-    const result = { name: stage.name, steps: run.steps, seconds: run.seconds, ...(folder !== undefined && { folder }) };
+    masters = Masters.behind(model, recipe.precision);
+    const earlier = state ? stageSoFar(stage.name, before).steps : [];
+    const result = {
+      name: stage.name,
+      steps: [...earlier, ...run.steps],
+      seconds: run.seconds,
+      ...(path !== undefined && { folder: path }),
+    };
     stages.push(result);
     if (!stopped) await onStageEnd?.(result, trained);
   }
   known?.free();
   return { model, processor, stages, seconds, stopped };
+}
+
+/** A stage as metrics.jsonl tells it. */
+function stageSoFar(name: string, events: readonly LogEvent[], folder?: string): StageResult {
+  const steps = events.filter(({ event, stage }) => event === 'step' && stage === name) as unknown as StepEvent[];
+  const [first, last] = [steps[0]?.seconds ?? 0, steps.at(-1)?.seconds ?? 0];
+  return { name, steps, seconds: last - first, ...(folder !== undefined && { folder }) };
+}
+
+/** Throws ConfigError when the data is not what the state was trained on. */
+function checkData({ folder, data }: TrainingState, now: readonly string[]): void {
+  const changed = now.filter((line, i) => line !== data[i]);
+  if (changed.length === 0 && now.length === data.length) return;
+  throw new ConfigError(
+    `the data has changed since ${folder} was saved: ${changed.map((line) => line.replace(/: \d+ bytes.*$/, '')).join(', ')}`,
+    {
+      hint: 'resume with the data that the run was started with, or start a new one with --out',
+    },
+  );
+}
+
+/** Whether a state is to be saved behind a step. */
+function savingPace({ steps = Number.POSITIVE_INFINITY, minutes = Number.POSITIVE_INFINITY }: SaveOptions): (step: number) => boolean {
+  let last = performance.now();
+  return (step) => {
+    const due = step % steps === 0 || performance.now() - last >= 60_000 * minutes;
+    if (due) last = performance.now();
+    return due;
+  };
 }
 
 /** For each stage whose adapter is kept, the folder of the model from before it. Throws ConfigError where there is none. */

@@ -1,13 +1,18 @@
 import { ConfigError } from '../errors.ts';
+import { LanguageModel } from '../model/language/language-model.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
+import { Linear } from '../nn/linear.ts';
 import { DropoutSeed } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
 import { LayerNorm, RmsNorm } from '../nn/norm.ts';
 import { Generator } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { Adafactor } from './adafactor.ts';
+import { AdamW } from './adamw.ts';
 import { addLora, loraParameters } from './low-rank.ts';
-import type { ParameterGroup } from './optimizer.ts';
-import { isLora, type PartName, partNames, type Stage } from './recipe.ts';
+import { Muon } from './muon.ts';
+import type { Optimizer, OptimizerOptions, ParameterGroup } from './optimizer.ts';
+import { isLora, type OptimizerSettings, type PartName, partNames, type Stage } from './recipe.ts';
 
 /** The module behind each name in `learns`. */
 export const partsOf = ({ visionTower, connector, languageModel }: TinyLlava): Record<PartName, Module | undefined> => ({
@@ -76,6 +81,29 @@ function* undecayed(module: Module): Iterable<Tensor> {
   for (const [, child] of module.children()) yield* undecayed(child);
 }
 
+/** The weights of linear layers, a language model's head apart. */
+function* hiddenWeights(module: Module): Iterable<Tensor> {
+  const head = module instanceof LanguageModel ? module.headWeight : undefined;
+  if (module instanceof Linear) yield module.weight;
+  for (const [, child] of module.children()) for (const weight of hiddenWeights(child)) if (weight !== head) yield weight;
+}
+
+/**
+ * What each parameter's learning rate is multiplied by so that it falls from layer to layer towards the input. Clark et al. 2020, arXiv:2003.10555;
+ * counted as timm does: what stands before the layers is one more of them, what stands behind is with the last.
+ */
+function layerFactors(part: Module, decay: number): Map<Tensor, number> {
+  const places = new Map<Tensor, number>();
+  let place = 0;
+  for (const [key, parameter] of part.namedParameters()) {
+    const layer = /(?:^|\.)_?(?:layers?|blocks)\.(\d+)\./.exec(key)?.[1];
+    if (layer !== undefined) place = Number(layer) + 1;
+    places.set(parameter, place);
+  }
+  const last = Math.max(...places.values());
+  return new Map(Array.from(places, ([parameter, place]) => [parameter, decay ** (last - place)] as const));
+}
+
 /** What learns after `tune`, in groups of one learning rate and weight decay; parameters go by their checkpoint keys. */
 export function parameterGroups(model: TinyLlava, { learns, optimizer }: Pick<Stage, 'learns' | 'optimizer'>): ParameterGroup[] {
   const keys = new Map<Tensor, string>();
@@ -85,16 +113,27 @@ export function parameterGroups(model: TinyLlava, { learns, optimizer }: Pick<St
     const tuning = learns[part];
     if (!module || tuning.tune === 'frozen') return [];
     const plain = new Set(undecayed(module));
-    const [decayed, others]: [Map<string, Tensor>, Map<string, Tensor>] = [new Map(), new Map()];
+    const factors = isLora(tuning) || tuning.layerDecay === undefined ? undefined : layerFactors(module, tuning.layerDecay);
+    const inner = optimizer.type === 'muon' ? new Set(hiddenWeights(module)) : undefined;
+    const groups = new Map<string, ParameterGroup & { parameters: Map<string, Tensor> }>();
     // What is learned of the arrangement goes with the connector.
     const arrangement = part === 'connector' ? (model.arrangement?.parameters() ?? []) : [];
     for (const parameter of [...module.parameters(), ...arrangement]) {
-      if (parameter.requiresGrad) (plain.has(parameter) ? others : decayed).set(keys.get(parameter) ?? '', parameter);
+      if (!parameter.requiresGrad) continue;
+      const learningRate = (tuning.learningRate ?? optimizer.learningRate) * (factors?.get(parameter) ?? 1);
+      const weightDecay = plain.has(parameter) ? 0 : optimizer.weightDecay;
+      const hidden = inner?.has(parameter) ?? false;
+      const name = `${learningRate} ${plain.has(parameter)} ${hidden}`;
+      const group = groups.get(name) ?? { parameters: new Map<string, Tensor>(), learningRate, weightDecay, ...(inner && { hidden }) };
+      groups.set(name, group);
+      group.parameters.set(keys.get(parameter) ?? '', parameter);
     }
-    const learningRate = tuning.learningRate ?? optimizer.learningRate;
-    return [
-      { parameters: decayed, learningRate, weightDecay: optimizer.weightDecay },
-      { parameters: others, learningRate, weightDecay: 0 },
-    ].filter(({ parameters }) => parameters.size > 0);
+    return [...groups.values()];
   });
+}
+
+/** The optimizer of a stage over these groups. */
+export function optimizerOf({ type, ...options }: OptimizerSettings & OptimizerOptions, groups: readonly ParameterGroup[]): Optimizer {
+  if (type === 'adafactor') return new Adafactor(groups, options);
+  return type === 'muon' ? new Muon(groups, options) : new AdamW(groups, options);
 }

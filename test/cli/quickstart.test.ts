@@ -29,6 +29,7 @@ test('a short run trains, evaluates, asks five questions and leaves a whole fold
   expect((await readdir(out)).sort()).toEqual([
     'align',
     'data',
+    'environment.json',
     'instruct',
     'metrics.jsonl',
     'quickstart.json',
@@ -36,6 +37,7 @@ test('a short run trains, evaluates, asks five questions and leaves a whole fold
     'report.html',
     'results.json',
     'samples_easy-vqa.jsonl',
+    'tensorboard',
   ]);
   expect(stdout).toMatch(/questions +model +95 % interval +majority +question only\nall +100 /);
   expect(stdout.match(/first\/data\/test\/images\/\d+\.png:/g)).toHaveLength(5);

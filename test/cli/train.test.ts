@@ -28,7 +28,7 @@ test('train writes a checkpoint for each stage and prints their folders', async 
   const { code, stdout, stderr } = await tinyllava('train', recipe, ...flags);
   expect(code).toBe(0);
   expect(stdout).toBe(`${join(out, 'align')}\n${join(out, 'instruct')}\n`);
-  expect((await readdir(out)).sort()).toEqual(['align', 'instruct', 'metrics.jsonl', 'recipe.yaml']);
+  expect((await readdir(out)).sort()).toEqual(['align', 'environment.json', 'instruct', 'metrics.jsonl', 'recipe.yaml', 'tensorboard']);
   const steady = stderr
     .replaceAll(root, 'ROOT')
     .replace(/\d\.\d+ {2}0 s/g, 'LOSS  0 s')
@@ -102,14 +102,14 @@ test.each([
   expect(stderr.replaceAll(process.cwd(), 'HERE')).toMatchSnapshot();
 });
 
-test('Ctrl-C ends the run behind its step, without a checkpoint', async () => {
+test('Ctrl-C ends the run behind its step, with a state to go on from', async () => {
   const out = join(root, 'interrupted');
   const { child, outcome } = start(['train', recipe, ...launch, '--out', out, '--set', 'stages.0.epochs=100000']);
   child.stderr?.once('data', () => child.kill('SIGINT'));
   const { code, stdout, stderr } = await outcome;
-  expect([code, stdout]).toEqual([130, '']);
-  expect(stderr).toContain('error: interrupted');
-  expect((await readdir(out)).sort()).toEqual(['metrics.jsonl', 'recipe.yaml']);
+  expect([code, stdout]).toEqual([75, '']);
+  expect(stderr).toContain('error: interrupted; go on with --resume');
+  expect((await readdir(out)).sort()).toEqual(['environment.json', 'metrics.jsonl', 'recipe.yaml', 'state', 'tensorboard']);
 });
 
 test('progress is one line that fits the terminal', () => {

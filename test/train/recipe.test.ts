@@ -55,6 +55,7 @@ test('every default is filled in, and the resolved recipe reads back the same', 
       },
       "maxLength": 2048,
       "name": "align",
+      "nonFiniteLoss": "stop",
       "optimizer": {
         "betas": [
           0.9,
@@ -71,6 +72,7 @@ test('every default is filled in, and the resolved recipe reads back the same', 
       },
       "steps": 4,
       "template": "plain",
+      "unusableRows": "stop",
     }
   `);
 });

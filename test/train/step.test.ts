@@ -4,7 +4,7 @@ import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import type { TinyLlava } from '../../src/model/tinyllava.ts';
 import { liveTensors, setThreads, threads } from '../../src/tensor/device.ts';
 import { openSafetensors } from '../../src/tensor/safetensors.ts';
-import { AdamW } from '../../src/train/optimizer.ts';
+import { AdamW } from '../../src/train/adamw.ts';
 import type { Stage } from '../../src/train/recipe.ts';
 import { learningRateFactor } from '../../src/train/schedule.ts';
 import { trainStep } from '../../src/train/step.ts';

@@ -47,7 +47,7 @@ test('two stages learn to name colours, and leave checkpoints, metrics and the r
   expect(losses[0]).toBeGreaterThan(2);
   expect(losses.at(-1)).toBeLessThan(0.3);
 
-  expect((await readdir(out)).sort()).toEqual(['align', 'instruct', 'metrics.jsonl', 'recipe.yaml']);
+  expect((await readdir(out)).sort()).toEqual(['align', 'environment.json', 'instruct', 'metrics.jsonl', 'recipe.yaml', 'tensorboard']);
   const events = (await readFile(join(out, 'metrics.jsonl'), 'utf8'))
     .trim()
     .split('\n')
@@ -134,7 +134,7 @@ test('steps leave no tensors behind', async () => {
   expect(new Set(live).size).toBe(1);
 });
 
-test('a signal ends the run behind its step, without a checkpoint', async () => {
+test('a signal ends the run behind its step, with a state but without a checkpoint', async () => {
   const out = join(root, 'stopped');
   const controller = new AbortController();
   const { stages, stopped } = await run(short, {
@@ -144,7 +144,8 @@ test('a signal ends the run behind its step, without a checkpoint', async () => 
   });
   expect(stopped).toBe(true);
   expect(stages.map(({ name, steps, folder }) => [name, steps.length, folder])).toEqual([['align', 2, undefined]]);
-  expect((await readdir(out)).sort()).toEqual(['metrics.jsonl', 'recipe.yaml']);
+  expect((await readdir(out)).sort()).toEqual(['environment.json', 'metrics.jsonl', 'recipe.yaml', 'state', 'tensorboard']);
+  expect(await readdir(join(out, 'state'))).toEqual(['align-00000002']);
 });
 
 test('a checkpoint that is there is not overwritten', async () => {

@@ -100,7 +100,7 @@ function checkFactors(
 export function withAdapter(
   source: WeightSource,
   translated: Translated,
-  { dtype, factors = true }: { dtype?: DType | undefined; factors?: boolean },
+  { dtype, factors = true }: { dtype?: DType | ((key: string) => DType) | undefined; factors?: boolean },
 ): WeightSource {
   const { adapter, layers, whole } = translated;
   const { weights } = adapter;
@@ -111,7 +111,8 @@ export function withAdapter(
     return name === undefined ? { from: source, name: key } : { from: weights, name };
   };
   const changed = (key: string) => (factors ? layers.get(key) : undefined);
-  const dtypeOf = (key: string): DType => (there.has(key) ? source.dtype(key) : weights.dtype(whole.get(key) ?? key));
+  const own = (key: string): DType => (there.has(key) ? source.dtype(key) : weights.dtype(whole.get(key) ?? key));
+  const dtypeOf = (key: string): DType => (typeof dtype === 'function' ? dtype(key) : dtype) ?? own(key);
   return {
     path: `${source.path} with ${adapter.folder}`,
     names: [...source.names, ...[...whole.keys()].filter((key) => !there.has(key))],
@@ -119,14 +120,14 @@ export function withAdapter(
       const { from, name } = base(key);
       return from.shape(name);
     },
-    dtype: (key) => (changed(key) || whole.has(key) ? (dtype ?? dtypeOf(key)) : source.dtype(key)),
+    dtype: (key) => (changed(key) || whole.has(key) ? dtypeOf(key) : source.dtype(key)),
     tensor: (key, memory) => {
       const { from, name } = base(key);
       const found = changed(key);
       if (!found && !whole.has(key)) return from.tensor(name, memory);
       using scope = new Scope();
       const weight = from.tensor(name);
-      return scope.keep((found ? merged(weight, translated.adapter, found) : weight).cast(dtype ?? dtypeOf(key)).contiguous());
+      return scope.keep((found ? merged(weight, translated.adapter, found) : weight).cast(dtypeOf(key)).contiguous());
     },
   };
 }

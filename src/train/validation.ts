@@ -1,0 +1,91 @@
+import type { RowSource } from '../data/dataset.ts';
+import { Loader } from '../data/loader.ts';
+import { Sampler } from '../data/sampler.ts';
+import { DataError } from '../errors.ts';
+import type { TinyLlava } from '../model/tinyllava.ts';
+import type { Processor } from '../processor/processor.ts';
+import { noGrad } from '../tensor/autograd.ts';
+import { Scope } from '../tensor/scope.ts';
+import type { Stage, Validation } from './recipe.ts';
+import { batchLoss } from './step.ts';
+
+/** The loss on rows that are not learned from. */
+export interface ValidationFacts {
+  /** Mean over all their supervised tokens. */
+  readonly loss: number;
+  readonly rows: number;
+  readonly supervisedTokens: number;
+}
+
+/** What is validated, on what and how. */
+export interface ValidationInput {
+  readonly model: TinyLlava;
+  readonly processor: Processor;
+  readonly rows: RowSource;
+  readonly stage: Pick<Stage, 'maxLength' | 'unusableRows' | 'batchSize'>;
+  readonly microBatch: number;
+  readonly workers?: number | undefined;
+}
+
+/** The mean loss over all supervised tokens of the rows. Throws DataError for rows that cannot be used, unless the stage says to skip them. */
+export async function validate({ model, processor, rows, stage, microBatch, workers }: ValidationInput): Promise<ValidationFacts> {
+  await using loader = new Loader({
+    rows,
+    processor,
+    sampler: new Sampler({ count: rows.length, batchSize: stage.batchSize, seed: 0, shuffle: false }),
+    microBatch: { examples: microBatch },
+    maxLength: stage.maxLength,
+    unusable: stage.unusableRows,
+    ...(workers !== undefined && { workers }),
+  });
+  let [loss, used, supervisedTokens] = [0, 0, 0];
+  for (;;) {
+    const step = await loader.next();
+    // Where all rows of the last steps are skipped, the next one that has any is of another round.
+    if (step.state.epoch > 0) break;
+    for (const batch of step.batches()) {
+      using _scope = new Scope();
+      loss += noGrad(() => batchLoss(model, batch).item());
+    }
+    used += step.examples;
+    supervisedTokens += step.supervisedTokens;
+    if (step.state.position >= rows.length) break;
+  }
+  if (used === 0) throw new DataError(`none of the ${rows.length} rows for validation can be used`);
+  return { loss: loss / supervisedTokens, rows: used, supervisedTokens };
+}
+
+/** What is remembered of validations. */
+export interface ProgressState {
+  readonly best?: { readonly loss: number; readonly step: number } | undefined;
+  /** Validations since then. */
+  readonly worse: number;
+}
+
+/** Whether validation still gets better. */
+export class Progress {
+  readonly #options: Pick<Validation, 'patience' | 'minImprovement'>;
+  #state: ProgressState;
+
+  constructor(options: Pick<Validation, 'patience' | 'minImprovement'>, state: ProgressState = { worse: 0 }) {
+    this.#options = options;
+    this.#state = state;
+  }
+
+  get state(): ProgressState {
+    return this.#state;
+  }
+
+  /** Takes a validation; true when it is the best one so far. */
+  add(loss: number, step: number): boolean {
+    const { best, worse } = this.#state;
+    const better = best === undefined || loss < best.loss - this.#options.minImprovement;
+    this.#state = better ? { best: { loss, step }, worse: 0 } : { best, worse: worse + 1 };
+    return better;
+  }
+
+  /** There were as many validations in a row without a better one as there is patience for. */
+  get over(): boolean {
+    return this.#state.worse >= (this.#options.patience ?? Number.POSITIVE_INFINITY);
+  }
+}

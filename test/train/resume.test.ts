@@ -1,0 +1,289 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Random } from '../../src/data/random.ts';
+import type { LogEvent } from '../../src/log.ts';
+import { setThreads, threads } from '../../src/tensor/device.ts';
+import type { Recipe } from '../../src/train/recipe.ts';
+import { readRecipe, writeRecipe } from '../../src/train/recipe-file.ts';
+import { type TrainOptions, train } from '../../src/train/trainer.ts';
+import { tinyData } from './tiny-data.ts';
+
+let root: string;
+let recipe: Recipe;
+const usual = threads();
+beforeAll(async () => {
+  setThreads(1);
+  root = await tinyData();
+  const whole = await readRecipe(join(import.meta.dirname, '../../recipes/tiny.cpu.yaml'));
+  recipe = { ...whole, stages: whole.stages.map(({ epochs: _, ...stage }) => ({ ...stage, steps: 5 })) };
+});
+afterAll(async () => {
+  setThreads(usual);
+  await rm(root, { recursive: true });
+});
+
+const run = (given: Recipe, options: TrainOptions = {}) => train(given, { root, workers: 0, ...options });
+
+/** A run that is broken off behind the given step of the given stage. */
+function brokenOff(given: Recipe, out: string, { stage, step, ...options }: TrainOptions & { stage: string; step: number }) {
+  const controller = new AbortController();
+  const onStep = (event: { stage: string; step: number }) => {
+    if (event.stage === stage && event.step === step) controller.abort();
+  };
+  return run(given, { ...options, out, signal: controller.signal, onStep });
+}
+
+/** The bytes of the checkpoints, and the metrics without what the clock says. */
+function outcome(out: string) {
+  const clock = new Set(['seconds', 'waitedSeconds', 'tokensPerSecond', 'secondsLeft', 'memoryBytes', 'time', 'folder']);
+  const metrics = readFileSync(join(out, 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => Object.fromEntries(Object.entries(JSON.parse(line) as LogEvent).filter(([key]) => !clock.has(key))));
+  const weights = (stage: string) => readFileSync(join(out, stage, 'model.safetensors'));
+  return { metrics, align: weights('align'), instruct: weights('instruct') };
+}
+
+test.each(['float32', 'bfloat16', 'float16'] as const)(
+  'a %s run that was broken off twice ends with the bits, the metrics and the result of the unbroken one',
+  async (precision) => {
+    const given = { ...recipe, precision };
+    const [whole, broken] = [join(root, `whole-${precision}`), join(root, `broken-${precision}`)];
+    const unbroken = await run(given, { out: whole });
+    await brokenOff(given, broken, { stage: 'align', step: 4 });
+    const second = await brokenOff(given, broken, { stage: 'instruct', step: 2, resume: true });
+    expect(second.stages.map(({ name, steps }) => [name, steps.length])).toEqual([
+      ['align', 5],
+      ['instruct', 2],
+    ]);
+    const resumed = await run(given, { out: broken, resume: true });
+    expect(outcome(broken)).toEqual(outcome(whole));
+    expect(resumed.stages.map(({ name, steps }) => [name, steps.map(({ loss }) => loss)])).toEqual(
+      unbroken.stages.map(({ name, steps }) => [name, steps.map(({ loss }) => loss)]),
+    );
+    const parameters = new Map(unbroken.model.namedParameters());
+    for (const [key, parameter] of resumed.model.namedParameters()) expect(parameters.get(key)?.equal(parameter), key).toBe(true);
+    expect(existsSync(join(broken, 'state'))).toBe(false);
+    // A run that is done has nothing left to do.
+    expect((await run(given, { out: broken, resume: true })).stages.map(({ steps }) => steps.length)).toEqual([5, 5]);
+    expect(outcome(broken)).toEqual(outcome(whole));
+  },
+);
+
+test.each(['float32', 'bfloat16'] as const)(
+  'a %s run that learns by lora, qlora and from a layer on resumes to the bit too',
+  async (precision) => {
+    const [first, second] = recipe.stages as [Recipe['stages'][number], Recipe['stages'][number]];
+    const low = { rank: 4, dropout: 0.2, targets: 'all', rankStabilized: false } as const;
+    const given: Recipe = {
+      ...recipe,
+      precision,
+      stages: [
+        { ...first, learns: { vision: { tune: 'from-layer', layer: 0 }, connector: { tune: 'full' }, language: { tune: 'lora', ...low } } },
+        { ...second, learns: { vision: { tune: 'frozen' }, connector: { tune: 'full' }, language: { tune: 'qlora', bits: 4, ...low } } },
+      ],
+    };
+    const [whole, broken] = [join(root, `low-${precision}`), join(root, `low-broken-${precision}`)];
+    await run(given, { out: whole });
+    await brokenOff(given, broken, { stage: 'align', step: 3 });
+    await brokenOff(given, broken, { stage: 'instruct', step: 2, resume: true });
+    await run(given, { out: broken, resume: true });
+    expect(outcome(broken)).toEqual(outcome(whole));
+  },
+);
+
+test('states are saved as often as asked and the newest are kept; a broken one is passed over for the one before', async () => {
+  const out = join(root, 'states');
+  await brokenOff(recipe, out, { stage: 'align', step: 4, save: { steps: 1, keep: 2 } });
+  expect(readdirSync(join(out, 'state')).sort()).toEqual(['align-00000003', 'align-00000004']);
+  truncateSync(join(out, 'state/align-00000004/state.safetensors'), 1000);
+  mkdirSync(join(out, 'state/.align-00000006.1.part'));
+  await appendFile(join(out, 'metrics.jsonl'), '{"event":"torn');
+  const events: LogEvent[] = [];
+  await run(recipe, { out, resume: true, log: (event) => void events.push(event) });
+  expect(events.find(({ event }) => event === 'resume')).toMatchObject({ stage: 'align', step: 3 });
+  const metrics = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trim().split('\n');
+  expect(metrics.map((line) => (JSON.parse(line) as LogEvent).event).filter((event) => event === 'unreadable-state').length).toBe(1);
+  const whole = join(root, 'states-whole');
+  await run(recipe, { out: whole });
+  for (const stage of ['align', 'instruct'] as const) expect(outcome(out)[stage]).toEqual(outcome(whole)[stage]);
+});
+
+test('another recipe, other data and a run that is there are told before anything is trained', async () => {
+  const out = join(root, 'other');
+  await brokenOff(recipe, out, { stage: 'align', step: 3 });
+  await expect(run(recipe, { out })).rejects.toThrow(/other\/state exists already/);
+  const [first, ...rest] = recipe.stages as [Recipe['stages'][number], ...Recipe['stages']];
+  const changed = { ...recipe, seed: 3, stages: [{ ...first, batchSize: 4 }, ...rest] };
+  await expect(run(changed, { out, resume: true })).rejects.toThrow(
+    `${out} holds a run of another recipe:\nseed: 0 then, 3 now\nstages.0.batchSize: 8 then, 4 now`,
+  );
+  const file = join(root, 'tiny/captions.json');
+  const text = readFileSync(file, 'utf8');
+  await writeFile(file, text.replace('a red square', 'a red circle'));
+  await expect(run(recipe, { out, resume: true })).rejects.toThrow(
+    /data has changed since .*align-00000003 was saved: tiny\/captions.json$/,
+  );
+  await writeFile(file, text);
+  expect((await run(recipe, { out, resume: true })).stopped).toBe(false);
+});
+
+test('resuming where nothing is starts from the beginning', async () => {
+  const out = join(root, 'fresh');
+  expect((await run(recipe, { out, resume: true })).stages.map(({ steps }) => steps.length)).toEqual([5, 5]);
+});
+
+test('rows and steps that are skipped are counted, over breaks too', async () => {
+  const rows = JSON.parse(readFileSync(join(root, 'tiny/captions.json'), 'utf8')) as { image: string }[];
+  await writeFile(
+    join(root, 'tiny/holes.json'),
+    JSON.stringify([...rows.slice(0, 3), { ...rows[3], image: 'none.png' }, ...rows.slice(4)]),
+  );
+  const stages = recipe.stages
+    .slice(0, 1)
+    .map((stage) => ({ ...stage, data: [{ conversations: 'tiny/holes.json', repeat: 1 }], steps: 8 }));
+  await expect(run({ ...recipe, stages })).rejects.toThrow(/holes\.json#3: .*none\.png/);
+  const policy = { unusableRows: 'skip', nonFiniteLoss: 'skip' } as const;
+  // With float16's range a learning rate of 3 soon makes infinities; which steps does not matter, that they are the same does.
+  const wild = stages.map((stage) => ({ ...stage, ...policy, optimizer: { ...stage.optimizer, learningRate: 1e6, maxGradNorm: 0 } }));
+  const outcomeOf = async (given: Recipe, out: string, options: TrainOptions = {}) => {
+    await run(given, { out, ...options });
+    const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trim().split('\n');
+    const events = lines.map((line) => JSON.parse(line) as LogEvent);
+    return {
+      counted: events.find(({ event }) => event === 'checkpoint'),
+      rows: events.filter(({ event }) => event === 'skipped-row').length,
+      steps: events.filter(({ event }) => event === 'skipped-step').length,
+      weights: readFileSync(join(out, 'align/model.safetensors')),
+    };
+  };
+  const sound = { ...recipe, stages: stages.map((stage) => ({ ...stage, ...policy })) };
+  const whole = await outcomeOf(sound, join(root, 'holes'));
+  expect(whole.counted).toMatchObject({ skippedRows: whole.rows, skippedSteps: 0 });
+  expect(whole.rows).toBeGreaterThan(2);
+  await brokenOff(sound, join(root, 'holes-broken'), { stage: 'align', step: 4 });
+  const resumed = await outcomeOf(sound, join(root, 'holes-broken'), { resume: true });
+  expect({ ...resumed, counted: { ...resumed.counted, folder: '', time: 0 } }).toEqual({
+    ...whole,
+    counted: { ...whole.counted, folder: '', time: 0 },
+  });
+  const mad = await outcomeOf({ ...recipe, stages: wild }, join(root, 'mad'));
+  expect(mad.steps).toBeGreaterThan(0);
+  expect(mad.counted).toMatchObject({ skippedSteps: mad.steps });
+});
+
+/** A run in a process of its own, from the command line. */
+function start(out: string, flags: readonly string[] = []): ChildProcess {
+  const main = join(import.meta.dirname, '../../src/cli/main.ts');
+  const args = ['--import', 'tsx', main, 'train', join(root, 'recipe.yaml'), '--data', root, '--out', out, '--resume', ...flags];
+  return spawn(process.execPath, [...args, '--save-every', '1', '--threads', '1'], { stdio: ['ignore', 'ignore', 'pipe'] });
+}
+
+const ended = (child: ChildProcess): Promise<{ code: number | null; signal: NodeJS.Signals | null; stderr: string }> =>
+  new Promise((resolve) => {
+    let stderr = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
+    child.on('close', (code, signal) => resolve({ code, signal, stderr }));
+  });
+
+/** Resolves when the run has reported more bytes of metrics than that, or has ended. */
+async function reported(child: ChildProcess, out: string, bytes: number): Promise<void> {
+  const file = join(out, 'metrics.jsonl');
+  while (child.exitCode === null && child.signalCode === null) {
+    if (existsSync(file) && readFileSync(file).length > bytes) return;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+/** How often a run is killed; fifty for a thorough look. */
+const kills = Number(process.env['TINYLLAVA_KILLS'] ?? 2);
+
+test(
+  'a run that is killed at random moments, in the middle of whatever it does, ends with the bits of the unbroken one',
+  async () => {
+    // Every start but those that are killed in their first seconds does a step, and there are steps for all of them.
+    const long = { ...recipe, stages: recipe.stages.map((stage) => ({ ...stage, steps: Math.max(5, kills) })) };
+    writeFileSync(join(root, 'recipe.yaml'), writeRecipe(long));
+    const [whole, killed] = [join(root, 'unkilled'), join(root, 'killed')];
+    await run(long, { out: whole });
+    const random = new Random(4);
+    for (let i = 0; i < kills; i++) {
+      const child = start(killed);
+      const over = ended(child);
+      const metrics = join(killed, 'metrics.jsonl');
+      if (random.below(4) === 0) await new Promise((resolve) => setTimeout(resolve, random.below(3000)));
+      else await reported(child, killed, existsSync(metrics) ? readFileSync(metrics).length : 0);
+      await new Promise((resolve) => setTimeout(resolve, random.below(60)));
+      child.kill('SIGKILL');
+      expect((await over).signal).toBe('SIGKILL');
+    }
+    const { code, stderr } = await ended(start(killed));
+    expect(stderr).not.toMatch(/error/);
+    expect(code).toBe(0);
+    expect(outcome(killed)).toEqual(outcome(whole));
+  },
+  60_000 + 20_000 * kills,
+);
+
+test('a polite end saves the state, says how to go on and exits with 75', async () => {
+  writeFileSync(join(root, 'recipe.yaml'), writeRecipe(recipe));
+  const out = join(root, 'polite');
+  const child = start(out);
+  const over = ended(child);
+  await reported(child, out, 300);
+  child.kill('SIGTERM');
+  const { code, stderr } = await over;
+  expect(code).toBe(75);
+  expect(stderr).toMatch(/interrupted; go on with --resume/);
+  expect((await ended(start(out))).code).toBe(0);
+  const whole = join(root, 'impolite');
+  await run(recipe, { out: whole });
+  expect(outcome(out)).toEqual(outcome(whole));
+}, 60_000);
+
+/** A file system of one megabyte, where this process may make one. */
+function smallDisk(folder: string): boolean {
+  mkdirSync(folder);
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1100k', 'tmpfs', folder], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('a full disk stops the run, names what was saved last and leaves nothing half-written', async ({ skip }) => {
+  const disk = join(root, 'disk');
+  if (!smallDisk(disk)) skip('file systems cannot be mounted here');
+  try {
+    const out = join(disk, 'run');
+    const attempt = run(recipe, {
+      out,
+      save: { steps: 2 },
+      onStep: ({ step }) => {
+        if (step === 3) writeFileSync(join(disk, 'filler'), Buffer.alloc(free(disk) - 60_000));
+      },
+    });
+    await expect(attempt).rejects.toThrow(/align-00000004: cannot be written: .*(ENOSPC|No space left)/);
+    await expect(attempt).rejects.toMatchObject({
+      hint: `make room and go on with --resume: ${out}/state/align-00000002 was saved whole before`,
+    });
+    expect(readdirSync(join(out, 'state'))).toEqual(['align-00000002']);
+    rmSync(join(disk, 'filler'));
+    const saved = join(root, 'rescued');
+    cpSync(out, saved, { recursive: true });
+    await run(recipe, { out: saved, resume: true });
+    const whole = join(root, 'unrescued');
+    await run(recipe, { out: whole });
+    expect(outcome(saved)).toEqual(outcome(whole));
+  } finally {
+    execFileSync('umount', [disk]);
+  }
+});
+
+const free = (folder: string): number => Number(execFileSync('df', ['--output=avail', '-B1', folder]).toString().split('\n')[1]);
