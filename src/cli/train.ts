@@ -12,6 +12,7 @@ import { StatusLine } from './quickstart/status-line.ts';
 
 interface TrainFlags extends DeviceFlags {
   readonly set?: readonly string[];
+  readonly with?: readonly string[];
   readonly out?: string;
   readonly data: string;
   readonly stage?: readonly string[];
@@ -103,7 +104,8 @@ export function trainCommand(): Command {
   const command = new Command('train')
     .description('train the stages of a recipe, one after another')
     .argument('<recipe>', 'YAML file')
-    .option('--set <path=value>', 'replace a setting, as stages.0.batchSize=64; may be given again', collect)
+    .option('--with <file>', 'replace the settings that a file names, as recipes/language/qwen2.5-0.5b.yaml; may be given again', collect)
+    .option('--set <path=value>', 'replace a setting, as stages.instruct.batchSize=64; may be given again', collect)
     .option('--out <folder>', 'where checkpoints and metrics.jsonl go; runs/ and the name of the recipe unless given')
     .option('--data <folder>', 'where the relative paths of the recipe start', '.')
     .option('--stage <name>', 'only this stage; may be given again', collect)
@@ -123,11 +125,12 @@ export function trainCommand(): Command {
 /** Does what the flags say. */
 async function run(file: string, flags: TrainFlags): Promise<void> {
   const { data: root, microBatch, recompute = false, features, json } = flags;
-  const [{ parseOverride, readRecipe, writeRecipe }, { selectStages, startFrom }] = await Promise.all([
+  const [{ parseOverride, readOverrides, readRecipe, writeRecipe }, { selectStages, startFrom }] = await Promise.all([
     import('../train/recipe-file.ts'),
     import('../train/recipe.ts'),
   ]);
-  const whole = await readRecipe(file, (flags.set ?? []).map(parseOverride));
+  const files = await Promise.all((flags.with ?? []).map(readOverrides));
+  const whole = await readRecipe(file, [...files.flat(), ...(flags.set ?? []).map(parseOverride)]);
   const staged = flags.stage ? selectStages(whole, flags.stage) : whole;
   const recipe = flags.from === undefined ? staged : startFrom(staged, relative(root, await findModel(flags.from)) || '.');
   if (flags.printRecipe) {

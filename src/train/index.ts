@@ -5,7 +5,7 @@ export type { MemoryEstimate } from './memory.ts';
 export { Muon, type MuonOptions } from './muon.ts';
 export { Optimizer, type OptimizerOptions, type ParameterGroup, type UpdateRule } from './optimizer.ts';
 export { parseRecipe, Recipe, type RecipeInput, type Stage, selectStages, startFrom, type Tuning } from './recipe.ts';
-export { type Override, parseOverride, readRecipe, writeRecipe } from './recipe-file.ts';
+export { type Override, parseOverride, readOverrides, readRecipe, writeRecipe } from './recipe-file.ts';
 export { learningRateFactor, type Schedule } from './schedule.ts';
 export type { StepEvent } from './stage.ts';
 export { type StageResult, type Trained, type TrainOptions, type TrainResult, train } from './trainer.ts';

@@ -23,6 +23,38 @@ export function parseOverride(text: string): Override {
   }
 }
 
+/** Reads a file of overrides, a map from paths to values, as `stages.instruct.template: llama`. Throws ConfigError. */
+export async function readOverrides(file: string): Promise<Override[]> {
+  let found: unknown;
+  try {
+    found = parseYaml(await readFile(file, 'utf8'));
+  } catch (cause) {
+    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new ConfigError(`${file}: ${missing ? 'no such file' : (cause as Error).message}`, { cause });
+  }
+  if (typeof found !== 'object' || found === null || Array.isArray(found)) {
+    throw new ConfigError(`${file}: expected a map from paths to values, as stages.instruct.template: llama`);
+  }
+  return Object.entries(found).map(([path, value]) => ({ path: path.split('.'), value: value as unknown }));
+}
+
+/** The path with items of lists by their number, where they were called by their name. */
+function numbered(document: Document, path: readonly string[]): string[] {
+  const found: string[] = [];
+  for (const key of path) {
+    const around = document.getIn(found, true);
+    if (!isSeq(around)) {
+      found.push(key);
+      continue;
+    }
+    const names = around.items.map((item) => (isMap(item) ? String(item.get('name')) : ''));
+    const number = names.includes(key) ? names.indexOf(key) : Number(key);
+    if (!(number <= around.items.length)) throw new RangeError(`there are ${names.join(', ')}`);
+    found.push(String(number));
+  }
+  return found;
+}
+
 /** The key of a setting, or an item of a list. */
 function nodeAt(document: Document, path: readonly string[]): Node | undefined {
   const around = path.length > 1 ? document.getIn(path.slice(0, -1), true) : document.contents;
@@ -39,23 +71,22 @@ export function readRecipeText(text: string, file: string, overrides: readonly O
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const [broken] = document.errors;
   if (broken) throw new ConfigError(`${file}:${lines.linePos(broken.pos[0]).line}: not YAML: ${broken.message}`, { cause: broken });
+  const replaced: string[][] = [];
   for (const { path, value } of overrides) {
     try {
-      for (const [depth, key] of path.entries()) {
-        const around = document.getIn(path.slice(0, depth), true);
-        if (isSeq(around) && Number(key) > around.items.length) throw new RangeError(`there are ${around.items.length}`);
-      }
-      document.setIn(path, document.createNode(value));
+      const place = numbered(document, path);
+      document.setIn(place, document.createNode(value));
+      replaced.push(place);
     } catch (cause) {
       throw new ConfigError(`--set ${path.join('.')}: there is no such place in ${file}`, {
-        hint: 'items of a list go by their number, from 0',
+        hint: 'items of a list go by their name, or by their number, from 0',
         cause,
       });
     }
   }
   const { data, problems } = examine(Recipe, document.toJS());
   if (data) return data;
-  const overridden = (path: readonly string[]): boolean => overrides.some((override) => override.path.every((key, i) => path[i] === key));
+  const overridden = (path: readonly string[]): boolean => replaced.some((place) => place.every((key, i) => path[i] === key));
   // What is missing has no line of its own, so the nearest place around it is named.
   const line = (path: readonly string[]): number => {
     for (let depth = path.length; depth > 0; depth--) {

@@ -1,6 +1,9 @@
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseRecipe, type RecipeInput, selectStages } from '../../src/train/recipe.ts';
-import { parseOverride, readRecipe, readRecipeText, writeRecipe } from '../../src/train/recipe-file.ts';
+import { parseOverride, readOverrides, readRecipe, readRecipeText, writeRecipe } from '../../src/train/recipe-file.ts';
 
 const yaml = `
 model:
@@ -202,4 +205,22 @@ test('stages are chosen by name', () => {
   const recipe = readRecipeText(yaml, 'tiny.yaml');
   expect(selectStages(recipe, ['align'])).toEqual(recipe);
   expect(() => selectStages(recipe, ['algin'])).toThrowErrorMatchingInlineSnapshot(`[ConfigError: no stage "algin"]`);
+});
+
+test('stages go by their names in overrides, and files of overrides replace several settings', async () => {
+  const tiny = join(import.meta.dirname, '../../recipes/tiny.cpu.yaml');
+  const named = await readRecipe(tiny, [parseOverride('stages.instruct.batchSize=3')]);
+  expect(named).toEqual(await readRecipe(tiny, [parseOverride('stages.1.batchSize=3')]));
+  expect(named.stages.map(({ batchSize }) => batchSize)).toEqual([8, 3]);
+  const folder = await mkdtemp(join(tmpdir(), 'tinyllava-'));
+  const file = join(folder, 'over.yaml');
+  await writeFile(file, 'seed: 4\nstages.instruct.optimizer: { learningRate: 1e-4 }\n');
+  const { seed, stages } = await readRecipe(tiny, await readOverrides(file));
+  expect([seed, stages[1]?.optimizer.learningRate, stages[1]?.optimizer.weightDecay]).toEqual([4, 1e-4, 0]);
+  await writeFile(file, '- seed');
+  await expect(readOverrides(file)).rejects.toThrow(`${file}: expected a map from paths to values, as stages.instruct.template: llama`);
+  await expect(readOverrides(join(folder, 'none.yaml'))).rejects.toThrow(`${join(folder, 'none.yaml')}: no such file`);
+  await expect(readRecipe(tiny, [parseOverride('stages.polish.batchSize=3')])).rejects.toThrow(
+    `--set stages.polish.batchSize: there is no such place in ${tiny}`,
+  );
 });
