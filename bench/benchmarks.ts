@@ -43,6 +43,17 @@ export const benchmarks: readonly Benchmark[] = [
     ],
   },
   {
+    name: 'smol-step',
+    question:
+      "How many samples a second go through a training step of a LLaVA around SmolLM2-135M's shape (SigLIP-base with patches of 32, two-layer MLP; random weights) on 4 captions of 15 to 47 tokens behind 49 image tokens? bfloat16 is computing in bfloat16 by float32 weights: masters here, autocast in Python.",
+    variants: ['align', 'instruct'].flatMap((stage) => ['float32', 'bfloat16'].map((precision) => [stage, precision])),
+    metrics: [
+      { name: 'throughput', unit: 'samples/s', better: 'higher', target: 2 },
+      { name: 'peak memory', unit: 'MB', better: 'lower', target: 0.5 },
+    ],
+    tolerance: 5e-3,
+  },
+  {
     name: 'decode',
     question:
       'How many tokens a second does greedy decoding give at batch 1, of a SmolLM2-135M-shaped model (30 layers, width 576, 9/3 heads, MLP 1536, vocabulary 49152, tied) with random weights, after a prompt of 128 tokens?',

@@ -108,7 +108,10 @@ async function train({ folder }: Place): Promise<Record<string, number>> {
   const before = Array.from(model.parameters(), (tensor) => tensor.sum().item());
   const steps: StepEvent[] = [];
   const onStep = (event: StepEvent): void => void steps.push(event);
-  await runStage({ stage, model, processor, data }, { seed: 0, precision: 'bfloat16', secondsBefore: 0, workers: 1, log: () => {}, onStep });
+  await runStage(
+    { stage, model, processor, data },
+    { seed: 0, precision: 'bfloat16', secondsBefore: 0, workers: 1, log: () => {}, onStep },
+  );
   const after = Array.from(model.parameters(), (tensor) => tensor.sum().item());
   const moved = Array.from(model.namedParameters(), ([key]) => key).filter((_, i) => before[i] !== after[i]);
   if (moved.length === 0 || moved.some((key) => !key.includes('multi_modal_projector'))) throw new Error(`moved: ${moved.join(', ')}`);

@@ -3,12 +3,15 @@ import { Command } from 'commander';
 import { count, duration, short } from '../evaluate/html/format.ts';
 import type { Log } from '../log.ts';
 import type { DryRun } from '../train/dry-run.ts';
-import type { TrainResult } from '../train/trainer.ts';
+import type { StepEvent } from '../train/stage.ts';
+import type { Trained, TrainResult } from '../train/trainer.ts';
 import { findModel, hubProgress } from './hub.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, type DeviceFlags, prepareDevice, wholeNumber, withDeviceOptions } from './options.ts';
 import { columns, Interrupted, print, printJson, resumable } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
+
+const usualPort = 6007;
 
 interface TrainFlags extends DeviceFlags {
   readonly set?: readonly string[];
@@ -23,6 +26,7 @@ interface TrainFlags extends DeviceFlags {
   readonly recompute?: true;
   readonly features?: string;
   readonly resume?: true;
+  readonly watch?: number | true;
   readonly saveEvery?: number;
   readonly saveMinutes: number;
   readonly keep: number;
@@ -113,6 +117,7 @@ export function trainCommand(): Command {
     .option('--dry-run', 'open data and weights, print sizes, steps and memory, and train nothing')
     .option('--print-recipe', 'print the recipe with every default filled in')
     .option('--micro-batch <count>', 'conversations that go through the model at once', wholeNumber(1))
+    .option('--watch [port]', 'show curves and answers on a page while it trains, on port 6007 unless given', wholeNumber(0))
     .option('--resume', 'go on with the run that --out holds, if it holds one')
     .option('--save-every <steps>', 'save what is needed to resume, every so many steps', wholeNumber(1))
     .option('--save-minutes <minutes>', 'and after so many minutes', wholeNumber(1), 15)
@@ -158,9 +163,14 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     downloads(event);
     training(event);
   };
+  const [{ watch }, { SampleAnswers }] = await Promise.all([import('./watch/watch.ts'), import('./watch/samples.ts')]);
   const { saveEvery: steps, saveMinutes: minutes, keep } = flags;
   const save = { minutes, keep, ...(steps !== undefined && { steps }) };
-  const kept = features !== undefined && { features: { folder: features } };
+  await using page = flags.watch === undefined ? undefined : await watch(out, flags.watch === true ? usualPort : flags.watch);
+  if (page) line.say(`watch it on ${page.url}`);
+  const samples = page && new SampleAnswers(recipe, { root, out });
+  const onStep = samples && ((event: StepEvent, trained: Trained) => samples.after(event, trained));
+  const kept = { ...(features !== undefined && { features: { folder: features } }), ...(onStep && { onStep }) };
   await interruptible(async (signal) => {
     const result = await train(recipe, { ...launch, ...kept, out, log, signal, save, resume: flags.resume === true });
     if (result.stopped) throw new Interrupted('interrupted; go on with --resume', { exitCode: resumable });

@@ -1,12 +1,10 @@
-import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { DataError, TinyLlavaError } from '../errors.ts';
 import { type ImageLayout, viewsOf, wholeImage } from '../model/image-layout.ts';
 import type { ImageProcessor } from '../processor/image.ts';
-import type { ImageConfig } from '../processor/image-config.ts';
 import type { ImageSource } from '../processor/message.ts';
+import { startThread } from '../thread.ts';
 import type { ImageJob, ImageResult } from './image-worker.ts';
 
 /** How a pool works. */
@@ -105,7 +103,7 @@ export class ImagePool implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const worker = startWorker(this.#processor.config);
+    const worker = startThread(import.meta.url, 'image-worker', this.#processor.config);
     worker.on('message', (result: ImageResult) => {
       const job = this.#waiting.get(result.id);
       this.#waiting.delete(result.id);
@@ -136,13 +134,4 @@ export class ImagePool implements AsyncDisposable {
 
 function otherCores(): number {
   return Math.max(1, Math.min(4, availableParallelism() - 1));
-}
-
-/** The package ships JavaScript; its sources run through tsx, which threads do not inherit. */
-function startWorker(workerData: ImageConfig): Worker {
-  const here = import.meta.url;
-  if (!here.endsWith('.ts')) return new Worker(new URL('./image-worker.js', here), { workerData });
-  const tsx = pathToFileURL(createRequire(here).resolve('tsx/esm/api').replace(/cjs$/, 'mjs')).href;
-  const file = new URL('./image-worker.ts', here).href;
-  return new Worker(`import('${tsx}').then(({ tsImport }) => tsImport('${file}', '${file}'))`, { eval: true, workerData });
 }

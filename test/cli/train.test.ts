@@ -112,6 +112,23 @@ test('Ctrl-C ends the run behind its step, with a state to go on from', async ()
   expect((await readdir(out)).sort()).toEqual(['environment.json', 'metrics.jsonl', 'recipe.yaml', 'state', 'tensorboard']);
 });
 
+test('a run can be watched while it trains', async () => {
+  const out = join(root, 'watched');
+  const { child, outcome } = start(['train', recipe, ...launch, '--out', out, '--set', 'stages.0.epochs=100000', '--watch', '0']);
+  let said = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  const until = async (found: () => Promise<boolean>) => {
+    while (!(await found())) await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+  const url = () => /watch it on (http:\S+)/.exec(said)?.[1];
+  await until(async () => url() !== undefined);
+  await until(async () => (await (await fetch(`${url()}live`)).text()).includes('Answers on the way'));
+  child.kill('SIGINT');
+  expect((await outcome).code).toBe(75);
+}, 30_000);
+
 test('progress is one line that fits the terminal', () => {
   const written: string[] = [];
   const screen = { isTTY: true, columns: 60, write: (text: string) => written.push(text) };
