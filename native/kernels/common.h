@@ -49,4 +49,7 @@ void with_type(at::ScalarType dtype, F f) {
   }
 }
 
+// x [M, K] . weight [N, K]^T + bias [N] by whoever is fastest at it, without gradients; strides are free, and the bias may be undefined.
+at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
 }  // namespace tinyllava

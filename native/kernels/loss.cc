@@ -87,7 +87,7 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
   Gradients out;
   out.loss = at::zeros({}, hidden.options().dtype(wide));
   if (want_hidden) out.hidden = at::empty(hidden.sizes(), hidden.options());
-  if (want_weight) out.weight = K ? at::empty(weight.sizes(), weight.options()) : at::zeros(weight.sizes(), weight.options());
+  if (want_weight && (K == 0 || K > chunk)) out.weight = at::zeros(weight.sizes(), weight.options());
   if (want_bias) out.bias = at::zeros(bias.sizes(), bias.options().dtype(wide));
   // Narrow dtypes would round at every chunk.
   at::Tensor total;
@@ -95,19 +95,18 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
   for (int64_t first = 0; first < K; first += chunk) {
     const int64_t rows = std::min(chunk, K - first);
     const at::Tensor x = hidden.narrow(0, first, rows);
-    at::Tensor logits = at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+    at::Tensor logits = product(x, weight, bias);
     out.loss += chunk_loss(logits, labels.narrow(0, first, rows), want_hidden || want_weight || want_bias);
     if (want_hidden) {
-      at::Tensor part = out.hidden.narrow(0, first, rows);
-      at::mm_out(part, logits, weight);
+      out.hidden.narrow(0, first, rows).copy_(product(logits, weight.t()));
     }
     if (want_weight) {
       if (total.defined()) {
-        total += at::mm(logits.t(), x);
+        total += product(logits.t(), x.t());
       } else if (first == 0) {
-        at::mm_out(out.weight, logits.t(), x);
+        out.weight = product(logits.t(), x.t());
       } else {
-        out.weight.addmm_(logits.t(), x);
+        out.weight += product(logits.t(), x.t());
       }
     }
     if (want_bias) out.bias += logits.sum(0, false, wide);

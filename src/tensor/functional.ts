@@ -224,6 +224,9 @@ export const addmm = (x: Tensor, a: Tensor, b: Tensor, { beta = 1, alpha = 1 }: 
 export const vectorNorm = (x: Tensor, dim: number, { keepDim = false }: { keepDim?: boolean } = {}): Tensor =>
   new Tensor(ops.linalgVectorNorm(x.handle, 2, dim, keepDim));
 
+/** The sum of all squares, in float32 within blocks and float64 over them. */
+export const squareSum = (list: readonly Tensor[]): number => ops.squareSum(list.map((t) => t.handle));
+
 /** The 2-norm of each tensor, computed in `dtype`. */
 export function foreachNorm(list: readonly Tensor[], { dtype }: { dtype?: DType } = {}): Tensor[] {
   return ops

@@ -583,5 +583,8 @@ export const rope = operator<(x: Handle, cos: Handle, sin: Handle) => Handle>('t
 /** `tinyllava::round_stochastic_(Tensor(a!) to, Tensor value, int noise) -> ()` */
 export const roundStochastic_ = operator<(to: Handle, value: Handle, noise: number) => void>('tinyllava::round_stochastic_', '');
 
+/** `tinyllava::square_sum(Tensor[] tensors) -> float` */
+export const squareSum = operator<(tensors: readonly Handle[]) => number>('tinyllava::square_sum', '');
+
 /** `tinyllava::swiglu(Tensor gate, Tensor up) -> Tensor` */
 export const swiglu = operator<(gate: Handle, up: Handle) => Handle>('tinyllava::swiglu', '');

@@ -5,7 +5,7 @@ import { gradients, noGrad } from '../../src/tensor/autograd.ts';
 import { cat, empty, full, indices, ones, randint, randn, zeros } from '../../src/tensor/create.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
 import type { DType } from '../../src/tensor/dtype.ts';
-import { append_, decodeAttention, linear, linearCrossEntropy, rmsNorm, rope, swiglu } from '../../src/tensor/functional.ts';
+import { append_, decodeAttention, linear, linearCrossEntropy, rmsNorm, rope, squareSum, swiglu } from '../../src/tensor/functional.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import '../matchers.ts';
@@ -308,4 +308,43 @@ test.each(['default', 'avx2'])('the kernels for %s give what those for this mach
   expect(expected.length).toBeGreaterThan(1000);
   expect(received.length).toBe(expected.length);
   for (const [i, value] of expected.entries()) expect(received[i]).toBeCloseTo(value, 1);
+});
+
+test.each(dtypes)('linear of many %s rows has the values and gradients of a matrix product', (dtype) => {
+  const [rows, width, outputs] = [157, 251, 203];
+  const inputs = [random([rows, width], dtype), random([outputs, width], dtype, 2), random([outputs], dtype, 3)];
+  const reference = (x: Tensor, weight: Tensor, bias?: Tensor) => (bias ? x.matmul(weight.t()).add(bias) : x.matmul(weight.t()));
+  expectSame((x, weight, bias) => linear(x, weight, bias), reference, inputs, 4);
+  expectSame((x, weight) => linear(x, weight), reference, inputs.slice(0, 2), 4);
+  // A sequence of sequences, transposed, and only some that learn.
+  const x = random([width, rows], dtype, 4).t().view(1, rows, width);
+  const [weight, bias] = [inputs[1] as Tensor, inputs[2] as Tensor];
+  expectSame(
+    (weight) => linear(x, weight, bias).squeeze(0),
+    (weight) => exact(x).squeeze(0).matmul(weight.t()).add(exact(bias)),
+    [weight],
+    4,
+  );
+  expectSame(
+    (bias) => linear(x, weight, bias).squeeze(0),
+    (bias) => exact(x).squeeze(0).matmul(exact(weight).t()).add(bias),
+    [bias],
+    4,
+  );
+});
+
+test('the sum of squares of bfloat16 tensors is the same on any number of threads', () => {
+  const list = [
+    random([70_003], 'bfloat16'),
+    random([300, 501], 'bfloat16', 2),
+    random([5], 'bfloat16', 3),
+    random([33, 4], 'bfloat16', 4).t(),
+  ];
+  const expected = list.reduce((sum, x) => sum + exact(x).square().sum().item(), 0);
+  const one = squareSum(list);
+  expect(Math.abs(one / expected - 1)).toBeLessThan(1e-5);
+  setThreads(2);
+  expect(squareSum(list)).toBe(one);
+  setThreads(1);
+  expect(squareSum([])).toBe(0);
 });
