@@ -53,7 +53,8 @@ test('the model is asked about its data at the first and the last step and betwe
   expect(new Set(samples.map(({ stage, step }) => `${stage} ${step}`))).toEqual(
     new Set(['align', 'instruct'].flatMap((stage) => Array.from({ length: 8 }, (_, i) => `${stage} ${i + 1}`))),
   );
-  expect(samples[0]).toMatchObject({ stage: 'align', step: 1, question: '<image>', truth: 'a red square' });
+  const red = samples.find(({ truth }) => truth === 'a red square'); // whichever answer is done first is kept first
+  expect(red).toMatchObject({ stage: 'align', step: 1, question: '<image>', truth: 'a red square' });
 });
 
 test('the page shows curves, figures and answers, and what the model says is no markup', async () => {
