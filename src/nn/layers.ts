@@ -67,7 +67,7 @@ export function backwardRecomputing(forward: () => Tensor): Tensor {
   } finally {
     recorded = undefined;
   }
-  loss.backward();
+  if (loss.requiresGrad) loss.backward();
   for (const segment of segments.reverse()) backwardSegment(segment);
   return loss;
 }

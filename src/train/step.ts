@@ -97,6 +97,7 @@ function backward(model: TinyLlava, batch: Batch, { weight, recompute }: { weigh
   if (recompute) return backwardRecomputing(forward).item();
   const loss = forward();
   const value = loss.item();
-  if (Number.isFinite(value)) loss.backward();
+  // Rows without images teach a connector nothing where the language model is frozen.
+  if (Number.isFinite(value) && loss.requiresGrad) loss.backward();
   return value;
 }

@@ -146,3 +146,18 @@ test('a part that the model lacks cannot learn', async () => {
     `[ConfigError: stage reference: vision is to learn, but the model has none]`,
   );
 });
+
+test.each([false, true])(
+  'rows without images teach a frozen language model nothing and a connector as little (recomputing: %s)',
+  (recompute) => {
+    model.freeze();
+    model.connector?.trainable();
+    const parameters = new Map([...model.namedParameters()].filter(([, { requiresGrad }]) => requiresGrad));
+    const optimizer = new AdamW([{ parameters, learningRate: 1, weightDecay: 0 }], { betas: [0.9, 0.999], eps: 1e-8 });
+    const before = [...parameters.values()].map((parameter) => parameter.sum().item());
+    const batch = { ids: Int32Array.of(1, 2, 3), labels: Int32Array.of(-100, 2, 3), lengths: [3], rows: ['text#0'] };
+    const facts = trainStep(model, optimizer, { supervisedTokens: 2, batches: () => [batch] }, { factor: 1, maxGradNorm: 1, recompute });
+    expect([facts.loss > 0, facts.gradNorm]).toEqual([true, 0]);
+    expect([...parameters.values()].map((parameter) => parameter.sum().item())).toEqual(before);
+  },
+);
