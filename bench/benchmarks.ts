@@ -64,4 +64,20 @@ export const benchmarks: readonly Benchmark[] = [
       { name: 'peak memory', unit: 'MB', better: 'lower' },
     ],
   },
+  {
+    name: 'eval-pope',
+    question:
+      'How many questions a second are answered with two tokens in float32, 18 about an image (as POPE asks) and 2 (as MME does), by a SmolLM2-135M-shaped model (random weights) behind a SigLIP of 4 layers of 256 with 196 and 729 image tokens, against transformers in batches of 16?',
+    variants: [
+      ['pope', '196'],
+      ['pope', '729'],
+      ['mme', '196'],
+      ['mme', '729'],
+    ],
+    metrics: [
+      { name: 'questions', unit: 'a second', better: 'higher', target: (variant) => (variant[0] === 'pope' ? 4 : 1.5) },
+      { name: 'peak memory', unit: 'MB', better: 'lower' },
+    ],
+    tolerance: 0,
+  },
 ];

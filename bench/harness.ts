@@ -15,7 +15,8 @@ export interface Metric {
   readonly name: string;
   readonly unit: string;
   readonly better: 'lower' | 'higher';
-  readonly target?: number;
+  /** May depend on the variant. */
+  readonly target?: number | ((variant: readonly string[]) => number);
 }
 
 /** One question: the same work by our program and by one in Python, on data that the Python side made. */

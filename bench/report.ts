@@ -20,7 +20,8 @@ const digits = (value: number): string => (value >= 1000 ? value.toFixed(0) : va
 const spread = (values: readonly number[]): string =>
   `${digits(median(values))} (${digits(Math.min(...values))} to ${digits(Math.max(...values))})`;
 
-function row({ name, unit, better, target }: Metric, { variant, rounds }: Result): string[] {
+function row({ name, unit, better, target: wanted }: Metric, { variant, rounds }: Result): string[] {
+  const target = typeof wanted === 'function' ? wanted(variant) : wanted;
   const measured = rounds.filter(({ ours, theirs }) => name in ours.metrics && name in theirs.metrics);
   if (measured.length === 0) return [];
   const ours = measured.map((round) => round.ours.metrics[name] ?? Number.NaN);
