@@ -3,37 +3,39 @@ import type { Profile, Task } from '../evaluate/task.ts';
 import type { Log } from '../log.ts';
 import { interruptible } from './interrupt.ts';
 import { type JudgeFlags, judgeOf, withJudgeOptions } from './judge-options.ts';
-import { type ModelFlags, modelArgument, openModel, wholeNumber, withModelOptions } from './options.ts';
+import { modelArgument, wholeNumber, withModelOptions } from './options.ts';
 import { print, printJson } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
+import { openRespondent, type RespondentFlags } from './respondent.ts';
 import { profileOption } from './score.ts';
 
-interface EvalFlags extends ModelFlags, JudgeFlags {
+interface EvalFlags extends RespondentFlags, JudgeFlags {
   readonly tasks?: string;
   readonly data?: string;
   readonly profile: Profile;
-  readonly batchSize: number;
   readonly limit?: number;
   readonly out?: string;
+  readonly resume?: true;
   readonly list?: true;
 }
 
 /** Shows how far an evaluation is. */
 export function evaluationProgress(line: StatusLine, now: () => number = () => performance.now()): Log {
   let startMs = now();
-  return ({ event, task, done, samples, meanScore }) => {
-    if (event === 'evaluating') startMs = now();
+  let known = 0;
+  return ({ event, task, done, samples, meanScore, ...more }) => {
+    if (event === 'evaluating') [startMs, known] = [now(), Number(more['known'] ?? 0)];
     if (event === 'evaluated') line.finish([String(task), 'done', `${((now() - startMs) / 1000).toFixed(1)} s`]);
     if (event !== 'answered') return;
     const seconds = (now() - startMs) / 1000;
-    const left = (seconds / Number(done)) * (Number(samples) - Number(done));
+    const left = (seconds / (Number(done) - known)) * (Number(samples) - Number(done));
     const score = `score ${(100 * Number(meanScore)).toFixed(1)} %`;
     line.update([
       String(task),
       `${done} of ${samples}`,
       score,
       `${Math.ceil(left)} s left`,
-      `${(Number(done) / seconds).toFixed(1)} questions/s`,
+      `${((Number(done) - known) / seconds).toFixed(1)} questions/s`,
     ]);
   };
 }
@@ -52,32 +54,42 @@ async function list(json: true | undefined): Promise<void> {
 export function evalCommand(): Command {
   const command: Command = new Command('eval')
     .description('run benchmarks, write results and every sample')
-    .argument('[model]', modelArgument)
+    .argument('[model]', `${modelArgument}, or openai:MODEL for a model behind a server`)
     .option('--tasks <names>', 'tasks with commas between them')
     .option('--data <folder>', "folder that holds the tasks' files")
     .addOption(profileOption())
-    .option('--batch-size <count>', 'answers that grow together', wholeNumber(1), 16)
+    .option('--batch-size <count>', 'answers that grow together, or calls under way', wholeNumber(1), 16)
+    .option('--processes <count>', 'share the questions among so many copies of the model', wholeNumber(1), 1)
+    .option(
+      '--base-url <url>',
+      "OpenAI-compatible server of openai:MODEL, up to /v1; OpenAI's unless given. Its key comes from TINYLLAVA_API_KEY or OPENAI_API_KEY",
+    )
     .option('--limit <count>', 'the first so many samples of each task', wholeNumber(1))
-    .option('--out <folder>', 'where results.json and samples_<task>.jsonl go')
+    .option('--out <folder>', 'where results.json, samples_<task>.jsonl, report.md and report.html go')
+    .option('--resume', 'go on with the run that was left in --out')
     .option('--list', 'say what tasks there are and what files they want');
   return withModelOptions(withJudgeOptions(command)).action(async (path: string | undefined, flags: EvalFlags) => {
     if (flags.list) return list(flags.json);
-    const { tasks, data, batchSize, limit, out, profile } = flags;
+    const { tasks, data, batchSize, limit, out, profile, resume } = flags;
     if (path === undefined) command.error("error: missing required argument 'model'");
     if (tasks === undefined) command.error("error: required option '--tasks <names>' not specified");
     if (data === undefined) command.error("error: required option '--data <folder>' not specified");
-    const [{ evaluate }, { openTasks }, { markdown }] = await Promise.all([
+    if (resume && out === undefined) command.error("error: option '--resume' needs '--out <folder>'");
+    const [{ evaluate, withoutTimes }, { openTasks }, { markdown }, { writeReport }] = await Promise.all([
       import('../evaluate/evaluate.ts'),
       import('../evaluate/open-tasks.ts'),
       import('../evaluate/report.ts'),
+      import('../evaluate/write-report.ts'),
     ]);
     const what = { tasks: tasks.split(','), data, profile, judge: await judgeOf(flags, process.env) };
     // Missing files are found before a model is loaded.
     const opened = await openTasks(what);
-    const model = await openModel(path, flags);
+    const model = await openRespondent(path, flags, process.env);
     using line = new StatusLine(process.stderr);
     const log = evaluationProgress(line);
-    const results = await interruptible((signal) => evaluate(model, { ...what, opened, batchSize, limit, out, log, signal }));
+    using _processes = Symbol.dispose in model ? model : undefined;
+    const results = await interruptible((signal) => evaluate(model, { ...what, opened, batchSize, limit, out, resume, log, signal }));
+    if (out !== undefined) await writeReport(out, withoutTimes(results));
     if (flags.json) printJson(results);
     else print(markdown(results).trimEnd());
   });

@@ -6,6 +6,7 @@ import { compareCommand } from './compare.ts';
 import { convertCommand } from './convert.ts';
 import { doctorCommand } from './doctor.ts';
 import { evalCommand } from './eval.ts';
+import { evalWorkerCommand } from './eval-worker.ts';
 import { inspectCommand } from './inspect.ts';
 import { logitsCommand } from './logits.ts';
 import { complain, Interrupted } from './print.ts';
@@ -42,6 +43,7 @@ export function program(): Command {
     doctorCommand(),
   ];
   for (const verb of verbs) root.addCommand(verb);
+  root.addCommand(evalWorkerCommand().exitOverride(), { hidden: true });
   for (const command of [root, ...verbs]) {
     const name = command === root ? 'tinyllava' : `tinyllava ${command.name()}`;
     command

@@ -1,16 +1,15 @@
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ChatModel, GenerateOptions } from '../generate/generate.ts';
+import type { ChatModel } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
-import { contentParts, type Message } from '../processor/message.ts';
 import { version } from '../version.ts';
+import { answerSamples, promptText, respondentOf, scoredResponse } from './answer-samples.ts';
 import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
 import { type Facts, facts, whyUnscored } from './facts.ts';
-import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
-import { likeliestAnswers } from './likelihood.ts';
 import { type OpenedTask, openTasks, type WantedTasks } from './open-tasks.ts';
+import type { Respondent } from './respondent/respondent.ts';
+import { openRunFolder, taskFacts, writeWhole } from './run-folder.ts';
 import { SamplesFile } from './samples-file.ts';
 import type { Benchmark, Metric, Profile, Sample, Scored, Task } from './task.ts';
 
@@ -24,8 +23,10 @@ export interface EvaluateOptions extends WantedTasks {
   readonly batchSize?: number | undefined;
   /** The first so many samples of each task. */
   readonly limit?: number | undefined;
-  /** Folder for `results.json` and `samples_<task>.jsonl`. */
+  /** Folder for `results.json`, `samples_<task>.jsonl` and what else a run leaves. */
   readonly out?: string | undefined;
+  /** Goes on with the run that was left in `out`. */
+  readonly resume?: boolean | undefined;
   readonly log?: Log | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -40,7 +41,8 @@ export interface TaskResult extends Facts {
   readonly failures: number;
   /** Why the first of them failed. */
   readonly firstFailure?: string;
-  readonly seconds: number;
+  /** What asking took this time; in `timings.json` and not in `results.json`, which is the same for equal runs. */
+  readonly seconds?: number;
   readonly maxNewTokens: number;
   readonly stop?: readonly string[];
   /** Who judged, for tasks that were judged. */
@@ -58,80 +60,91 @@ export interface TaskResult extends Facts {
 /** The content of `results.json`. */
 export interface Results {
   readonly version: string;
+  /** How it was asked, and who. */
   readonly settings: {
     readonly batchSize: number;
     readonly limit?: number;
-    readonly dtype: string;
-    readonly device: string;
-    readonly template: string;
     readonly profile: Profile;
+    /** Who was asked, such as dtype, device and template of a model here. */
+    readonly [fact: string]: string | number;
   };
   readonly tasks: Readonly<Record<string, TaskResult>>;
 }
 
-/** Asks every sample and gives it out as soon as it is scored; one that cannot be asked has its error and scores 0. */
-export async function* answerSamples<S extends Sample>(
-  model: ChatModel,
-  task: Task<S>,
-  samples: readonly S[],
-  { batchSize = 8, signal }: { batchSize?: number; signal?: AbortSignal | undefined } = {},
-): AsyncGenerator<{ index: number; scored: Scored<S> }, void> {
-  if (task.choices) return yield* likeliestAnswers(model, task, samples, signal);
-  for await (const outcome of model.answers(requests(task, samples), { slots: batchSize, ...(signal && { signal }) })) {
-    const { index } = outcome;
-    const sample = samples[index];
-    if (!sample) continue;
-    if ('error' in outcome) yield { index, scored: { sample, parsed: '', score: 0, error: outcome.error.message } };
-    else yield { index, scored: { sample, answer: outcome.answer.text, ...task.score(sample, outcome.answer.text) } };
-  }
-}
-
-function* requests<S extends Sample>(task: Task<S>, samples: readonly S[]): Generator<GenerateOptions> {
-  const { maxNewTokens, stop } = task;
-  for (const sample of samples) yield { messages: task.prompt(sample), maxNewTokens, stop };
-}
-
 /**
  * Asks a model the questions of the tasks and scores its answers. All files are read before the first question is asked; with `out` each
- * sample is written as it is answered. Throws ConfigError, DataError, or the signal's reason.
+ * sample is written as it is answered, so that a run that ended at any moment can go on by `resume`. Throws ConfigError, DataError, or the signal's reason.
  */
-export async function evaluate(model: ChatModel, options: EvaluateOptions): Promise<Results> {
-  const { batchSize = 8, limit, out, log = silent, profile = 'official' } = options;
+export async function evaluate(model: ChatModel | Respondent, options: EvaluateOptions): Promise<Results> {
+  const { batchSize = 8, limit, out, log = silent, profile = 'official', resume = false } = options;
   const opened = options.opened ?? (await openTasks(options));
-  if (out !== undefined) {
-    await mkdir(out, { recursive: true });
-    // An earlier run's results would not be those of the samples that are written now.
-    await rm(join(out, 'results.json'), { force: true });
-  }
+  const respondent = respondentOf(model);
+  const data: Record<string, string> = {};
+  const settings = { ...(limit !== undefined && { limit }), profile, ...respondent.identity };
+  const facts = await Promise.all(opened.map(async (one) => [one.task.name, await taskFacts(one, limit)] as const));
+  for (const [name, { data: sha256 }] of facts) data[name] = sha256;
+  await check(respondent, opened, limit);
   // A judge that does not answer is found out before hours of questions.
   if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check();
+  if (out !== undefined) await openRunFolder(out, { version, settings, tasks: Object.fromEntries(facts) }, resume);
   const results: Record<string, TaskResult> = {};
+  const timings: Record<string, Timing> = {};
   for (const { task, benchmark } of opened) {
-    results[task.name] = await run(model, task, benchmark, { ...options, batchSize });
+    const { timing, ...result } = await run(respondent, task, benchmark, { ...options, batchSize });
+    results[task.name] = { ...result, dataSha256: data[task.name] ?? '' };
+    timings[task.name] = timing;
     log({ event: 'evaluated', task: task.name, ...results[task.name] });
   }
-  const { dtype, device } = model.model.languageModel.headWeight;
-  const settings = { batchSize, ...(limit !== undefined && { limit }), dtype, device, template: model.processor.template.source, profile };
-  const whole: Results = { version, settings, tasks: results };
-  if (out !== undefined) await writeWhole(join(out, 'results.json'), `${JSON.stringify(whole, null, 2)}\n`);
+  const whole: Results = { version, settings: { batchSize, ...settings }, tasks: results };
+  if (out !== undefined) {
+    await writeWhole(join(out, 'timings.json'), `${JSON.stringify({ batchSize, tasks: timings }, null, 2)}\n`);
+    await writeWhole(join(out, 'results.json'), `${JSON.stringify(withoutTimes(whole), null, 2)}\n`);
+  }
   return whole;
 }
 
+/** How long the questions took that were asked this time; those that an earlier run had answered do not count. */
+interface Timing {
+  readonly asked: number;
+  readonly seconds: number;
+}
+
+/** Results as they are written. */
+export function withoutTimes(results: Results): Results {
+  const timeless = ({ seconds: _, ...result }: TaskResult): TaskResult => result;
+  return { ...results, tasks: Object.fromEntries(Object.entries(results.tasks).map(([name, result]) => [name, timeless(result)])) };
+}
+
+async function check(respondent: Respondent, opened: readonly OpenedTask[], limit: number | undefined): Promise<void> {
+  for (const weigh of [false, true]) {
+    const alike = opened.filter(({ task }) => (task.choices !== undefined) === weigh);
+    const images = alike.some(({ benchmark }) => benchmark.samples.slice(0, limit).some((sample) => sample.images.length > 0));
+    if (alike.length > 0) await respondent.check?.({ images, weigh });
+  }
+}
+
 async function run(
-  model: ChatModel,
+  respondent: Respondent,
   task: Task,
   benchmark: Benchmark,
   options: EvaluateOptions & { batchSize: number },
-): Promise<TaskResult> {
+): Promise<Omit<TaskResult, 'dataSha256'> & { timing: Timing }> {
   const { limit, out, log = silent, batchSize, signal } = options;
   const samples = benchmark.samples.slice(0, limit);
-  log({ event: 'evaluating', task: task.name, samples: samples.length });
-  const file = out === undefined ? undefined : await SamplesFile.create(join(out, `samples_${task.name}.jsonl`));
+  const { file, answers } = out === undefined ? unkept : await SamplesFile.resume(join(out, `samples_${task.name}.jsonl`));
   let scored: Scored[] = new Array(samples.length);
+  let total = 0;
+  for (const [index, answer] of answers) {
+    const sample = samples[index];
+    if (!sample) continue;
+    scored[index] = scoredResponse(task, sample, { answer });
+    total += scored[index].score;
+  }
+  log({ event: 'evaluating', task: task.name, samples: samples.length, known: answers.size });
   const start = performance.now();
-  let [done, total] = [0, 0];
+  let done = answers.size;
   try {
-    for await (const one of answerSamples(model, task, samples, { batchSize, signal })) {
+    for await (const one of answerSamples(respondent, task, samples, { batchSize, known: answers, signal })) {
       scored[one.index] = one.scored;
       await file?.write(one.index, one.scored);
       done += 1;
@@ -141,6 +154,7 @@ async function run(
   } finally {
     await file?.close();
   }
+  const seconds = (performance.now() - start) / 1000;
   const judge = task.judge && options.judge;
   if (judge) {
     scored = await judgeScored(task, scored, judge, { log, signal });
@@ -158,18 +172,19 @@ async function run(
     samples: samples.length,
     failures: errors.length,
     ...(errors[0] !== undefined && { firstFailure: errors[0] }),
-    seconds: (performance.now() - start) / 1000,
+    // A run that went on knows nothing of the time before.
+    ...(answers.size === 0 && { seconds }),
+    timing: { asked: samples.length - answers.size, seconds },
     maxNewTokens: task.maxNewTokens,
     ...(task.stop && { stop: task.stop }),
     ...(unscored === undefined && facts(task, scored)),
     ...(samples[0] && { firstPrompt: promptText(task.prompt(samples[0])) }),
     ...(benchmark.layout !== undefined && { layout: benchmark.layout }),
-    dataSha256: await sha256(benchmark.files),
   };
 }
 
-const promptText = (messages: readonly Message[]): string =>
-  messages.flatMap((message) => contentParts(message).map((part) => (part.type === 'text' ? part.text : '<image>'))).join('\n');
+/** What a run without a folder has of an earlier one. */
+const unkept: { file: SamplesFile | undefined; answers: ReadonlyMap<number, string> } = { file: undefined, answers: new Map() };
 
 function baselines(task: Task, samples: readonly Sample[], train: readonly Sample[] | undefined): TaskResult['baselines'] {
   if (train === undefined) return {};
@@ -177,9 +192,4 @@ function baselines(task: Task, samples: readonly Sample[], train: readonly Sampl
     majority: scoreBaseline(task, samples, majorityBaseline(train)),
     'question only': scoreBaseline(task, samples, questionOnlyBaseline(train)),
   };
-}
-
-async function writeWhole(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.part`, text);
-  await rename(`${path}.part`, path);
 }

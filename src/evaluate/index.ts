@@ -1,7 +1,8 @@
+export { answerSamples } from './answer-samples.ts';
 export { type Baseline, majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
 export { bootstrapped, type PairedDifference, pairedBootstrap } from './bootstrap.ts';
 export { type Comparison, compareRuns } from './compare.ts';
-export { answerSamples, type EvaluateOptions, evaluate, type Results, type TaskResult } from './evaluate.ts';
+export { type EvaluateOptions, evaluate, type Results, type TaskResult } from './evaluate.ts';
 export { hallucinationTable } from './hallucination.ts';
 export { type Interval, mcnemar, type Paired, wilson } from './interval.ts';
 export { Judge, type JudgeOptions } from './judge/judge.ts';

@@ -5,15 +5,13 @@ import type { Message } from '../processor/message.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { cat, indices } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
-import { letters } from './prompts.ts';
-import type { Sample, Scored, Task } from './task.ts';
 
 /**
  * How unlikely a model finds each answer to a conversation: its mean cross-entropy in nats over the answer's tokens, the end of the turn left out. The
- * conversation is read once, the answers behind it together. Throws DataError for images that cannot be read.
+ * conversation is read once, the answers behind it together. Throws DataError for images that cannot be read and for prompts that are too long.
  */
 export async function answerLosses(
-  { model, processor }: ChatModel,
+  { model, processor, contextTokens }: ChatModel,
   messages: readonly Message[],
   answers: readonly string[],
 ): Promise<number[]> {
@@ -26,6 +24,12 @@ export async function answerLosses(
     const end = ending.findIndex((id) => stop.has(id));
     return end === -1 ? ending : ending.slice(0, end);
   });
+  const longest = prompt.ids.length + Math.max(0, ...endings.map(({ length }) => length));
+  if (longest > contextTokens) {
+    throw new DataError(`the prompt has ${longest} tokens with its longest choice, and the model reads ${contextTokens}`, {
+      hint: 'shorten the question, or use fewer images',
+    });
+  }
   const pixels = await Promise.all(prompt.images.map(({ source, layout }) => processor.image.load(source, layout)));
   const layouts = prompt.images.map(({ layout }) => layout);
   const cache = model.languageModel.createCache({ capacity: prompt.ids.length });
@@ -58,25 +62,5 @@ export async function answerLosses(
     });
   } finally {
     for (const one of [cache, ...forks, ...pixels]) one.free();
-  }
-}
-
-/** The letters of the likeliest choices, one sample after the other. */
-export async function* likeliestAnswers<S extends Sample>(
-  model: ChatModel,
-  task: Task<S>,
-  samples: readonly S[],
-  signal: AbortSignal | undefined,
-): AsyncGenerator<{ index: number; scored: Scored<S> }, void> {
-  for (const [index, sample] of samples.entries()) {
-    signal?.throwIfAborted();
-    try {
-      const losses = await answerLosses(model, task.prompt(sample), task.choices?.(sample) ?? []);
-      const answer = letters[losses.indexOf(Math.min(...losses))] ?? '';
-      yield { index, scored: { sample, answer, ...task.score(sample, answer) } };
-    } catch (error) {
-      if (!(error instanceof DataError)) throw error;
-      yield { index, scored: { sample, parsed: '', score: 0, error: error.message } };
-    }
   }
 }

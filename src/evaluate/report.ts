@@ -48,7 +48,7 @@ function section(name: string, result: TaskResult): string {
   };
   const rows = metrics.map((metric) => [...cells(metric), ...others.map((baseline) => beside(metric, baseline))]);
   const notes = [
-    `${samples} questions in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second).`,
+    `${samples} questions${seconds === undefined ? '' : ` in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second)`}.`,
     failures > 0 && `${failures} could not be asked and count as wrong, the first because ${firstFailure}.`,
     unparsed > 0 && `${unparsed} answers could not be read.`,
     judge && `Judged by ${judge.model}.`,

@@ -31,6 +31,8 @@ export interface Verdict {
 /** A sample with its answer, or with the reason why it has none; such a one scores 0. */
 export interface Scored<S extends Sample = Sample> extends Verdict {
   readonly sample: S;
+  /** The text that was asked, before the chat template. */
+  readonly input?: string;
   readonly answer?: string;
   readonly error?: string;
 }

@@ -84,7 +84,7 @@ export class ChatModel {
    * has its DataError for an outcome; every other error ends them all.
    */
   async *answers(
-    requests: Iterable<GenerateOptions>,
+    requests: Iterable<GenerateOptions> | AsyncIterable<GenerateOptions>,
     options: BatchOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<Outcome, void> {
     const { slots = 8, signal } = options;
@@ -94,26 +94,34 @@ export class ChatModel {
     // Every open request listens.
     setMaxListeners(0, running);
     const open = new Map<number, Promise<Outcome>>();
-    let turn: Promise<unknown> = Promise.resolve();
+    const source = Symbol.asyncIterator in requests ? requests[Symbol.asyncIterator]() : requests[Symbol.iterator]();
+    let coming: Promise<Coming> | undefined;
+    let ended = false;
+    let turn: Promise<void> = Promise.resolve();
     let index = 0;
     try {
-      for (const request of requests) {
+      for (;;) {
         running.throwIfAborted();
-        const prepared = this.#prepare({ ...request, signal: request.signal ? AbortSignal.any([running, request.signal]) : running });
-        // Images are decoded at once, but requests line up in their order.
-        turn = Promise.allSettled([turn, prepared]);
-        open.set(
-          index,
-          outcome(
-            index,
-            turn.then(async () => last(this.#follow(await prepared, queue))),
-          ),
-        );
-        index += 1;
         // As many wait as are being answered, so that a free slot is filled at once.
-        if (open.size >= 2 * slots) yield await next(open);
+        if (!ended && open.size < 2 * slots) coming ??= upcoming(source, running);
+        if (coming === undefined && open.size === 0) return;
+        const event = await Promise.race([...(coming ? [coming] : []), ...open.values()]);
+        if (!('coming' in event)) {
+          open.delete(event.index);
+          yield event;
+          continue;
+        }
+        coming = undefined;
+        ended = event.coming.done === true;
+        if (event.coming.done) continue;
+        const request = event.coming.value;
+        const prepared = this.#prepare({ ...request, signal: request.signal ? AbortSignal.any([running, request.signal]) : running });
+        // Images are decoded at once, but requests line up in their order; each forgets those before it.
+        turn = Promise.allSettled([turn, prepared]).then(() => undefined);
+        const answered = turn.then(async () => last(this.#follow(await prepared, queue)));
+        open.set(index, outcome(index, answered));
+        index += 1;
       }
-      while (open.size > 0) yield await next(open);
     } finally {
       over.abort();
       await Promise.allSettled(open.values());
@@ -228,8 +236,19 @@ async function outcome(index: number, answer: Promise<Answer>): Promise<Outcome>
   }
 }
 
-async function next(open: Map<number, Promise<Outcome>>): Promise<Outcome> {
-  const settled = await Promise.race(open.values());
-  open.delete(settled.index);
-  return settled;
+/** The next request, or that there is none. */
+type Coming = { readonly coming: IteratorResult<GenerateOptions, unknown> };
+
+/** Waits no longer than until the signal; throws its reason. */
+async function upcoming(source: Iterator<GenerateOptions> | AsyncIterator<GenerateOptions>, signal: AbortSignal): Promise<Coming> {
+  let give = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    give = () => reject(signal.reason);
+  });
+  signal.addEventListener('abort', give, { once: true });
+  try {
+    return { coming: await Promise.race([source.next(), aborted]) };
+  } finally {
+    signal.removeEventListener('abort', give);
+  }
 }

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { evaluate, type Results } from '../../src/evaluate/evaluate.ts';
+import { evaluate, type Results, withoutTimes } from '../../src/evaluate/evaluate.ts';
 import { markdown } from '../../src/evaluate/report.ts';
 import { readSamples } from '../../src/evaluate/samples-file.ts';
 import { ChatModel } from '../../src/generate/generate.ts';
@@ -47,8 +47,8 @@ describe('an evaluation', () => {
     const run = async (batchSize: number) => {
       const out = join(root, `out-${batchSize}`);
       const results = await evaluate(chat, { tasks: ['easy-vqa'], data, out, batchSize });
-      expect(JSON.parse(readFileSync(join(out, 'results.json'), 'utf8'))).toEqual(results);
-      expect(readdirSync(out).sort()).toEqual(['results.json', 'samples_easy-vqa.jsonl']);
+      expect(JSON.parse(readFileSync(join(out, 'results.json'), 'utf8'))).toEqual(withoutTimes(results));
+      expect(readdirSync(out).sort()).toEqual(['results.json', 'run.json', 'samples_easy-vqa.jsonl', 'timings.json']);
       return { results: plain(results).tasks, samples: readFileSync(join(out, 'samples_easy-vqa.jsonl'), 'utf8') };
     };
     const one = await run(1);
@@ -114,7 +114,7 @@ describe('an evaluation', () => {
       'interrupted',
     );
     expect(await readSamples(join(out, 'samples_easy-vqa.jsonl'))).toHaveLength(3);
-    expect(readdirSync(out)).toEqual(['samples_easy-vqa.jsonl']);
+    expect(readdirSync(out).sort()).toEqual(['run.json', 'samples_easy-vqa.jsonl']);
   });
 
   test('refuses unknown tasks, no tasks, and a folder without the files, before it asks anything', async () => {

@@ -51,4 +51,11 @@ describe('the losses of answers behind one prompt', () => {
     await answerLosses(chat, messages, answers);
     expect(liveTensors()).toBe(before);
   });
+
+  test('are not asked for where the model does not read that far', async () => {
+    const messages: Message[] = [{ role: 'user', content: 'red '.repeat(300) }];
+    await expect(answerLosses(chat, messages, answers)).rejects.toThrow(
+      /the prompt has 3\d\d tokens with its longest choice, and the model reads 256/,
+    );
+  });
 });

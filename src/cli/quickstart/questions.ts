@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { Random } from '../../data/random.ts';
-import { answerSamples } from '../../evaluate/evaluate.ts';
+import { answerSamples } from '../../evaluate/answer-samples.ts';
 import type { CurvePoint } from '../../evaluate/html/data.ts';
 import type { Sample, Scored } from '../../evaluate/task.ts';
 import { easyVqa } from '../../evaluate/tasks/easy-vqa.ts';

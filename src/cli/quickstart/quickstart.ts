@@ -132,7 +132,7 @@ async function trainAndEvaluate(folder: string, options: QuickstartOptions): Pro
     scores: reportScores(result, { order, goals: options.goals }),
     scored: await readSamples(join(folder, `samples_${easyVqa.name}.jsonl`)),
     asked: asked.map(reportSample),
-    evaluationSeconds: result.seconds,
+    evaluationSeconds: result.seconds ?? 0,
     checkpoint,
   };
 }

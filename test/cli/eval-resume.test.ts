@@ -1,0 +1,155 @@
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { afterAll, describe, expect, test } from 'vitest';
+import { onOneThread, picture, tinyCheckpoint } from '../generate/tiny-model.ts';
+import { start, tinyllava } from './run.ts';
+
+onOneThread();
+
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-resume-'));
+const { folder: model, remove } = await tinyCheckpoint();
+const other = await tinyCheckpoint({ seed: 2 });
+afterAll(() => {
+  rmSync(root, { recursive: true });
+  remove();
+  other.remove();
+});
+
+/** Questions about three images, of which the last is cut off; every fiftieth is longer than the model reads. */
+const data = join(root, 'data');
+mkdirSync(data);
+for (const i of [0, 1, 2]) {
+  const bytes = await picture(i);
+  writeFileSync(join(data, `${i}.png`), i === 2 ? bytes.subarray(0, bytes.length / 2) : bytes);
+}
+const asked = 1500;
+const rows = Array.from({ length: asked }, (_, i) => ({
+  question_id: i,
+  image: `${Math.floor(i / 9) % 3}.png`,
+  text: `what is this ?${' red'.repeat(i % 50 === 0 ? 400 : i % 7)}`,
+  answer: ['a', 'red'],
+  category: i % 2 ? 'odd' : 'even',
+}));
+writeFileSync(join(data, 'questions.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+
+const command = (out: string, ...more: string[]): string[] => [
+  ...['eval', model, '--tasks', 'vqa', '--data', data, '--out', out, '--batch-size', '4', '--threads', '1', ...more],
+];
+const samplesOf = (out: string): string => {
+  try {
+    return readFileSync(join(out, 'samples_vqa.jsonl'), 'utf8');
+  } catch {
+    return '';
+  }
+};
+const files = (out: string): string[] =>
+  ['samples_vqa.jsonl', 'results.json', 'run.json'].map((name) => readFileSync(join(out, name), 'utf8'));
+
+const unbroken = join(root, 'unbroken');
+const first = await tinyllava(...command(unbroken));
+
+/** Runs until so many samples are written, then kills the process as nothing can be prepared for. */
+async function killedAt(lines: number, out: string, ...more: string[]): Promise<void> {
+  const { child, outcome } = start(command(out, ...more));
+  while (samplesOf(out).split('\n').length - 1 < lines && child.exitCode === null) await wait(5);
+  child.kill('SIGKILL');
+  expect((await outcome).code).toBe(null);
+}
+
+describe('an evaluation that is killed', () => {
+  test('goes on where it was, asks nothing twice, and ends with the files of an unbroken run', async () => {
+    expect(first.code).toBe(0);
+    const out = join(root, 'killed');
+    await killedAt(1, out);
+    // The process died in the middle of a line.
+    appendFileSync(join(out, 'samples_vqa.jsonl'), '{"doc_id":1499,"doc":{"id":"14');
+    await killedAt(350, out, '--resume');
+    await killedAt(800, out, '--resume');
+    const kept = samplesOf(out)
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const answered = new Set(kept.filter(({ resps }) => resps.length > 0).map(({ doc_id }) => doc_id));
+    // Nothing that had an answer was asked again.
+    expect(kept.filter(({ resps }) => resps.length > 0)).toHaveLength(answered.size);
+    expect(answered.size).toBeGreaterThan(400);
+    expect(answered.size).toBeLessThan(asked);
+    const { code } = await tinyllava(...command(out, '--resume'));
+    expect(code).toBe(0);
+    expect(files(out)).toEqual(files(unbroken));
+    expect(JSON.parse(readFileSync(join(out, 'timings.json'), 'utf8')).tasks.vqa.asked).toBe(asked - answered.size);
+  });
+
+  test('counts and names what could not be asked', () => {
+    const { failures, firstFailure, metrics } = JSON.parse(readFileSync(join(unbroken, 'results.json'), 'utf8')).tasks.vqa;
+    const unreadable = rows.filter(({ image }) => image === '2.png').length;
+    const long = rows.filter(({ image }, i) => i % 50 === 0 && image !== '2.png').length;
+    expect(failures).toBe(unreadable + long);
+    expect(firstFailure).toMatch(/the prompt has \d+ tokens, and the model reads 256 with its answer/);
+    expect(metrics[0].count).toBe(asked);
+    expect(first.stdout).toContain(`${failures} could not be asked and count as wrong`);
+    expect(samplesOf(unbroken)).toMatch(/2\.png cannot be decoded/);
+  });
+
+  test('has nothing left to ask when it is over', async () => {
+    const before = files(unbroken);
+    expect((await tinyllava(...command(unbroken, '--resume'))).code).toBe(0);
+    expect(files(unbroken)).toEqual(before);
+    expect(JSON.parse(readFileSync(join(unbroken, 'timings.json'), 'utf8')).tasks.vqa.asked).toBeLessThan(asked / 2);
+  });
+});
+
+describe('--resume', () => {
+  const out = join(root, 'small');
+  const left = async (): Promise<void> => {
+    rmSync(out, { recursive: true, force: true });
+    expect((await tinyllava(...command(out, '--limit', '8'))).code).toBe(0);
+    rmSync(join(out, 'results.json'));
+  };
+  const said = async (...argv: string[]): Promise<string> => {
+    const { code, stderr } = await tinyllava(...argv);
+    expect(code).toBe(1);
+    return stderr.replaceAll(root, '').replaceAll(/"[0-9a-f]{56}…/g, 'SHA');
+  };
+
+  test('refuses another model, task, profile, limit or data, and names what differs', async () => {
+    await left();
+    const resume = (...more: string[]) => said(...command(out, '--limit', '8', '--resume', ...more));
+    expect(await said(...command(out, '--limit', '8', '--resume').map((word) => (word === model ? other.folder : word)))).toBe(
+      'error: /small holds another run: settings.weights was SHA and is SHA\n  fix: give --resume what the run began with, or name another folder with --out\n',
+    );
+    expect(await resume('--profile', 'lmms-eval')).toContain('settings.profile was "official" and is "lmms-eval"');
+    expect(await resume('--limit', '9')).toMatch(/settings.limit was 8 and is 9; tasks.vqa.samples was 8 and is 9/);
+    expect(await resume('--dtype', 'bfloat16')).toContain('settings.dtype was "float32" and is "bfloat16"');
+    const moved = join(root, 'moved');
+    mkdirSync(moved, { recursive: true });
+    writeFileSync(
+      join(moved, 'questions.jsonl'),
+      readFileSync(join(data, 'questions.jsonl'), 'utf8').replace('what is this', 'what is red'),
+    );
+    expect(await resume('--data', moved)).toMatch(
+      /^error: \/small holds another run: tasks.vqa.data was SHA and is SHA; tasks.vqa.questions was SHA and is SHA\n/,
+    );
+    expect((await tinyllava(...command(out, '--limit', '8', '--resume'))).code).toBe(0);
+  });
+
+  test('is asked for where a run was left, and begins one where there is none', async () => {
+    await left();
+    expect(await said(...command(out, '--limit', '8'))).toMatch(
+      /^error: \/small holds a run that is not finished\n {2}fix: go on with it by --resume/,
+    );
+    rmSync(out, { recursive: true });
+    expect((await tinyllava(...command(out, '--limit', '8', '--resume'))).code).toBe(0);
+    expect(await tinyllava('eval', model, '--tasks', 'vqa', '--data', data, '--resume')).toMatchObject({ code: 2 });
+  });
+
+  test('names a line that no run wrote', async () => {
+    await left();
+    writeFileSync(join(out, 'samples_vqa.jsonl'), `{"doc_id":1}\n${samplesOf(out)}`);
+    expect(await said(...command(out, '--limit', '8', '--resume'))).toBe(
+      'error: /small/samples_vqa.jsonl:1: not a sample that a run wrote\n  fix: delete the line: its question is then asked again\n',
+    );
+  });
+});

@@ -1,0 +1,174 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import sharp from 'sharp';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../src/evaluate/evaluate.ts';
+import { Endpoint } from '../../src/evaluate/respondent/endpoint.ts';
+import { readSamples } from '../../src/evaluate/samples-file.ts';
+import { seedBenchLikelihood } from '../../src/evaluate/tasks/seed-bench.ts';
+import { tinyllava } from '../cli/run.ts';
+import { picture } from '../generate/tiny-model.ts';
+
+interface Asked {
+  readonly model: string;
+  readonly messages: readonly {
+    readonly content: readonly { readonly type: string; readonly text?: string; readonly image_url?: { readonly url: string } }[];
+  }[];
+  readonly temperature: number;
+  readonly max_tokens?: number;
+  readonly max_completion_tokens?: number;
+}
+
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-endpoint-'));
+const servers: Server[] = [];
+afterEach(() => {
+  for (const server of servers.splice(0)) server.close();
+});
+afterAll(() => rmSync(root, { recursive: true }));
+
+/** A server that answers as `reply` says, a status in place of a text where it refuses. */
+async function serve(
+  reply: (asked: Asked, request: IncomingMessage, response: ServerResponse) => string | number | Promise<string | number>,
+) {
+  const calls: Asked[] = [];
+  const server = createServer((request, response) => {
+    const pieces: Buffer[] = [];
+    request.on('data', (piece: Buffer) => pieces.push(piece));
+    request.on('end', async () => {
+      const asked = JSON.parse(Buffer.concat(pieces).toString()) as Asked;
+      calls.push(asked);
+      const said = await reply(asked, request, response);
+      if (typeof said === 'string') response.end(JSON.stringify({ model: 'served', choices: [{ message: { content: said } }] }));
+      else response.writeHead(said).end(`{"error":"refused ${said}"}`);
+    });
+  });
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`, calls };
+}
+
+const textOf = ({ messages }: Asked): string => messages[0]?.content.find(({ type }) => type === 'text')?.text ?? '';
+const imageOf = ({ messages }: Asked): string => messages[0]?.content.find(({ type }) => type === 'image_url')?.image_url?.url ?? '';
+
+const data = join(root, 'data');
+beforeAll(async () => {
+  mkdirSync(data);
+  writeFileSync(join(data, 'a.png'), await picture(1));
+  writeFileSync(
+    join(data, 'b.tif'),
+    await sharp(await picture(2))
+      .tiff()
+      .toBuffer(),
+  );
+  writeFileSync(join(data, 'broken.png'), (await picture(3)).subarray(0, 60));
+  const images = ['a.png', 'b.tif', 'broken.png', 'none.png'];
+  const rows = Array.from({ length: 20 }, (_, i) => ({ question_id: i, image: images[i % 4], text: `what is ${i}?`, answer: String(i) }));
+  writeFileSync(join(data, 'questions.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+});
+
+const endpoint = (baseUrl: string, more: { key?: string; tries?: number } = {}): Endpoint =>
+  new Endpoint({ model: 'm', baseUrl, waitMs: 1, ...more });
+/** The number that a question has. */
+const number = (asked: Asked): string => /\d+/.exec(textOf(asked))?.[0] ?? 'yes';
+
+describe('a model behind a server', () => {
+  test('is sent images as data URLs, is tried again when it is busy, and is asked no more at a time than allowed', async () => {
+    let [open, most, busy] = [0, 0, 0];
+    const { baseUrl, calls } = await serve(async (asked, { headers }) => {
+      expect(headers.authorization).toBe('Bearer secret');
+      open += 1;
+      most = Math.max(most, open);
+      await wait(5);
+      open -= 1;
+      if (number(asked) === '4' && busy++ < 2) return 429;
+      return number(asked);
+    });
+    const out = join(root, 'out');
+    const { tasks, settings } = await evaluate(endpoint(baseUrl, { key: 'secret' }), { tasks: ['vqa'], data, out, batchSize: 3 });
+    expect(settings).toEqual({ batchSize: 3, profile: 'official', model: 'm', baseUrl });
+    expect(tasks['vqa']).toMatchObject({ samples: 20, failures: 10 });
+    expect(most).toBe(3);
+    expect(busy).toBe(3);
+    const samples = await readSamples(join(out, 'samples_vqa.jsonl'));
+    expect(samples.map(({ score }) => score)).toEqual(Array.from({ length: 20 }, (_, i) => (i % 4 < 2 ? 1 : 0)));
+    expect(samples[2]?.error).toContain('broken.png cannot be decoded');
+    expect(samples[3]?.error).toContain('none.png does not exist');
+    const asked = (text: string): Asked | undefined => calls.find((call) => textOf(call) === text);
+    expect(asked('what is 0?')).toMatchObject({ model: 'm', temperature: 0, max_tokens: 128 });
+    expect(imageOf(asked('what is 0?') as Asked)).toBe(`data:image/png;base64,${readFileSync(join(data, 'a.png'), 'base64')}`);
+    // What servers do not know goes as PNG.
+    const sent = imageOf(asked('what is 1?') as Asked);
+    expect(sent).toMatch(/^data:image\/png;base64,/);
+    expect((await sharp(Buffer.from(sent.slice(22), 'base64')).metadata()).format).toBe('png');
+  });
+
+  test('has a question that it refuses for a failure of that question', async () => {
+    const { baseUrl } = await serve((asked) => (number(asked) === '8' ? 400 : number(asked)));
+    const { tasks } = await evaluate(endpoint(baseUrl), { tasks: ['vqa'], data });
+    expect(tasks['vqa']?.failures).toBe(11);
+  });
+
+  test('ends the run when it goes away, which can then go on', async () => {
+    const out = join(root, 'away');
+    let count = 0;
+    const down = await serve(() => (count++ > 4 ? 503 : 'x'));
+    const run = (resume: boolean) =>
+      evaluate(new Endpoint({ model: 'm', baseUrl: down.baseUrl, waitMs: 1, tries: 2 }), {
+        tasks: ['vqa'],
+        data,
+        out,
+        batchSize: 1,
+        resume,
+      });
+    await expect(run(false)).rejects.toThrow('HTTP 503 {"error":"refused 503"} (tried 2 times)');
+    const kept = (await readSamples(join(out, 'samples_vqa.jsonl'))).filter(({ answer }) => answer !== undefined).length;
+    expect(kept).toBe(4);
+    count = -1000;
+    const before = down.calls.length;
+    expect((await run(true)).tasks['vqa']).toMatchObject({ samples: 20, failures: 10 });
+    // One word to see that it is there, and what was not answered.
+    expect(down.calls.length - before).toBe(1 + 10 - kept);
+  });
+
+  test('is tried before anything is asked', async () => {
+    const out = join(root, 'tried');
+    const refused = (status: number) =>
+      serve(() => status).then(({ baseUrl }) => evaluate(endpoint(baseUrl), { tasks: ['vqa'], data, out }));
+    await expect(refused(401)).rejects.toMatchObject({
+      message: expect.stringMatching(/^m at http.* does not answer: HTTP 401 /),
+      hint: expect.stringContaining('TINYLLAVA_API_KEY'),
+    });
+    await expect(refused(400)).rejects.toThrow(/^m at .* does not take a picture: HTTP 400/);
+    const { baseUrl } = await serve(() => 'yes');
+    await expect(endpoint(baseUrl).check({ images: false, weigh: true })).rejects.toThrow(
+      'm is an endpoint, which does not say how likely',
+    );
+    expect(seedBenchLikelihood.choices).toBeDefined();
+  });
+
+  test('is asked in the words that it takes', async () => {
+    const { baseUrl, calls } = await serve((asked, _, response) => {
+      if (asked.max_tokens === undefined) return number(asked);
+      response.statusCode = 400;
+      response.end(`{"error":{"message":"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}}`);
+      return new Promise(() => {});
+    });
+    expect((await evaluate(endpoint(baseUrl), { tasks: ['vqa'], data })).tasks['vqa']?.failures).toBe(10);
+    expect(calls.at(-1)?.max_completion_tokens).toBe(128);
+  });
+
+  test('is named on the command line', async () => {
+    const { baseUrl } = await serve((asked) => number(asked));
+    const { code, stdout } = await tinyllava('eval', 'openai:m', '--base-url', baseUrl, '--tasks', 'vqa', '--data', data, '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).tasks.vqa.metrics[0]).toMatchObject({ name: 'all', value: 0.5 });
+    expect(await tinyllava('eval', data, '--base-url', baseUrl, '--tasks', 'vqa', '--data', data)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('write the model as openai:MODEL'),
+    });
+  });
+});
