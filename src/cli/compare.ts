@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
+import type { Comparison } from '../evaluate/compare.ts';
 import { columns, print, printJson } from './print.ts';
 
 const percent = (share: number): string => `${share > 0 ? '+' : ''}${(100 * share).toFixed(2)}`;
@@ -7,36 +8,28 @@ const percent = (share: number): string => `${share > 0 ? '+' : ''}${(100 * shar
 /** The verb `compare`. */
 export function compareCommand(): Command {
   return new Command('compare')
-    .description('how two evaluations differ on the same questions')
-    .argument('<first>', 'folder that `eval --out` wrote')
-    .argument('<second>', 'folder of another run')
+    .description('how evaluations differ on the same questions')
+    .argument('<runs...>', 'folders that `eval --out` wrote; all are compared with the first')
+    .option('--html <file>', 'write one page with the runs side by side and every question that changed')
     .option('--json', 'print one JSON document')
-    .action(async (first: string, second: string, { json }: { json?: true }) => {
-      const [{ compareRuns }, { readSamples }, { readdir }] = await Promise.all([
-        import('../evaluate/compare.ts'),
-        import('../evaluate/samples-file.ts'),
-        import('node:fs/promises'),
-      ]);
-      const samplesIn = async (folder: string): Promise<string[]> =>
-        (await readdir(folder)).filter((name) => /^samples_.*\.jsonl$/.test(name));
-      const others = await samplesIn(second);
-      const shared = (await samplesIn(first)).filter((name) => others.includes(name));
-      if (shared.length === 0) {
-        const { DataError } = await import('../errors.ts');
-        throw new DataError(`${first} and ${second} have no task in common`, {
-          hint: 'name folders that `eval --out` wrote, with samples_<task>.jsonl in both',
+    .action(async ([first = '', ...others]: string[], { html, json }: { html?: string; json?: true }) => {
+      if (html !== undefined) {
+        const { writePage } = await import('../evaluate/write-report.ts');
+        await writePage(html, [first, ...others]);
+      } else if (others.length === 0) {
+        const { ConfigError } = await import('../errors.ts');
+        throw new ConfigError(`${first} alone is nothing to compare`, {
+          hint: 'name a second run, or write the page of one with --html FILE',
         });
       }
-      const all = await Promise.all(
-        shared.map(async (name) => {
-          const comparison = compareRuns(await readSamples(join(first, name)), await readSamples(join(second, name)));
-          return { task: name.replace(/^samples_(.*)\.jsonl$/, '$1'), ...comparison };
-        }),
-      );
+      const all = (await Promise.all(others.map((other) => compared(first, other)))).flat();
       if (json) return printJson(all);
-      const rows = all.map(({ task, samples, mean, rightOrWrong, better, worse }) => {
+      if (all.length === 0) return;
+      const several = others.length > 1;
+      const rows = all.map(({ task, run, samples, mean, rightOrWrong, better, worse }) => {
         const { difference, interval, pValue } = mean;
         return [
+          ...(several ? [run] : []),
           task,
           samples,
           `${percent(difference)} points`,
@@ -46,6 +39,31 @@ export function compareCommand(): Command {
           (rightOrWrong?.pValue ?? pValue).toPrecision(2),
         ];
       });
-      for (const line of columns([['task', 'questions', 'mean score', '95 % interval', 'better', 'worse', 'p'], ...rows])) print(line);
+      const head = [...(several ? ['run'] : []), 'task', 'questions', 'mean score', '95 % interval', 'better', 'worse', 'p'];
+      for (const line of columns([head, ...rows])) print(line);
     });
+}
+
+/** The second of two runs against the first, on every task that both have. Throws DataError where there is none. */
+async function compared(first: string, second: string): Promise<({ task: string; run: string } & Comparison)[]> {
+  const [{ compareRuns }, { readSamples }, { readdir }] = await Promise.all([
+    import('../evaluate/compare.ts'),
+    import('../evaluate/samples-file.ts'),
+    import('node:fs/promises'),
+  ]);
+  const samplesIn = async (folder: string): Promise<string[]> => (await readdir(folder)).filter((name) => /^samples_.*\.jsonl$/.test(name));
+  const others = await samplesIn(second);
+  const shared = (await samplesIn(first)).filter((name) => others.includes(name));
+  if (shared.length === 0) {
+    const { DataError } = await import('../errors.ts');
+    throw new DataError(`${first} and ${second} have no task in common`, {
+      hint: 'name folders that `eval --out` wrote, with samples_<task>.jsonl in both',
+    });
+  }
+  return Promise.all(
+    shared.map(async (name) => {
+      const comparison = compareRuns(await readSamples(join(first, name)), await readSamples(join(second, name)));
+      return { task: name.replace(/^samples_(.*)\.jsonl$/, '$1'), run: second, ...comparison };
+    }),
+  );
 }

@@ -1,0 +1,152 @@
+import { type Comparison, compareRuns } from '../compare.ts';
+import { hallucinationTable } from '../hallucination.ts';
+import { besidePublished } from '../published-results.ts';
+import { browsed } from './browsed.ts';
+import { browserMarkup, browserScript, embedded } from './browser.ts';
+import { drawnScores, headlines, metricLines, runLegend, tasksOf } from './charts.ts';
+import { evaluationStyle } from './evaluation-style.ts';
+import { count } from './format.ts';
+import { markdownTable } from './markdown-table.ts';
+import { html, Markup } from './markup.ts';
+import type { Run } from './runs.ts';
+import { style } from './style.ts';
+import { thumbnails } from './thumbnails.ts';
+
+/** One self-contained HTML page of one evaluation or of several side by side, to be written into `folder`: no network, light and dark. */
+export async function evaluationPage(runs: readonly Run[], folder: string): Promise<string> {
+  const names = runs.map(({ name }) => name);
+  const tasks = tasksOf(runs.map(({ results }) => results));
+  const { questions, all } = browsed(runs);
+  const images = await thumbnails(
+    questions.flatMap((question) => question.images),
+    folder,
+  );
+  const title = runs.length === 1 ? `Evaluation of ${names[0]}` : `${runs.length} evaluations side by side`;
+  const asked = runs.reduce((sum, { results }) => sum + Object.values(results.tasks).reduce((total, { samples }) => total + samples, 0), 0);
+  const failed = runs.reduce(
+    (sum, { results }) => sum + Object.values(results.tasks).reduce((total, { failures }) => total + failures, 0),
+    0,
+  );
+  const section = (id: string, heading: string, content: Markup): Markup =>
+    html`<section aria-labelledby="${id}"><h2 id="${id}">${heading}</h2>\n${content}</section>`;
+  const part =
+    questions.length === all
+      ? undefined
+      : html`<p>${count(questions.length)} of ${count(all)} questions are in this page: those that runs differ on, that failed or were not read, then wrong ones, then right ones, evenly from the whole set. All are in samples_TASK.jsonl.</p>`;
+  const page = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>${title}</title>
+<style>${new Markup(style + evaluationStyle)}</style>
+</head>
+<body>
+<header>
+<p class="brand">tinyllava</p>
+<h1>${title}</h1>
+<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}${failed === 0 ? '' : `; ${count(failed)} could not be asked and count as wrong`}.</p>
+</header>
+<main>
+${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', headlines(runs), names)}`)}
+${published(runs)}
+${runs.length > 1 ? section('differences', `Against ${names[0]}, question by question`, differences(runs)) : undefined}
+${section('parts', 'Breakdown', html`${tasks.map((task, i) => breakdown(task, runs, i === 0))}`)}
+${questions.length > 0 ? section('questions-heading', 'Questions', html`${part}${browserMarkup(tasks, names)}`) : undefined}
+${section('run', runs.length === 1 ? 'The run' : 'The runs', html`${runs.map(facts)}`)}
+</main>
+${questions.length > 0 ? html`${embedded('samples', { names, images, questions })}\n<script>${new Markup(browserScript)}</script>` : undefined}
+</body>
+</html>
+`;
+  return page.text;
+}
+
+/** The tables that put several benchmarks, and other people's results, beside each other. */
+function published(runs: readonly Run[]): Markup {
+  const tables = runs.flatMap(({ name, results }) => {
+    const table = besidePublished(results, name);
+    return table === undefined ? [] : [markdownTable(table)];
+  });
+  const hallucination = hallucinationTable(Object.fromEntries(runs.map(({ name, results }) => [name, results])));
+  return html`${hallucination === undefined ? undefined : html`<section aria-labelledby="hallucination"><h2 id="hallucination">Hallucination</h2>${markdownTable(hallucination)}</section>`}
+${tables.length === 0 ? undefined : html`<section aria-labelledby="published"><h2 id="published">Beside published results</h2>${tables}</section>`}`;
+}
+
+function breakdown(task: string, runs: readonly Run[], open: boolean): Markup {
+  const named = runs.map(({ name, results }) => ({ name, result: results.tasks[task] }));
+  const notes = named.flatMap(({ name, result }) => {
+    if (!result) return [];
+    const { failures, firstFailure, unparsed = 0, unscored, judge, detectableDifference: least, baselines } = result;
+    const base = Object.entries(baselines).flatMap(([baseline, [metric]]) =>
+      metric ? [`${baseline} ${(100 * metric.value).toFixed(1)}`] : [],
+    );
+    const said = [
+      unscored !== undefined && `no scores: ${unscored}`,
+      failures > 0 && `${count(failures)} could not be asked, the first because ${firstFailure}`,
+      unparsed > 0 && `${count(unparsed)} answers could not be read`,
+      judge && `judged by ${judge.model}`,
+      base.length > 0 && `without looking: ${base.join(', ')}`,
+      !!least && `differences below ${(100 * least).toFixed(1)} points are seldom told apart on these questions`,
+    ].filter((one) => typeof one === 'string');
+    return said.length === 0 ? [] : [html`<li>${runs.length > 1 ? html`<b>${name}</b>: ` : undefined}${said.join('; ')}.</li>`];
+  });
+  const names = runs.map(({ name }) => name);
+  const lines = metricLines(named);
+  return html`<details${open ? html` open` : undefined}><summary><h3>${task}</h3></summary>
+${lines.length > 0 ? drawnScores('score', lines, names) : undefined}<ul class="notes">${notes}</ul></details>`;
+}
+
+/** Every further run against the first, on the questions of each task that both have. */
+function differences(runs: readonly Run[]): Markup {
+  const [first, ...others] = runs;
+  if (!first) return html``;
+  const signed = (share: number): string => `${share > 0 ? '+' : ''}${(100 * share).toFixed(2)}`;
+  const rows = others.flatMap((other) =>
+    Object.keys(first.samples).flatMap((task) => {
+      const compared = comparison(first, other, task);
+      if (compared === undefined) return [];
+      if (typeof compared === 'string')
+        return [html`<tr><th scope="row">${task} <small>${other.name}</small></th><td colspan="5">${compared}</td></tr>`];
+      const { samples, mean, rightOrWrong, better, worse } = compared;
+      const pValue = rightOrWrong?.pValue ?? mean.pValue;
+      return [
+        html`<tr><th scope="row">${task} <small>${other.name}, ${count(samples)} questions</small></th><td class="number">${signed(mean.difference)}</td><td class="number">${signed(mean.interval.low)} to ${signed(mean.interval.high)}</td><td class="number">${count(better.length)}</td><td class="number">${count(worse.length)}</td><td class="number">${pValue < 0.05 ? html`<strong>${pValue.toPrecision(2)}</strong>` : pValue.toPrecision(2)}</td></tr>`,
+      ];
+    }),
+  );
+  const heads = ['mean score, points', '95 % interval', 'better', 'worse', 'p'].map(
+    (head) => html`<th scope="col" class="number">${head}</th>`,
+  );
+  return html`<div class="wide"><table><thead><tr><th scope="col">benchmark</th>${heads}</tr></thead><tbody>${rows}</tbody></table></div>
+<p class="muted">p by McNemar's test where answers are right or wrong, else by the paired bootstrap; the filters below find the questions that changed.</p>`;
+}
+
+function comparison(first: Run, other: Run, task: string): Comparison | string | undefined {
+  const [before, after] = [first.samples[task], other.samples[task]];
+  if (!before || !after) return undefined;
+  try {
+    return compareRuns(before, after);
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+function facts({ name, results }: Run): Markup {
+  const { template, ...settings } = results.settings;
+  const list: [string, string][] = [
+    ...Object.entries(settings).map(([fact, value]): [string, string] => [fact, String(value)]),
+    ['tinyllava', results.version],
+  ];
+  const tasks = Object.entries(results.tasks).map(
+    ([
+      task,
+      { dataSha256, firstPrompt, maxNewTokens, stop },
+    ]) => html`<h4>${task}</h4><dl class="facts"><div><dt>data, SHA-256</dt><dd>${dataSha256}</dd></div>
+<div><dt>most tokens of an answer</dt><dd>${maxNewTokens}</dd></div>${stop ? html`<div><dt>ends at</dt><dd>${JSON.stringify(stop)}</dd></div>` : undefined}</dl>
+${firstPrompt === undefined ? undefined : html`<pre tabindex="0"><code>${firstPrompt}</code></pre>`}`,
+  );
+  return html`<details><summary><h3>${name}</h3></summary><dl class="facts">${list.map(([fact, value]) => html`<div><dt>${fact}</dt><dd>${value}</dd></div>`)}</dl>
+${template === undefined ? undefined : html`<h4>chat template</h4><pre tabindex="0"><code>${String(template)}</code></pre>`}${tasks}</details>`;
+}

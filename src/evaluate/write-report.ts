@@ -1,0 +1,17 @@
+import { dirname, join, resolve } from 'node:path';
+import type { Results } from './evaluate.ts';
+import { evaluationPage } from './html/evaluation.ts';
+import { readRuns } from './html/runs.ts';
+import { markdown } from './report.ts';
+import { writeWhole } from './run-folder.ts';
+
+/** Writes the HTML page of runs, each a folder that `evaluate` wrote, side by side. Throws DataError for a folder without results. */
+export async function writePage(path: string, folders: readonly string[]): Promise<void> {
+  await writeWhole(path, await evaluationPage(await readRuns(folders), dirname(resolve(path))));
+}
+
+/** Writes `report.md` and `report.html` beside the results in a folder. Throws DataError where there are none. */
+export async function writeReport(folder: string, results: Results): Promise<void> {
+  await writeWhole(join(folder, 'report.md'), markdown(results));
+  await writePage(join(folder, 'report.html'), [folder]);
+}

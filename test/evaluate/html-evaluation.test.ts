@@ -1,0 +1,185 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runInNewContext } from 'node:vm';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { evaluate, withoutTimes } from '../../src/evaluate/evaluate.ts';
+import { type Browsed, browsed } from '../../src/evaluate/html/browsed.ts';
+import { fitsScript } from '../../src/evaluate/html/browser.ts';
+import { markdownTable } from '../../src/evaluate/html/markdown-table.ts';
+import { readRuns } from '../../src/evaluate/html/runs.ts';
+import { thumbnails } from '../../src/evaluate/html/thumbnails.ts';
+import type { Question, Respondent } from '../../src/evaluate/respondent/respondent.ts';
+import { writePage, writeReport } from '../../src/evaluate/write-report.ts';
+import { tinyllava } from '../cli/run.ts';
+import { picture } from '../generate/tiny-model.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'tinyllava-page-'));
+afterAll(() => rmSync(root, { recursive: true }));
+const data = join(root, 'data');
+const [first, second] = [join(root, 'first'), join(root, 'second')];
+
+/** Gives answers that are written down: what is tested is the page. */
+const recorded = (answers: readonly (string | undefined)[]): Respondent => ({
+  identity: { weights: 'abc' },
+  async *responses(questions: Iterable<Question> | AsyncIterable<Question>) {
+    let index = 0;
+    for await (const _ of questions) {
+      const answer = answers[index];
+      yield answer === undefined ? { index, error: 'x.png cannot be decoded' } : { index, answer };
+      index += 1;
+    }
+  },
+});
+const texts = ['what is this?', 'is it red? </script><b>', 'what is that?', 'how many?', 'which one?', 'what then?'];
+
+beforeAll(async () => {
+  mkdirSync(data);
+  for (const i of [0, 1]) writeFileSync(join(data, `${i}.png`), await picture(i, 300));
+  const rows = texts.map((text, i) => ({
+    question_id: i,
+    image: `${i % 2}.png`,
+    text,
+    answer: ['a', `truth ${i}`],
+    category: i < 3 ? 'early' : 'late',
+  }));
+  writeFileSync(join(data, 'questions.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+  for (const [out, answers] of [
+    [first, ['a', 'b', 'a', 'b', undefined, 'a']],
+    [second, ['a', 'a', 'b', 'b', 'a', 'A']],
+  ] as const) {
+    await writeReport(out, withoutTimes(await evaluate(recorded(answers), { tasks: ['vqa'], data, out })));
+  }
+});
+
+describe('the filters of the page', () => {
+  const none = { task: '', category: '', verdict: '', change: '', run: 0, text: '' };
+  const shown = async (filters: object): Promise<string[]> => {
+    const { questions } = browsed(await readRuns([first, second]));
+    const fits = runInNewContext(`${fitsScript}; fits`) as (question: Browsed, filters: object) => boolean;
+    return questions.filter((question) => fits(question, { ...none, ...filters })).map(({ id }) => id);
+  };
+
+  test('find questions by what became of them', async () => {
+    expect(await shown({})).toEqual(['0', '1', '2', '3', '4', '5']);
+    expect(await shown({ verdict: 'right' })).toEqual(['0', '2', '5']);
+    expect(await shown({ verdict: 'wrong' })).toEqual(['1', '3', '4']);
+    expect(await shown({ verdict: 'failed' })).toEqual(['4']);
+    expect(await shown({ verdict: 'right', run: 1 })).toEqual(['0', '1', '4', '5']);
+  });
+
+  test('find questions on which runs differ', async () => {
+    expect(await shown({ change: 'changed' })).toEqual(['1', '2', '4']);
+    expect(await shown({ change: 'better', run: 1 })).toEqual(['1', '4']);
+    expect(await shown({ change: 'worse', run: 1 })).toEqual(['2']);
+  });
+
+  test('find questions by category and by any text in them', async () => {
+    expect(await shown({ category: 'late', verdict: 'right' })).toEqual(['5']);
+    expect(await shown({ text: 'WHAT' })).toEqual(['0', '2', '5']);
+    expect(await shown({ text: 'truth 3' })).toEqual(['3']);
+    expect(await shown({ text: 'cannot be decoded' })).toEqual(['4']);
+    expect(await shown({ task: 'pope' })).toEqual([]);
+  });
+});
+
+describe('the page', () => {
+  test('stands alone: images are small copies in it, and nothing in an answer can end its script', () => {
+    const page = readFileSync(join(first, 'report.html'), 'utf8');
+    expect(page).not.toMatch(/(src|href)="(https?:)?\/\//);
+    expect(page).not.toContain('is it red? </script>');
+    expect(page.match(/data:image\/webp;base64,/g)).toHaveLength(2);
+    expect(page).toContain('6 questions of the benchmark vqa; 1 could not be asked and count as wrong.');
+    expect(page).toContain('1 could not be asked, the first because x.png cannot be decoded');
+    expect(readFileSync(join(first, 'report.md'), 'utf8')).toContain('| all       |     6 |  50.0 |');
+  });
+
+  test('is the same for equal runs, whatever they took', async () => {
+    const again = join(root, 'again', 'first');
+    await writeReport(
+      again,
+      withoutTimes(await evaluate(recorded(['a', 'b', 'a', 'b', undefined, 'a']), { tasks: ['vqa'], data, out: again })),
+    );
+    for (const name of ['report.md', 'results.json', 'samples_vqa.jsonl']) {
+      expect(readFileSync(join(again, name), 'utf8')).toBe(readFileSync(join(first, name), 'utf8'));
+    }
+  });
+
+  test('links further images to where they are', async () => {
+    const paths = [join(data, '0.png'), join(data, '1.png'), join(data, 'none.png')];
+    const found = await thumbnails(paths, join(root, 'some/pages'), 1);
+    expect(found[paths[0] ?? '']).toEqual({ src: expect.stringMatching(/^data:/), href: '../../data/0.png' });
+    expect(found[paths[1] ?? '']).toEqual({ src: '../../data/1.png', href: '../../data/1.png' });
+    expect(found[paths[2] ?? '']).toBeUndefined();
+  });
+
+  test('holds at most so many questions, those first that are worth a look', async () => {
+    const runs = await readRuns([first, second]);
+    const kept = (limit: number) => browsed(runs, limit).questions.map(({ id }) => id);
+    expect(kept(3)).toEqual(['1', '2', '4']);
+    expect(kept(4)).toEqual(['1', '2', '3', '4']);
+    expect(browsed(runs, 4).all).toBe(6);
+  });
+
+  test('is written by compare, which also takes more than two runs', async () => {
+    const html = join(root, 'compare.html');
+    const { code, stdout } = await tinyllava('compare', first, second, first, '--html', html, '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject([
+      { task: 'vqa', run: second, samples: 6, better: ['1', '4'], worse: ['2'] },
+      { task: 'vqa', run: first, better: [], worse: [] },
+    ]);
+    expect(statSync(html).size).toBeGreaterThan(5000);
+    expect(readFileSync(html, 'utf8')).toContain('3 evaluations side by side');
+    expect(await tinyllava('compare', first)).toMatchObject({ code: 1, stderr: expect.stringContaining('alone is nothing to compare') });
+    rmSync(join(root, 'again', 'first', 'results.json'));
+    expect((await tinyllava('compare', first, join(root, 'again', 'first'), '--html', html)).stderr).toContain('results.json: ENOENT');
+  });
+
+  test('shows a Markdown table as one of HTML', () => {
+    expect(markdownTable('| model | A |\n| --- | ---: |\n| **this <run>** | 1.0 |\n\n[1] source').text.replace(/\n/g, '')).toBe(
+      '<div class="wide"><table><thead><tr><th scope="col">model</th><th scope="col" class="number">A</th></tr></thead><tbody><tr><th scope="row"><strong>this &lt;run&gt;</strong></th><td class="number">1.0</td></tr></tbody></table></div><p class="muted">[1] source</p>',
+    );
+  });
+});
+
+const browser = ['chromium', 'chromium-browser', 'google-chrome'].find((name) => spawnSync(name, ['--version']).status === 0);
+
+describe.skipIf(browser === undefined)('in a browser (skipped where neither chromium nor google-chrome is found)', () => {
+  /** The page as the browser has made it, and what its script complained of. */
+  function opened(page: string): { dom: string; complaints: string } {
+    const flags = [
+      '--headless=new',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--enable-logging=stderr',
+      '--virtual-time-budget=3000',
+      '--dump-dom',
+    ];
+    const { stdout, stderr } = spawnSync(browser ?? '', [...flags, `file://${page}`], { encoding: 'utf8' });
+    return {
+      dom: stdout,
+      complaints: stderr
+        .split('\n')
+        .filter((line) => line.includes('CONSOLE'))
+        .join('\n'),
+    };
+  }
+
+  test('the page lists the questions that its address asks for', async () => {
+    const page = join(root, 'browser.html');
+    await writePage(page, [first, second]);
+    const { dom, complaints } = opened(`${page}#change=worse&run=1`);
+    expect(complaints).toBe('');
+    expect(dom).toContain('>1 question.<');
+    expect(dom.match(/class="sample"/g)).toHaveLength(1);
+    expect(dom).toContain('vqa · early · 2');
+    expect(dom).toMatch(/class="said">b</);
+    const all = opened(page).dom;
+    expect(all).toContain('>6 questions.<');
+    expect(all).toContain('is it red? &lt;/script&gt;&lt;b&gt;');
+    expect(all.match(/class="pictures"><a href="data\/\d.png"><img src="data:image\/webp/g)).toHaveLength(6);
+    expect(opened(`${page}#text=nowhere`).dom).toContain('No question fits.');
+  }, 60_000);
+});
