@@ -96,6 +96,7 @@ export class Batch {
   /** Fills free slots and gives every request in a slot its next token. */
   step(): void {
     if (this.#waiting.length > 0 && this.#live.length < this.#slots) this.#admit();
+    this.#forget();
     if (this.#live.length === 0) return;
     const chosen = noGrad(() => this.#forward(this.#live));
     this.#live = this.#live.filter((live, i) => {
@@ -105,6 +106,11 @@ export class Batch {
       if (!goesOn) this.#finished.push(live);
       return goesOn;
     });
+    // What has just been finished may be what a request that waits begins with.
+    if (this.#waiting.length === 0) this.#forget();
+  }
+
+  #forget(): void {
     for (const { cache } of this.#finished.splice(0, Math.max(0, this.#finished.length - this.#remembered))) cache.free();
   }
 
@@ -112,12 +118,16 @@ export class Batch {
     const newcomers: Live[] = [];
     const sources = [...this.#live, ...this.#finished];
     let tokens = 0;
+    let followers = 0;
     for (const request of this.#waiting) {
-      if (this.#live.length + newcomers.length === this.#slots) break;
+      if (this.#live.length + newcomers.length + followers === this.#slots) break;
       const { shared, source } = this.#longest(request, sources, (other) => other.cache.length);
-      // What a newcomer is about to compute can be had at the next step.
+      // What a newcomer is about to compute can be had at the next step: a slot is kept for it, because later the newcomer may be gone.
       const coming = this.#longest(request, newcomers, (other) => other.ids.length);
-      if (coming.shared.tokens > shared.tokens) continue;
+      if (coming.shared.tokens > shared.tokens) {
+        followers += 1;
+        continue;
+      }
       tokens += request.ids.length - shared.tokens;
       if (tokens > this.#promptTokens && newcomers.length > 0) break;
       newcomers.push(this.#begin(request, shared, source));

@@ -68,3 +68,19 @@ describe('answers in float32 to prompts of mixed lengths and images, token by to
     expect(shared).toBeGreaterThan(prompts / 10);
   });
 });
+
+test.each([1, 2, 5])(
+  'every second prompt of a pair shares its beginning with the first, when answers have %i tokens',
+  async (maxNewTokens) => {
+    const pairs = 24;
+    const begin = (i: number): string =>
+      Array.from({ length: 40 }, (_, at) => words[(i * 7 + at * (1 + (i % 5))) % words.length]).join(' ');
+    const paired = Array.from({ length: 2 * pairs }, (_, i): GenerateOptions => {
+      return { messages: [{ role: 'user', content: `${words[i >> 1]} ${begin(i >> 1)} ${i % 2 ? 'red' : 'blue'}` }], maxNewTokens };
+    });
+    const shared: number[] = [];
+    for await (const outcome of chat.answers(paired, { slots: 8 }))
+      if ('answer' in outcome) shared[outcome.index] = outcome.answer.usage.sharedTokens;
+    expect(shared.filter((tokens) => tokens >= 40)).toHaveLength(pairs);
+  },
+);
