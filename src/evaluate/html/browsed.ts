@@ -57,7 +57,7 @@ function taskQuestions(task: string, runs: readonly Run[]): Browsed[] {
 function browsedAnswer({ answer, parsed, score, error, unparsed }: Scored): BrowsedAnswer {
   if (answer === undefined) return { a: error ?? '', s: score, v: 'failed' };
   const verdict = unparsed ? 'unparsed' : score >= 1 ? 'right' : score > 0 ? 'partly' : 'wrong';
-  return { a: answer, ...(parsed !== answer.trim() && { p: parsed }), s: score, v: verdict };
+  return { a: answer, ...(parsed.toLowerCase() !== answer.trim().toLowerCase() && { p: parsed }), s: score, v: verdict };
 }
 
 /** 0 for what one looks at first. */

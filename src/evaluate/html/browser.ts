@@ -49,7 +49,7 @@ function card(question) {
     return row;
   });
   const truth = question.truth.length > 0 ? element('p', 'truth', element('b', '', 'truth '), [...new Set(question.truth)].join(' · ')) : element('p', 'truth', 'the truth is not public');
-  return element('li', 'sample', pictures, element('div', 'asked-of', element('p', 'where', question.t + ' · ' + question.c + ' · ' + question.id), element('p', 'prompt', question.q), element('ul', 'answers', ...answers), truth));
+  return element('li', question.images.length > 0 ? 'sample' : 'sample plain', ...(question.images.length > 0 ? [pictures] : []), element('div', '', element('p', 'where', question.t + ' · ' + question.c + ' · ' + question.id), element('p', 'prompt', question.q), element('ul', 'answers', ...answers), truth));
 }
 function filters() {
   const { task = '', category = '', verdict = '', change = '', run = '0', text = '' } = Object.fromEntries(new FormData(form));

@@ -11,6 +11,7 @@ select, .filters input[type=search] { position: static; opacity: 1; font: inheri
 .search { flex: 1 1 16rem; } .filters .search input { flex: 1; max-width: none; min-width: 0; cursor: text; }
 .samples { display: grid; gap: 0; }
 .sample { display: grid; grid-template-columns: 10.5rem 1fr; gap: .4rem 1.4rem; padding: 1.1rem 0; border-top: 1px solid var(--rule); }
+.sample.plain { grid-template-columns: 1fr; } .wide tr:has(th strong) { background: var(--soft); }
 .pictures { display: flex; flex-wrap: wrap; gap: .4rem; align-content: start; } .pictures a { line-height: 0; }
 .pictures img { max-width: 10.5rem; max-height: 10.5rem; image-rendering: auto; } .pictures a:nth-child(n+2) img, .pictures:has(a + a) img { max-width: 5rem; }
 .missing { color: var(--muted); font-size: .85rem; padding: .5rem 0; }

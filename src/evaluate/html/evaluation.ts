@@ -22,7 +22,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
     folder,
   );
   const title = runs.length === 1 ? `Evaluation of ${names[0]}` : `${runs.length} evaluations side by side`;
-  const asked = runs.reduce((sum, { results }) => sum + Object.values(results.tasks).reduce((total, { samples }) => total + samples, 0), 0);
+  const asked = tasks.reduce((sum, task) => sum + Math.max(...runs.map(({ results }) => results.tasks[task]?.samples ?? 0)), 0);
   const failed = runs.reduce(
     (sum, { results }) => sum + Object.values(results.tasks).reduce((total, { failures }) => total + failures, 0),
     0,
@@ -50,10 +50,11 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
 </header>
 <main>
 ${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', headlines(runs), names)}`)}
-${published(runs)}
+${hallucination(runs)}
 ${runs.length > 1 ? section('differences', `Against ${names[0]}, question by question`, differences(runs)) : undefined}
 ${section('parts', 'Breakdown', html`${tasks.map((task, i) => breakdown(task, runs, i === 0))}`)}
 ${questions.length > 0 ? section('questions-heading', 'Questions', html`${part}${browserMarkup(tasks, names)}`) : undefined}
+${published(runs)}
 ${section('run', runs.length === 1 ? 'The run' : 'The runs', html`${runs.map(facts)}`)}
 </main>
 ${questions.length > 0 ? html`${embedded('samples', { names, images, questions })}\n<script>${new Markup(browserScript)}</script>` : undefined}
@@ -63,15 +64,25 @@ ${questions.length > 0 ? html`${embedded('samples', { names, images, questions }
   return page.text;
 }
 
-/** The tables that put several benchmarks, and other people's results, beside each other. */
-function published(runs: readonly Run[]): Markup {
-  const tables = runs.flatMap(({ name, results }) => {
-    const table = besidePublished(results, name);
-    return table === undefined ? [] : [markdownTable(table)];
-  });
-  const hallucination = hallucinationTable(Object.fromEntries(runs.map(({ name, results }) => [name, results])));
-  return html`${hallucination === undefined ? undefined : html`<section aria-labelledby="hallucination"><h2 id="hallucination">Hallucination</h2>${markdownTable(hallucination)}</section>`}
-${tables.length === 0 ? undefined : html`<section aria-labelledby="published"><h2 id="published">Beside published results</h2>${tables}</section>`}`;
+function hallucination(runs: readonly Run[]): Markup | undefined {
+  const table = hallucinationTable(Object.fromEntries(runs.map(({ name, results }) => [name, results])));
+  if (table === undefined) return undefined;
+  return html`<section aria-labelledby="hallucination"><h2 id="hallucination">Hallucination</h2>${markdownTable(table)}</section>`;
+}
+
+/** Published results below the runs, in one table for those that have the same columns. */
+function published(runs: readonly Run[]): Markup | undefined {
+  const tables = new Map<string, { own: string[]; rule: string; rest: string[] }>();
+  for (const { name, results } of runs) {
+    const [head = '', rule = '', own = '', ...rest] = besidePublished(results, name)?.split('\n') ?? [];
+    if (own === '') continue;
+    const table = tables.get(head) ?? { own: [], rule, rest };
+    table.own.push(own);
+    tables.set(head, table);
+  }
+  if (tables.size === 0) return undefined;
+  const shown = [...tables].map(([head, { own, rule, rest }]) => markdownTable([head, rule, ...own, ...rest].join('\n')));
+  return html`<section aria-labelledby="published"><h2 id="published">Beside published results</h2>${shown}</section>`;
 }
 
 function breakdown(task: string, runs: readonly Run[], open: boolean): Markup {
