@@ -8,6 +8,7 @@ export {
   type Comparison,
   compareRuns,
   detectableDifference,
+  Endpoint,
   type EvaluateOptions,
   evaluate,
   exactMatch,
@@ -28,6 +29,7 @@ export {
   pairedBootstrap,
   publishedResults,
   questionOnlyBaseline,
+  type Respondent,
   type Results,
   readSamples,
   type Sample,
@@ -42,6 +44,7 @@ export {
   tasks,
   type Verdict,
   wilson,
+  writePage,
 } from './evaluate/index.ts';
 export { type Conversion, type ConvertOptions, convert } from './export/index.ts';
 export { type Answer, ChatModel, type GenerateOptions, loadModel, type Outcome } from './generate/index.ts';

@@ -17,7 +17,7 @@ afterAll(() => {
 const data = join(root, 'data');
 mkdirSync(data);
 for (const i of [0, 1, 2]) writeFileSync(join(data, `${i}.png`), i === 2 ? 'no picture' : await picture(i));
-const rows = Array.from({ length: 1200 }, (_, i) => ({
+const rows = Array.from({ length: 700 }, (_, i) => ({
   question_id: i,
   ...(i % 30 > 2 && { image: `${Math.floor(i / 9) % 3}.png` }),
   text: `what is this ?${' red'.repeat(i % 11)}`,
