@@ -36,8 +36,10 @@ test('a short run trains, evaluates, asks five questions and leaves a whole fold
     'recipe.yaml',
     'report.html',
     'results.json',
+    'run.json',
     'samples_easy-vqa.jsonl',
     'tensorboard',
+    'timings.json',
   ]);
   expect(stdout).toMatch(/questions +model +95 % interval +majority +question only\nall +100 /);
   expect(stdout.match(/first\/data\/test\/images\/\d+\.png:/g)).toHaveLength(5);
