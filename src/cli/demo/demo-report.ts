@@ -1,15 +1,13 @@
-import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import type { ReportData, ReportFact, ReportPart, ReportScore, ReportTable } from '../../evaluate/html/data.ts';
 import { count, duration, percent } from '../../evaluate/html/format.ts';
 import { embedImages } from '../../evaluate/html/from-results.ts';
 import type { TinyLlava } from '../../model/tinyllava.ts';
-import { libtorch, memory, threads } from '../../tensor/device.ts';
+import { threads } from '../../tensor/device.ts';
 import { writeRecipe } from '../../train/recipe-file.ts';
-import { version } from '../../version.ts';
+import { environmentFacts, fact } from '../quickstart/report-facts.ts';
 import type { CaptionTable, FinishedDemo } from './demo.ts';
 
-const fact = (name: string, value: string | number): ReportFact => ({ name, value: typeof value === 'number' ? count(value) : value });
 const askedCount = 10;
 
 /** The shares of right nouns as the page's first rows. */
@@ -86,7 +84,6 @@ function flow({ visionTower, connector, imageTokens, languageModel }: TinyLlava)
 export async function demoReport(run: FinishedDemo): Promise<ReportData> {
   const { options, recipe, data, trained, captions, shapes, samples, folder } = run;
   const { train, validation, test } = data.stamps;
-  const torch = libtorch();
   const [all] = captions;
   const about: Readonly<Record<string, string>> = {
     align: `${count(data.rows.captions)} pictures with their captions, four views of each stamp; the connector alone learns.`,
@@ -122,16 +119,7 @@ export async function demoReport(run: FinishedDemo): Promise<ReportData> {
       ...trained.stages.map(({ name, steps, seconds }) => fact(`stage ${name}`, `${count(steps.length)} steps, ${duration(seconds)}`)),
       fact('evaluation', duration(run.evaluationSeconds)),
     ],
-    environment: [
-      fact('seed', String(options.seed)),
-      fact('tinyllava', version),
-      fact('Node', process.versions.node),
-      fact('libtorch', `${torch.version}, ${torch.capability}`),
-      fact('processor', cpus()[0]?.model.trim() || 'unknown'),
-      fact('threads', `${threads()} of ${availableParallelism()}`),
-      fact('peak memory', `${(memory().peakRssBytes / 1e9).toFixed(1)} GB`),
-      fact('finished', `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`),
-    ],
+    environment: environmentFacts(options.seed),
     recipe: writeRecipe(recipe),
     reproduce: options.command,
   };

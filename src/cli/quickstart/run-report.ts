@@ -1,17 +1,14 @@
-import { availableParallelism, cpus } from 'node:os';
 import type { ReportData, ReportFact, ReportPart } from '../../evaluate/html/data.ts';
 import { count, duration } from '../../evaluate/html/format.ts';
 import { drawSamples, embedImages } from '../../evaluate/html/from-results.ts';
 import type { TinyLlava } from '../../model/tinyllava.ts';
-import { libtorch, memory, threads } from '../../tensor/device.ts';
+import { threads } from '../../tensor/device.ts';
 import { writeRecipe } from '../../train/recipe-file.ts';
-import { version } from '../../version.ts';
 import type { FinishedRun } from './quickstart.ts';
+import { environmentFacts, fact } from './report-facts.ts';
 
 const drawnImages = 48;
 const wrongImages = 48;
-
-const fact = (name: string, value: string | number): ReportFact => ({ name, value: typeof value === 'number' ? count(value) : value });
 
 /** Settings as they stand in the recipe; parts of other kinds lack some of them. */
 function setting(config: object | undefined, name: string): string {
@@ -56,7 +53,6 @@ export async function runReport(run: FinishedRun): Promise<ReportData> {
   const { options, recipe, training, trained, scored, asked, scores } = run;
   const { model } = trained;
   const { files, ...gallery } = drawSamples(scored, { seed: options.seed, drawn: drawnImages, wrong: wrongImages });
-  const torch = libtorch();
   const about: Readonly<Record<string, string>> = {
     align: `${count(training.captions)} captions such as “a blue rectangle”, one a drawing.`,
     instruct: `${count(training.questions)} questions with their answers, one at a time.`,
@@ -86,16 +82,7 @@ export async function runReport(run: FinishedRun): Promise<ReportData> {
       fact('test questions', scores[0]?.count ?? 0),
       fact('evaluation', duration(run.evaluationSeconds)),
     ],
-    environment: [
-      fact('seed', String(options.seed)),
-      fact('tinyllava', version),
-      fact('Node', process.versions.node),
-      fact('libtorch', `${torch.version}, ${torch.capability}`),
-      fact('processor', cpus()[0]?.model.trim() || 'unknown'),
-      fact('threads', `${threads()} of ${availableParallelism()}`),
-      fact('peak memory', `${(memory().peakRssBytes / 1e9).toFixed(1)} GB`),
-      fact('finished', `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`),
-    ],
+    environment: environmentFacts(options.seed),
     recipe: writeRecipe(recipe),
     reproduce: options.command,
   };

@@ -208,14 +208,16 @@ export class Dinov2PatchEmbeddings extends Module {
   }
 }
 
-/** Dims: B images, P patches, T = P + 1 tokens, C width. */
-class Embeddings extends Module {
+type EmbeddingsConfig = Pick<Dinov2Config, 'hiddenSize' | 'imageSize' | 'patchSize' | 'numChannels' | 'useMaskToken'>;
+
+/** A class token and patches, each with its learned position. Dims: B images, P patches, T = P + 1 tokens, C width. */
+export class Dinov2Embeddings extends Module {
   readonly clsToken: Tensor;
   readonly maskToken: Tensor | undefined;
   readonly patchEmbeddings: Dinov2PatchEmbeddings;
   readonly positionEmbeddings: Tensor;
 
-  constructor(config: Dinov2Config) {
+  constructor(config: EmbeddingsConfig) {
     super();
     const { hiddenSize, imageSize, patchSize } = config;
     this.clsToken = parameter([1, 1, hiddenSize], normal(0.02));
@@ -235,7 +237,7 @@ class Embeddings extends Module {
 
 /** A vision transformer that learned without labels or text. Oquab et al. 2023, arXiv:2304.07193. */
 export class Dinov2Tower extends VisionTower {
-  readonly embeddings: Embeddings;
+  readonly embeddings: Dinov2Embeddings;
   readonly encoder: Dinov2Encoder;
   /** Never run: the features are taken before it. */
   readonly layernorm: LayerNorm;
@@ -248,7 +250,7 @@ export class Dinov2Tower extends VisionTower {
 
   constructor(config: Omit<Dinov2Config, 'type'>) {
     super();
-    this.embeddings = new Embeddings({ ...config, type: 'dinov2' });
+    this.embeddings = new Dinov2Embeddings(config);
     this.encoder = new Dinov2Encoder(config);
     this.layernorm = new LayerNorm(config.hiddenSize, { eps: config.layerNormEps });
     this.imageSize = config.inputSize ?? config.imageSize;

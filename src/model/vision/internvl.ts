@@ -2,15 +2,13 @@ import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { normal } from '../../nn/init.ts';
 import { Linear } from '../../nn/linear.ts';
-import { type KeyTable, Module, parameter } from '../../nn/module.ts';
+import { type KeyTable, Module } from '../../nn/module.ts';
 import { multiHeadAttention } from '../../nn/multi-head.ts';
 import { LayerNorm, RmsNorm } from '../../nn/norm.ts';
-import { cat } from '../../tensor/create.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type Json, part, withoutDefaults } from '../part.ts';
-import { Dinov2PatchEmbeddings, LayerScale } from './dinov2.ts';
-import { resizePositions } from './positions.ts';
+import { Dinov2Embeddings, LayerScale } from './dinov2.ts';
 import { VisionTower } from './vision-tower.ts';
 import { FeatureLayer, featureIndices, InputSize, layerFeatures, VitMlp, vitShape } from './vit.ts';
 
@@ -110,32 +108,9 @@ class Encoder extends Module {
   }
 }
 
-/** Dims: B images, P patches, T = P + 1 tokens, C width. */
-class Embeddings extends Module {
-  readonly clsToken: Tensor;
-  readonly patchEmbeddings: Dinov2PatchEmbeddings;
-  readonly positionEmbeddings: Tensor;
-
-  constructor(config: InternVlConfig) {
-    super();
-    const { hiddenSize, imageSize, patchSize } = config;
-    this.clsToken = parameter([1, 1, hiddenSize], normal(0.02));
-    this.patchEmbeddings = new Dinov2PatchEmbeddings(config);
-    this.positionEmbeddings = parameter([1, Math.floor(imageSize / patchSize) ** 2 + 1, hiddenSize], normal(0.02));
-  }
-
-  forward(pixels: Tensor): Tensor {
-    const patches = this.patchEmbeddings.forward(pixels);
-    const [B, P, C] = sizes(patches, 'B P C');
-    const [first, grid] = this.positionEmbeddings.squeeze(0).split([1, this.positionEmbeddings.size(1) - 1]) as [Tensor, Tensor];
-    const classToken = this.clsToken.add(first).expand(B, 1, C);
-    return cat([classToken, patches.add(resizePositions(grid, Math.sqrt(P)))], 1); // [B, T, C]
-  }
-}
-
 /** InternViT, the image encoder of InternVL. Chen et al. 2023, arXiv:2312.14238. */
 export class InternVlTower extends VisionTower {
-  readonly embeddings: Embeddings;
+  readonly embeddings: Dinov2Embeddings;
   readonly encoder: Encoder;
   readonly imageSize: number;
   readonly hiddenSize: number;
@@ -146,7 +121,7 @@ export class InternVlTower extends VisionTower {
 
   constructor(config: InternVlConfig) {
     super();
-    this.embeddings = new Embeddings(config);
+    this.embeddings = new Dinov2Embeddings({ ...config, useMaskToken: false });
     this.encoder = new Encoder(config);
     this.imageSize = config.inputSize ?? config.imageSize;
     this.#channels = config.numChannels;
