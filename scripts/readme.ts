@@ -80,6 +80,39 @@ function quickstart(): string {
   ].join('\n');
 }
 
+interface Captions {
+  readonly name: string;
+  readonly model: CaptionScores;
+  readonly baselines: Readonly<Record<string, CaptionScores>>;
+}
+
+interface CaptionScores {
+  readonly count: number;
+  readonly noun: { readonly value: number; readonly low: number; readonly high: number };
+  readonly cider: number;
+}
+
+function demo(): string {
+  const run = JSON.parse(readFileSync(join(root, 'docs/results/demo.json'), 'utf8')) as {
+    seconds: { training: number; all: number };
+    captions: readonly Captions[];
+  };
+  const baselines = [...new Set(run.captions.flatMap((captions) => Object.keys(captions.baselines)))];
+  const scores = ({ noun, cider }: CaptionScores): string => `${percent(noun.value)} / ${cider.toFixed(2)}`;
+  const rows = run.captions.map(({ name, model, baselines: beside }) => {
+    const interval = `(${(100 * model.noun.low).toFixed(1)} to ${(100 * model.noun.high).toFixed(1)})`;
+    const others = baselines.map((baseline) => (beside[baseline] ? scores(beside[baseline]) : ''));
+    return [name, model.count, `**${scores(model)}** ${interval}`, ...others].join(' | ');
+  });
+  return [
+    `| right nouns / CIDEr-D | pictures | model, with 95 % interval | ${baselines.join(' | ')} |`,
+    `|---|---|---|${baselines.map(() => '---|').join('')}`,
+    ...rows.map((row) => `| ${row} |`),
+    '',
+    `${Math.round(run.seconds.training)} seconds of training on two cores, ${Math.round(run.seconds.all)} in all.`,
+  ].join('\n');
+}
+
 /** The rows of the newest page of each benchmark, without the columns of its targets. */
 function benchmarks(): string {
   const folder = join(root, 'bench/results');
@@ -97,5 +130,5 @@ function benchmarks(): string {
   return ['| benchmark | metric | ours | PyTorch, transformers | ratio |', '|---|---|---|---|---|', ...rows].join('\n');
 }
 
-const made = { tree: tree(), quickstart: quickstart(), benchmarks: benchmarks() };
+const made = { tree: tree(), quickstart: quickstart(), demo: demo(), benchmarks: benchmarks() };
 writeMadeParts(join(root, 'README.md'), made, { check: process.argv.includes('--check'), command: 'npx tsx scripts/readme.ts' });
