@@ -206,12 +206,13 @@ const kills = Number(process.env['TINYLLAVA_KILLS'] ?? 2);
 test(
   'a run that is killed at random moments, in the middle of whatever it does, ends with the bits of the unbroken one',
   async () => {
-    // Every start but those that are killed in their first seconds does a step, and there are steps for all of them.
-    const long = { ...recipe, stages: recipe.stages.map((stage) => ({ ...stage, steps: Math.max(5, kills) })) };
+    // Every start but those that are killed in their first seconds does some steps, and there are steps for all of them.
+    const long = { ...recipe, stages: recipe.stages.map((stage) => ({ ...stage, steps: 10 + 5 * kills })) };
     writeFileSync(join(root, 'recipe.yaml'), writeRecipe(long));
     const [whole, killed] = [join(root, 'unkilled'), join(root, 'killed')];
     await run(long, { out: whole });
     const random = new Random(4);
+    let deaths = 0;
     for (let i = 0; i < kills; i++) {
       const child = start(killed);
       const over = ended(child);
@@ -220,8 +221,12 @@ test(
       else await reported(child, killed, existsSync(metrics) ? readFileSync(metrics).length : 0);
       await new Promise((resolve) => setTimeout(resolve, random.below(60)));
       child.kill('SIGKILL');
-      expect((await over).signal).toBe('SIGKILL');
+      const { signal, code } = await over;
+      // A quick machine may be done before its last kill.
+      if (signal === null) expect(code).toBe(0);
+      else deaths += 1;
     }
+    expect(deaths).toBeGreaterThan(0);
     const { code, stderr } = await ended(start(killed));
     expect(stderr).not.toMatch(/error/);
     expect(code).toBe(0);
