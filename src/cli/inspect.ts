@@ -57,7 +57,7 @@ async function storedAs(path: string, files: ModelFiles): Promise<string[]> {
 
 async function checkpoint(path: string): Promise<Finding> {
   const folder = await findModel(path);
-  const [{ openModelFiles }, { checkCheckpoint }, { isGguf }, { resolveFrom }] = await Promise.all([
+  const [{ openModelFiles }, { openCheckpoint }, { isGguf }, { resolveFrom }] = await Promise.all([
     import('../model/model-files.ts'),
     import('../model/checkpoint.ts'),
     import('../tensor/gguf.ts'),
@@ -65,7 +65,7 @@ async function checkpoint(path: string): Promise<Finding> {
   ]);
   const resolve = resolveFrom();
   const files = await openModelFiles(folder, { resolve });
-  const { config, model } = await checkCheckpoint(folder, { resolve });
+  const { config, model } = await openCheckpoint(folder, { resolve });
   const part = (name: string, type: string | undefined, module: Module | undefined) =>
     type !== undefined && module ? [{ part: name, type, parameters: module.parameterCount() }] : [];
   const parts = [

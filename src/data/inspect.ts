@@ -61,7 +61,7 @@ class Inspection {
     }
     for (const part of row.messages.flatMap<{ type: string; video?: string }>(contentParts)) {
       if (part.video === undefined) continue;
-      this.#files.set(part.video, name);
+      if (!this.#files.has(part.video)) this.#files.set(part.video, name);
       this.#videos.add(part.video);
     }
     if (!this.#options.processor || (await this.#countTokens(row, this.#options.processor))) this.#usable++;

@@ -1,20 +1,11 @@
 import type { TinyLlavaConfig } from '../model/config.ts';
+import { withMeanRows } from '../model/mean-rows.ts';
 import { TinyLlava } from '../model/tinyllava.ts';
-import { cat } from '../tensor/create.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { Scope } from '../tensor/scope.ts';
-import type { Tensor } from '../tensor/tensor.ts';
 import type { Source } from './source.ts';
 
 const imageToken = '<image>';
-
-/** A tensor with further rows, each the mean of all others: a head's mean row is never the likeliest. */
-function withRows(weight: Tensor, rows: number): Tensor {
-  using scope = new Scope();
-  const [have = 0, ...rest] = weight.shape;
-  const mean = weight.cast('float32').mean([0], { keepDim: true }).cast(weight.dtype);
-  return scope.keep(cat([weight, mean.expand(rows - have, ...rest)]));
-}
 
 /** The weights where those of `wanted` have more rows: the vocabulary's. */
 function grown(weights: WeightSource, wanted: TinyLlava): WeightSource {
@@ -27,7 +18,7 @@ function grown(weights: WeightSource, wanted: TinyLlava): WeightSource {
       const [rows = 0] = shape(key);
       if (rows === weights.shape(key)[0]) return weights.tensor(key, memory);
       using scope = new Scope();
-      return scope.keep(withRows(weights.tensor(key), rows));
+      return scope.keep(withMeanRows(weights.tensor(key), rows));
     },
   };
 }

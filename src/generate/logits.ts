@@ -21,11 +21,10 @@ export async function promptLogits(
   { model, processor }: ChatModel,
   { prompt, images = [] }: { prompt: string; images?: readonly ImageSource[] },
 ): Promise<PromptLogits> {
-  const requests = images.map((source) => ({ source, whole: false }));
-  const layouts = images.length > 0 ? await processor.image.layouts(requests) : [];
-  const { ids } = processor.encodeText(prompt, images, layouts);
+  const { ids, images: shown } = await processor.readText(prompt, images);
   if (ids.length === 0) throw new DataError('the prompt has no tokens', { hint: 'give some text with --prompt' });
-  const pixels = await Promise.all(images.map((image, i) => processor.image.load(image, layouts[i])));
+  const layouts = shown.map(({ layout }) => layout);
+  const pixels = await Promise.all(shown.map(({ source, layout }) => processor.image.load(source, layout)));
   return noGrad(() => {
     using scope = new Scope();
     const { device } = model.languageModel.headWeight;

@@ -1,7 +1,6 @@
 import { CheckpointError } from '../errors.ts';
 import { loraLayers } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
-import { matchWeights } from '../nn/weights.ts';
 import type { Device } from '../tensor/device.ts';
 import { type DType, dtypeBytes, isFloating } from '../tensor/dtype.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
@@ -78,15 +77,6 @@ export async function readConfig(
   return configFromJson(json, file, parts);
 }
 
-/** A model without its weights, of which it is checked that all are there in the right shapes. Throws CheckpointError or ConfigError. */
-export async function checkCheckpoint(folder: string, { parts, ...options }: OpenOptions & { parts?: Parts } = {}): Promise<Checkpoint> {
-  const files = await openModelFiles(folder, options);
-  const config = configFromJson(files.json, files.file, parts);
-  const model = new TinyLlava(config, parts);
-  model.checkWeights(weightsFor(model, files, llavaRows).source);
-  return { model, config, folder };
-}
-
 /**
  * Opens a Hugging Face folder: a LLaVA in any spelling that transformers ever wrote, one of this package's, or a language model alone; a
  * folder in one of the layouts of `dialects`; a language model's GGUF file; or a LoRA adapter's folder, with its base. Parameters are frozen until `trainable`. Throws
@@ -114,10 +104,7 @@ export async function openCheckpoint(
   const config = configFromJson(files.json, files.file, parts);
   const model = new TinyLlava(config, parts);
   const { source: weights } = weightsFor(model, files, llavaRows);
-  matchWeights(weights, new Map(Array.from(model.namedParameters(), ([key, { shape }]) => [key, shape])), {
-    prefix: '',
-    into: 'TinyLlava',
-  });
+  model.checkWeights(weights);
   return { model, config, folder, weights };
 }
 

@@ -175,6 +175,12 @@ export class Processor {
     return this.#tokenise(this.#segmenter.cutText(whole), withLayouts(requests, layouts));
   }
 
+  /** `encodeText`, with the layouts of the images found out. Throws DataError for files that cannot be read. */
+  async readText(text: string, images: readonly ImageSource[] = []): Promise<Example> {
+    const requests = images.map((source) => ({ source, whole: false }));
+    return this.encodeText(text, images, images.length > 0 ? await this.image.layouts(requests) : []);
+  }
+
   /** The example cut to `maxTokens`; images that do not fit whole are left out with all that follows. */
   truncate(example: Example, maxTokens: number): Example {
     if (example.ids.length <= maxTokens) return example;

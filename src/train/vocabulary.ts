@@ -1,10 +1,8 @@
 import { languageModels } from '../model/language/index.ts';
 import type { LanguageModel } from '../model/language/language-model.ts';
+import { withMeanRows } from '../model/mean-rows.ts';
 import type { PartConfig } from '../model/part.ts';
 import { pick } from '../model/registry.ts';
-import { noGrad } from '../tensor/autograd.ts';
-import { cat } from '../tensor/create.ts';
-import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** A language model and its settings. */
@@ -29,15 +27,7 @@ export function withVocabulary({ model, config }: Language, size: number): Langu
     names: [...old.keys()],
     shape: (name) => shapes.get(name) ?? [],
     dtype: (name) => find(name).dtype,
-    tensor: (name) => withRows(find(name), shapes.get(name)?.[0] ?? 0),
+    tensor: (name) => withMeanRows(find(name), shapes.get(name)?.[0] ?? 0),
   });
   return { model: wider, config: grown };
-}
-
-function withRows(weight: Tensor, rows: number): Tensor {
-  const missing = rows - weight.size(0);
-  if (missing === 0) return weight;
-  using scope = new Scope();
-  const [, ...rest] = weight.shape;
-  return scope.keep(noGrad(() => cat([weight, weight.mean(0, { keepDim: true }).expand(missing, ...rest)])));
 }

@@ -8,11 +8,12 @@ export interface ProcessorHints {
   readonly template: 'vicuna' | 'chatml';
 }
 
-const clipNormalization = {
-  image_mean: [0.48145466, 0.4578275, 0.40821073],
-  image_std: [0.26862954, 0.26130258, 0.27577711],
+/** Mean and deviation of the colours that towers were trained with. */
+export const normalizations = {
+  clip: { image_mean: [0.48145466, 0.4578275, 0.40821073], image_std: [0.26862954, 0.26130258, 0.27577711] },
+  siglip: { image_mean: [0.5, 0.5, 0.5], image_std: [0.5, 0.5, 0.5] },
+  dinov2: { image_mean: [0.485, 0.456, 0.406], image_std: [0.229, 0.224, 0.225] },
 };
-const half = { image_mean: [0.5, 0.5, 0.5], image_std: [0.5, 0.5, 0.5] };
 
 /** The preprocessor_config.json that is published with a CLIP or a SigLIP; with `pad` images are made square first, as LLaVA-1.5 does. */
 export function preprocessorOf(vision: Json, { pad }: { pad: boolean }): Json | undefined {
@@ -23,7 +24,7 @@ export function preprocessorOf(vision: Json, { pad }: { pad: boolean }): Json | 
       image_processor_type: pad ? 'LlavaImageProcessor' : 'SiglipImageProcessor',
       do_pad: pad,
       size: { height: image_size, width: image_size },
-      ...half,
+      ...normalizations.siglip,
     };
   }
   if (model_type !== 'clip_vision_model') return undefined;
@@ -33,6 +34,6 @@ export function preprocessorOf(vision: Json, { pad }: { pad: boolean }): Json | 
     size: { shortest_edge: image_size },
     do_center_crop: true,
     crop_size: { height: image_size, width: image_size },
-    ...clipNormalization,
+    ...normalizations.clip,
   };
 }
