@@ -168,7 +168,8 @@ NAPI_MODULE_INIT() {
   auto* instance = new Instance(env);
   napi_set_instance_data(
       env, instance, [](napi_env, void* data, void*) { delete static_cast<Instance*>(data); }, nullptr);
-  for (const auto* table : {&own_exports, &dispatch_exports, &tensor_exports, &autograd_exports, &device_exports, &storage_exports}) {
+  for (const auto* table : {&own_exports, &dispatch_exports, &tensor_exports, &autograd_exports, &device_exports, &storage_exports,
+                            &distributed_exports}) {
     for (const auto& row : *table) {
       auto entry = std::make_unique<Entry>(Entry{&instance->addon, &row});
       napi_value function;

@@ -105,6 +105,8 @@ struct Addon {
   napi_env env;
   Table<at::Tensor> tensors{"tensor"};
   Table<at::Generator> generators{"generator"};
+  Table<std::shared_ptr<void>> groups{"process group"};
+  Table<std::shared_ptr<void>> flights{"collective on its way"};
   napi_ref make_error = nullptr;
   std::array<double, 4096> dying{};  // shared with JavaScript, which lists here the handles that a scope frees
   std::vector<std::shared_ptr<void>> operators;  // what the bound functions point to
@@ -169,5 +171,6 @@ extern const std::vector<Export> tensor_exports;
 extern const std::vector<Export> autograd_exports;
 extern const std::vector<Export> device_exports;
 extern const std::vector<Export> storage_exports;
+extern const std::vector<Export> distributed_exports;
 
 }  // namespace tinyllava

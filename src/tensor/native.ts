@@ -9,6 +9,10 @@ declare const brand: unique symbol;
 export type Handle = number & { readonly [brand]: 'tensor' };
 /** A slot of the addon's table of random generators. */
 export type GeneratorHandle = number & { readonly [brand]: 'generator' };
+/** A group of processes that this one belongs to. */
+export type GroupHandle = number & { readonly [brand]: 'group' };
+/** A collective on its way. */
+export type FlightHandle = number & { readonly [brand]: 'flight' };
 /** A memory-mapped file. */
 export type Mapping = { readonly [brand]: 'mapping' };
 /** Memory for tensors that is given back as a whole. */
@@ -75,6 +79,14 @@ export interface Native {
   place(pages: Pages, tensor: Handle, dtype: number): Handle;
   read(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages?: Pages): Handle;
   writeTensor(file: number, tensor: Handle): void;
+  group(rank: number, size: number, host: string, port: number, server: boolean, patience: number, silence: number): GroupHandle;
+  allReduce(group: GroupHandle, tensor: Handle): FlightHandle;
+  broadcast(group: GroupHandle, tensor: Handle, from: number): FlightHandle;
+  allGather(group: GroupHandle, into: Handle, tensor: Handle): FlightHandle;
+  reduceScatter(group: GroupHandle, into: Handle, tensor: Handle): FlightHandle;
+  land(flight: FlightHandle): void;
+  failGroup(group: GroupHandle, reason: string): void;
+  closeGroup(group: GroupHandle): void;
 }
 
 function open(): Native {

@@ -1,0 +1,292 @@
+// Process groups of c10d: tensors summed, gathered and sent round between processes, and a watch over who is still there.
+#define USE_C10D_GLOO
+
+#include "value.h"
+
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <arpa/inet.h>
+#include <condition_variable>
+#include <mutex>
+#include <netdb.h>
+#include <optional>
+#include <sys/socket.h>
+#include <thread>
+#include <unistd.h>
+
+namespace tinyllava {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+using Store = c10::intrusive_ptr<c10d::TCPStore>;
+
+std::vector<uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
+std::string text(const std::vector<uint8_t>& data) { return {data.begin(), data.end()}; }
+std::string key(const char* what, int rank) { return std::string(what) + "/" + std::to_string(rank); }
+
+/// The address by which this machine reaches the host: the one that others of its network reach it by.
+std::string own_address(const std::string& host, int port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) throw Misuse("the host " + host + " is not known");
+  std::string own;
+  for (auto* at = found; at && own.empty(); at = at->ai_next) {
+    const int probe = ::socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
+    if (probe < 0) continue;
+    sockaddr_storage name{};
+    socklen_t length = sizeof(name);
+    char shown[NI_MAXHOST];
+    // Nothing is sent: connecting such a socket only chooses the route.
+    if (::connect(probe, at->ai_addr, at->ai_addrlen) == 0 && ::getsockname(probe, reinterpret_cast<sockaddr*>(&name), &length) == 0 &&
+        ::getnameinfo(reinterpret_cast<sockaddr*>(&name), length, shown, sizeof(shown), nullptr, 0, NI_NUMERICHOST) == 0)
+      own = shown;
+    ::close(probe);
+  }
+  ::freeaddrinfo(found);
+  if (own.empty()) throw Misuse("there is no route to " + host);
+  return own;
+}
+
+/// One rank of a job: the group that its collectives go through, and a thread that tells the others that it lives and finds out who does not.
+class Group {
+ public:
+  struct Settings {
+    int rank;
+    int size;
+    std::string host;
+    int port;
+    bool server;
+    milliseconds patience;  // for the others to come
+    milliseconds silence;   // after which a rank is lost
+  };
+
+  explicit Group(const Settings& settings) : settings_(settings) {
+    store_ = connect(settings_.server);
+    meet();
+    auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::hours(24 * 365));
+    options->devices = {c10d::ProcessGroupGloo::createDeviceForHostname(own_address(settings_.host, settings_.port))};
+    backend_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, settings_.rank, settings_.size, options);
+    watcher_ = std::thread([this, store = connect(false)] { watch(store); });
+  }
+
+  ~Group() { close(); }
+
+  int rank() const { return settings_.rank; }
+  int size() const { return settings_.size; }
+  c10d::Backend& backend() { return *backend_; }
+
+  /// Waits for a collective. A rank that is lost ends the wait, with its name.
+  void wait(c10d::Work& work) {
+    const auto future = work.getFuture();
+    future->addCallback([this](c10::ivalue::Future&) {
+      { std::lock_guard lock(mutex_); }
+      changed_.notify_all();
+    });
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return future->completed() || lost_; });
+    if (!lost_ && future->hasError()) {
+      // A connection that breaks says no more than that; the watch finds out whose it was.
+      changed_.wait_for(lock, settings_.silence + milliseconds(5000), [&] { return lost_.has_value(); });
+    }
+    if (lost_) throw Misuse(*lost_);
+    lock.unlock();
+    work.wait();
+  }
+
+  /// Tells the others why this rank goes. The first to fail is the one that is named.
+  void fail(const std::string& reason) {
+    store_->compareSet("failed", {}, bytes(std::to_string(settings_.rank) + "\n" + reason));
+  }
+
+  /// Ends the watch. For calling when all ranks are done, with a barrier on either side.
+  void close() {
+    {
+      std::lock_guard lock(mutex_);
+      closing_ = true;
+    }
+    changed_.notify_all();
+    if (watcher_.joinable()) watcher_.join();
+  }
+
+ private:
+  Store connect(bool server) const {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<uint16_t>(settings_.port);
+    options.isServer = server;
+    options.waitWorkers = false;
+    options.timeout = settings_.patience;
+    return c10::make_intrusive<c10d::TCPStore>(settings_.host, options);
+  }
+
+  /// Waits until every rank has said where it runs.
+  void meet() {
+    char host[256] = "";
+    ::gethostname(host, sizeof(host) - 1);
+    store_->set(key("place", settings_.rank), bytes(std::string(host) + ", process " + std::to_string(::getpid())));
+    const auto end = Clock::now() + settings_.patience;
+    for (int other = 0; other < settings_.size; ++other) {
+      while (!store_->check({key("place", other)})) {
+        if (Clock::now() > end) throw Misuse(missing());
+        std::this_thread::sleep_for(milliseconds(50));
+      }
+      places_.push_back(text(store_->get(key("place", other))));
+    }
+  }
+
+  std::string missing() const {
+    std::string list;
+    for (int rank = 0; rank < settings_.size; ++rank)
+      if (!store_->check({key("place", rank)})) list += (list.empty() ? "" : ", ") + std::to_string(rank);
+    return "of " + std::to_string(settings_.size) + " processes these ranks have not come: " + list;
+  }
+
+  std::string name(int rank) const { return "rank " + std::to_string(rank) + " (" + places_[static_cast<size_t>(rank)] + ")"; }
+
+  void lose(const std::string& why) {
+    {
+      std::lock_guard lock(mutex_);
+      lost_ = why;
+    }
+    changed_.notify_all();
+  }
+
+  void watch(const Store& store) {
+    struct Pulse {
+      int64_t count = -1;
+      Clock::time_point seen = Clock::now();
+    };
+    std::vector<Pulse> pulses(static_cast<size_t>(settings_.size));
+    auto answered = Clock::now();
+    for (;;) {
+      {
+        std::unique_lock lock(mutex_);
+        if (changed_.wait_for(lock, milliseconds(500), [&] { return closing_; })) return;
+      }
+      try {
+        store->add(key("pulse", settings_.rank), 1);
+        if (store->check({"failed"})) {
+          const auto said = text(store->get("failed"));
+          const auto line = said.find('\n');
+          const int rank = std::stoi(said.substr(0, line));
+          // The one that failed knows better what happened.
+          if (rank != settings_.rank) return lose(name(rank) + " failed: " + said.substr(line + 1));
+          continue;
+        }
+        for (int rank = 0; rank < settings_.size; ++rank) {
+          auto& pulse = pulses[static_cast<size_t>(rank)];
+          const auto count = rank == settings_.rank ? pulse.count + 1 : store->add(key("pulse", rank), 0);
+          if (count != pulse.count) pulse = {count, Clock::now()};
+          // Silence of this process itself, when it was stopped and goes on, is nobody else's.
+          else if (Clock::now() - pulse.seen > settings_.silence && Clock::now() - answered < settings_.silence / 2)
+            return lose(name(rank) + " no longer answers");
+        }
+        answered = Clock::now();
+      } catch (const std::exception&) {
+        return lose((settings_.server ? name(0) : "what the ranks meet through") + std::string(" at ") + settings_.host + ":" +
+                    std::to_string(settings_.port) + " no longer answers: " + name(0) + " is gone, or the network to it");
+      }
+    }
+  }
+
+  const Settings settings_;
+  Store store_;
+  std::vector<std::string> places_;
+  c10::intrusive_ptr<c10d::Backend> backend_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool closing_ = false;
+  std::optional<std::string> lost_;
+  std::thread watcher_;
+};
+
+/// A collective on its way, and what is left to do when it is there.
+struct Flight {
+  std::shared_ptr<Group> group;
+  c10::intrusive_ptr<c10d::Work> work;
+  std::function<void()> finish;
+};
+
+std::shared_ptr<Group> group(const Call& call, size_t i) { return std::static_pointer_cast<Group>(call.addon.groups.get(call.number(i))); }
+
+napi_value fly(const Call& call, std::shared_ptr<Group> group, c10::intrusive_ptr<c10d::Work> work, std::function<void()> finish = nullptr) {
+  auto flight = std::make_shared<Flight>(Flight{std::move(group), std::move(work), std::move(finish)});
+  return call.value(call.addon.flights.put(std::move(flight)));
+}
+
+/// group(rank, size, host, port, whether it serves the rendezvous, patience in ms, silence in ms): joins the others; waits until all are there.
+napi_value make_group(const Call& call) {
+  Group::Settings settings{static_cast<int>(call.integer(0)), static_cast<int>(call.integer(1)), call.string(2), static_cast<int>(call.integer(3)),
+                           call.boolean(4), milliseconds(call.integer(5)), milliseconds(call.integer(6))};
+  return call.value(call.addon.groups.put(std::make_shared<Group>(settings)));
+}
+
+/// allReduce(group, tensor): sums it over all ranks, in place. Gives a flight, as all collectives do.
+napi_value all_reduce(const Call& call) {
+  auto ours = group(call, 0);
+  std::vector<at::Tensor> tensors{call.tensor(1).detach()};
+  return fly(call, ours, ours->backend().allreduce(tensors));
+}
+
+/// broadcast(group, tensor, from): makes it what it is on that rank, in place.
+napi_value broadcast(const Call& call) {
+  auto ours = group(call, 0);
+  std::vector<at::Tensor> tensors{call.tensor(1).detach()};
+  c10d::BroadcastOptions options;
+  options.rootRank = call.integer(2);
+  return fly(call, ours, ours->backend().broadcast(tensors, options));
+}
+
+/// allGather(group, into, tensor): what all ranks have, one behind the other, into a tensor that is as large as all of them.
+napi_value all_gather(const Call& call) {
+  auto ours = group(call, 0);
+  auto into = call.tensor(1).detach();
+  auto tensor = call.tensor(2).detach();
+  return fly(call, ours, ours->backend()._allgather_base(into, tensor));
+}
+
+/// reduceScatter(group, into, tensor): the sum over all ranks, of which this rank gets its own equal part.
+napi_value reduce_scatter(const Call& call) {
+  auto ours = group(call, 0);
+  auto into = call.tensor(1).detach();
+  auto tensor = call.tensor(2).detach();
+  // Gloo itself sums everything everywhere. So every part goes where it belongs, and is summed there: half of the traffic.
+  auto parts = at::empty_like(tensor);
+  std::vector<int64_t> even;
+  auto work = ours->backend().alltoall_base(parts, tensor, even, even);
+  return fly(call, ours, work, [into, parts, tensor, size = ours->size()] {
+    auto sum = into.flatten();
+    at::sum_out(sum, parts.view({size, -1}), 0);
+  });
+}
+
+/// land(flight): waits until the collective is done; the flight is then over.
+napi_value land(const Call& call) {
+  const auto flight = std::static_pointer_cast<Flight>(call.addon.flights.get(call.number(0)));
+  call.addon.flights.free(call.number(0));
+  flight->group->wait(*flight->work);
+  if (flight->finish) flight->finish();
+  return call.undefined();
+}
+
+napi_value fail_group(const Call& call) {
+  group(call, 0)->fail(call.string(1));
+  return call.undefined();
+}
+
+napi_value close_group(const Call& call) {
+  group(call, 0)->close();
+  call.addon.groups.free(call.number(0));
+  return call.undefined();
+}
+
+}  // namespace
+
+const std::vector<Export> distributed_exports = {{"group", make_group},          {"allReduce", all_reduce},   {"broadcast", broadcast},
+                                                 {"allGather", all_gather},      {"reduceScatter", reduce_scatter},
+                                                 {"land", land},                 {"failGroup", fail_group},   {"closeGroup", close_group}};
+
+}  // namespace tinyllava
