@@ -22,6 +22,8 @@ export interface Batch extends ModelBatch {
   readonly labels: Int32Array;
   /** The rows that the sequences came from, as file#index. */
   readonly rows: readonly string[];
+  /** The last sequence is of no row and teaches nothing: what a rank computes where others have more to do, or images. */
+  readonly blank?: { readonly tokens: number; readonly views: number };
 }
 
 /** How many conversations share a micro-batch. */

@@ -1,5 +1,4 @@
 import { DataError } from '../errors.ts';
-import type { Log } from '../log.ts';
 import type { PlacedImage, Processor } from '../processor/processor.ts';
 import { outliving } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -18,15 +17,16 @@ export interface LoaderOptions extends ImagePoolOptions {
   readonly maxLength?: number;
   /** Steps to have ready while one is used. */
   readonly prefetch?: number;
-  /** What happens to rows that cannot be used: an unreadable image, a wrong role, nothing to learn. Skipped rows are logged as `skipped-row`. */
+  /** What happens to rows that cannot be used: an unreadable image, a wrong role, nothing to learn. */
   readonly unusable?: 'stop' | 'skip';
-  readonly log?: Log;
+  /** Only every so manieth row of each step, for as many processes. */
+  readonly share?: { readonly rank: number; readonly size: number };
   /** Makes the vision tower's features [V, N, C] of views' bytes; without it a batch has their pixels. */
   readonly encode?: ((images: readonly Uint8Array[]) => Tensor) | undefined;
 }
 
 /** A row that could not be used, and why. */
-interface SkippedRow {
+export interface SkippedRow {
   readonly row: number;
   readonly reason: string;
 }
@@ -47,7 +47,7 @@ export class StepData {
   readonly tokens: number;
   /** Over all micro-batches: what the summed loss is divided by. */
   readonly supervisedTokens: number;
-  /** Rows that could not be used, by the policy `skip`. */
+  /** Rows that could not be used, by the policy `skip`; there may be no others. */
   readonly skipped: readonly SkippedRow[];
   readonly #groups: readonly ReadyExample[][];
   readonly #processor: Processor;
@@ -62,6 +62,15 @@ export class StepData {
     this.#groups = microBatches(examples, microBatch);
     this.#processor = processor;
     this.#encode = encode;
+  }
+
+  get microBatches(): number {
+    return this.#groups.length;
+  }
+
+  /** Whether each micro-batch has images. */
+  get pictured(): readonly boolean[] {
+    return this.#groups.map((group) => group.some(({ images }) => images.length > 0));
   }
 
   /** The micro-batches in order. Their pixels, or features, are made when one is taken and freed when the next is. */
@@ -94,15 +103,11 @@ export class Loader implements AsyncDisposable {
 
   /** The next step. Throws DataError naming the row that cannot be used, in the step that it belongs to. */
   async next(): Promise<StepData> {
-    for (;;) {
-      this.#fill();
-      const step = await this.#ahead.shift();
-      if (!step) throw new DataError('the loader was closed');
-      this.#fill();
-      // Reported with the step that they belong to, not when they were read ahead.
-      for (const skipped of step.skipped) this.#options.log?.({ event: 'skipped-row', ...skipped });
-      if (step.examples > 0) return step;
-    }
+    this.#fill();
+    const step = await this.#ahead.shift();
+    if (!step) throw new DataError('the loader was closed');
+    this.#fill();
+    return step;
   }
 
   /** Ends all reading. */
@@ -126,8 +131,9 @@ export class Loader implements AsyncDisposable {
   }
 
   async #prepare(rows: Uint32Array, state: SamplerState): Promise<StepData> {
-    const { processor, microBatch, encode } = this.#options;
-    const found = await Promise.all(Array.from(rows, (row) => this.#example(row)));
+    const { processor, microBatch, encode, share = { rank: 0, size: 1 } } = this.#options;
+    const own = rows.filter((_, i) => i % share.size === share.rank);
+    const found = await Promise.all(Array.from(own, (row) => this.#example(row)));
     const skipped = found.filter((row): row is SkippedRow => 'reason' in row);
     return new StepData(
       found.filter((row): row is ReadyExample => !('reason' in row)),

@@ -4,26 +4,68 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { Module } from './module.ts';
 
 type Step<Layer> = (layer: Layer, x: Tensor, index: number) => Tensor;
+type Pass = 'forward' | 'backward';
 
-/** One run of layers whose insides were thrown away: what each layer was given, and what came out as a new beginning of the graph. */
+/** What is told when a layer's turn comes, and when it is over: behind its backward pass the gradients of its parameters are whole. */
+export interface LayerWatch {
+  enter?(layer: Module, pass: Pass): void;
+  leave?(layer: Module, pass: Pass): void;
+}
+
+const watches = new WeakMap<object, LayerWatch>();
+
+/** Has a layer watched wherever it runs, or no longer. */
+export function watchLayer(layer: Module, watch: LayerWatch | undefined): void {
+  if (watch) watches.set(layer, watch);
+  else watches.delete(layer);
+}
+
+/** The layers of a part in order: the modules in its arrays, the innermost arrays where one lies in another. */
+export function* layersOf(module: Module): Iterable<Module> {
+  for (const [path, child] of module.children()) {
+    const inner = [...layersOf(child)];
+    if (inner.length > 0) yield* inner;
+    else if (/\.\d+$/.test(path)) yield child;
+  }
+}
+
+function watched<Result>(layer: unknown, pass: Pass, body: () => Result): Result {
+  const watch = layer instanceof Module ? watches.get(layer) : undefined;
+  if (!watch) return body();
+  watch.enter?.(layer as Module, pass);
+  const result = body();
+  watch.leave?.(layer as Module, pass);
+  return result;
+}
+
+/** One run of layers that are gone through backward one by one: what each was given and, unless it is computed again, what it gave. */
 interface Segment {
+  readonly layers: readonly unknown[];
+  readonly x: Tensor;
   readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  /** A new beginning of the graph. */
   readonly output: Tensor;
   readonly again: (x: Tensor, index: number) => Tensor;
 }
 
-let recorded: Segment[] | undefined;
+interface Recording {
+  readonly segments: Segment[];
+  readonly recompute: boolean;
+}
+
+let recording: Recording | undefined;
 
 /**
  * Runs `x` through `layers` one after another and frees what each made except its result, so that inference holds one layer's
  * tensors at a time and training what autograd keeps. `x` itself is left alone.
  */
 export function runLayers<Layer>(layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
-  // Frozen layers in front have no graph that would be worth throwing away.
-  const first = recorded && isGradEnabled() ? (x.requiresGrad ? 0 : layers.findIndex(learns)) : -1;
-  if (!recorded || first < 0) return run(layers, x, step);
+  // Frozen layers in front have no graph that would be worth going back through.
+  const first = recording && isGradEnabled() ? (x.requiresGrad ? 0 : layers.findIndex(learns)) : -1;
+  if (!recording || first < 0) return run(layers, x, step);
   const start = run(layers.slice(0, first), x, step);
-  return record(recorded, layers.slice(first), start, (layer, h, index) => step(layer, h, first + index));
+  return record(recording, layers.slice(first), start, (layer, h, index) => step(layer, h, first + index));
 }
 
 function learns(layer: unknown): boolean {
@@ -34,54 +76,63 @@ function run<Layer>(layers: readonly Layer[], x: Tensor, step: Step<Layer>): Ten
   let hidden = x;
   for (const [index, layer] of layers.entries()) {
     using scope = new Scope();
-    const next = scope.keep(step(layer, hidden, index));
+    const next = scope.keep(watched(layer, 'forward', () => step(layer, hidden, index)));
     if (hidden !== x) hidden.free();
     hidden = next;
   }
   return hidden;
 }
 
-function record<Layer>(segments: Segment[], layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
-  const inputs: Tensor[] = [];
-  let hidden = x;
+function record<Layer>({ segments, recompute }: Recording, layers: readonly Layer[], x: Tensor, step: Step<Layer>): Tensor {
+  const [inputs, outputs]: [Tensor[], Tensor[]] = [[], []];
+  let hidden = recompute ? x : x.detach().requiresGrad_(x.requiresGrad);
   for (const [index, layer] of layers.entries()) {
     using scope = new Scope();
     inputs.push(hidden);
-    hidden = scope.keep(noGrad(() => step(layer, hidden, index)));
+    if (recompute) hidden = scope.keep(watched(layer, 'forward', () => noGrad(() => step(layer, hidden, index))));
+    else {
+      const output = scope.keep(watched(layer, 'forward', () => step(layer, hidden, index)));
+      outputs.push(output);
+      hidden = scope.keep(output.detach().requiresGrad_());
+    }
   }
-  const output = hidden.detach().requiresGrad_();
-  segments.push({ inputs, output, again: (h, index) => step(layers[index] as Layer, h, index) });
+  const output = recompute ? hidden.detach().requiresGrad_() : hidden;
+  segments.push({ layers, x, inputs, outputs, output, again: (h, index) => step(layers[index] as Layer, h, index) });
   return output;
 }
 
 /**
- * Adds the gradients of the loss that `forward` computes to the parameters, holding the insides of one layer at a time: layers keep their
- * input alone and are computed again when their gradient's turn comes. Gives the loss. Chen et al. 2016, arXiv:1604.06174.
+ * Adds the gradients of the loss that `forward` computes to the parameters, going back layer by layer. With `recompute` the insides of one layer
+ * are held at a time: layers keep their input alone and are computed again when their gradient's turn comes. Gives the loss. Chen et al. 2016,
+ * arXiv:1604.06174.
  */
-export function backwardRecomputing(forward: () => Tensor): Tensor {
+export function backwardByLayers(forward: () => Tensor, { recompute }: { recompute: boolean }): Tensor {
   const segments: Segment[] = [];
-  recorded = segments;
+  recording = { segments, recompute };
   let loss: Tensor;
   try {
     loss = forward();
   } finally {
-    recorded = undefined;
+    recording = undefined;
   }
   if (loss.requiresGrad) loss.backward();
   for (const segment of segments.reverse()) backwardSegment(segment);
   return loss;
 }
 
-function backwardSegment({ inputs, output, again }: Segment): void {
+function backwardSegment({ layers, x, inputs, outputs, output, again }: Segment): void {
   using _scope = new Scope();
   let gradient = output.grad;
   for (const [index, given] of [...inputs.entries()].reverse()) {
     if (!gradient) return;
     using scope = new Scope();
-    const input = given.detach().requiresGrad_(index > 0 || given.requiresGrad);
-    enableGrad(() => again(input, index)).backward(gradient);
+    const kept = outputs[index];
+    const input = kept ? given : given.detach().requiresGrad_(index > 0 || x.requiresGrad);
+    const outer = gradient;
+    watched(layers[index], 'backward', () => (kept ?? enableGrad(() => again(input, index))).backward(outer));
     gradient = input.grad && scope.keep(input.grad);
-    if (index > 0) given.free();
-    else if (gradient) given.backward(gradient);
+    kept?.free();
+    if (given !== x) given.free();
+    if (index === 0 && gradient) x.backward(gradient);
   }
 }

@@ -109,7 +109,9 @@ export class ProcessGroup {
     const all = zeros([this.size * longest], { dtype: 'uint8' });
     this.allGather(all, tensor(padded)).land();
     const heard = all.toArray() as Uint8Array;
-    return lengths.map((length, rank) => JSON.parse(new TextDecoder().decode(heard.subarray(rank * longest, rank * longest + length))) as Value);
+    return lengths.map(
+      (length, rank) => JSON.parse(new TextDecoder().decode(heard.subarray(rank * longest, rank * longest + length))) as Value,
+    );
   }
 
   /** Waits until every rank is here. */

@@ -1,4 +1,4 @@
-import { CheckpointError } from '../errors.ts';
+import { CheckpointError, TinyLlavaError } from '../errors.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { zeros } from '../tensor/create.ts';
 import { roundStochastic_ } from '../tensor/functional.ts';
@@ -97,9 +97,35 @@ export abstract class Optimizer {
     for (const { slots } of this.#groups) yield* slots;
   }
 
+  /** What learns, by name. */
+  *parameters(): Iterable<[string, Tensor]> {
+    for (const [name, { parameter }] of this.#slots()) yield [name, parameter];
+  }
+
   /** The gradients that the parameters have now, owned by the innermost scope. */
   gradients(): Tensor[] {
-    return Array.from(this.#slots(), ([, { sum, parameter }]) => sum ?? parameter.grad).filter((gradient) => gradient !== undefined);
+    return Array.from(this.#slots(), ([, slot]) => gradientOf(slot)).filter((gradient) => gradient !== undefined);
+  }
+
+  /** The gradient that a parameter has now, all micro-batches together; none where nothing reached it. */
+  gradient(name: string): Tensor | undefined {
+    return gradientOf(this.#slot(name));
+  }
+
+  /** Puts a gradient in float32, which the optimizer then owns, in the place of a parameter's own. */
+  setGradient(name: string, gradient: Tensor | undefined): void {
+    const slot = this.#slot(name);
+    slot.parameter.grad = undefined;
+    slot.sum?.free();
+    slot.sum = gradient && Scope.release(gradient);
+  }
+
+  #slot(name: string): Slot {
+    for (const { slots } of this.#groups) {
+      const slot = slots.get(name);
+      if (slot) return slot;
+    }
+    throw new TinyLlavaError(`${name} does not learn`);
   }
 
   /** Whether gradients were set aside since the last step. */
@@ -109,13 +135,13 @@ export abstract class Optimizer {
   }
 
   /**
-   * Adds the gradients of a micro-batch to those of the ones before in float32, where narrower ones would be rounded at every addition. For
-   * calling behind each backward pass of a step that has several.
+   * Adds the gradients of a micro-batch to those of the ones before in float32, where narrower ones would be rounded at every addition; of one
+   * parameter or all. For calling behind each backward pass of a step that has several.
    */
-  bank(): void {
+  bank(only?: string): void {
     using _scope = new Scope();
     noGrad(() => {
-      for (const [, slot] of this.#slots()) {
+      for (const slot of only === undefined ? Array.from(this.#slots(), ([, slot]) => slot) : [this.#slot(only)]) {
         if (slot.parameter.dtype === 'float32') continue;
         const gradient = slot.parameter.grad;
         if (!gradient) continue;
@@ -135,7 +161,7 @@ export abstract class Optimizer {
         const moved: Moved[] = [];
         for (const slot of slots.values()) {
           place++;
-          const gradient = slot.sum ?? slot.parameter.grad;
+          const gradient = gradientOf(slot);
           if (!gradient) continue;
           slot.steps.add_(1);
           slot.step++;
@@ -204,6 +230,8 @@ export abstract class Optimizer {
     for (const [, { memory, steps }] of this.#slots()) for (const tensor of [...Object.values(memory), steps]) tensor.free();
   }
 }
+
+const gradientOf = ({ sum, parameter }: Slot): Tensor | undefined => sum ?? parameter.grad;
 
 const noiseOf = (seed: number, place: number, step: number): number =>
   (Math.imul(seed, 0x9e3779b9) + Math.imul(place, 0x85ebca6b) + Math.imul(step, 0xc2b2ae35)) >>> 0;

@@ -43,6 +43,20 @@ function differences(before: unknown, now: unknown, path = ''): string[] {
   return keys.flatMap((key) => differences(before[key], now[key], path === '' ? key : `${path}.${key}`));
 }
 
+/** The weights of a stage's best validation until it is done. */
+export interface BestWeights {
+  save(weights: Iterable<readonly [string, Tensor]>): void;
+  open(): SafetensorsFile;
+}
+
+const bestFile = (folder: string, stage: string): string => join(folder, `${stage}.best.safetensors`);
+
+/** The best weights of a run whose folder another process writes. */
+export const othersBest = (folder: string, stage: string): BestWeights => ({
+  save: () => {},
+  open: () => openSafetensors(bestFile(folder, stage)),
+});
+
 /** What a training run leaves on disk: the recipe, metrics, a checkpoint for each stage that is done, and states to go on from. */
 export class RunFolder implements Disposable {
   readonly folder: string;
@@ -163,8 +177,8 @@ export class RunFolder implements Disposable {
   }
 
   /** Where the weights of a stage's best validation are kept until it is done. */
-  best(stage: string): { save(weights: Iterable<readonly [string, Tensor]>): void; open(): SafetensorsFile } {
-    const file = join(this.folder, `${stage}.best.safetensors`);
+  best(stage: string): BestWeights {
+    const file = bestFile(this.folder, stage);
     return {
       save: (weights) => {
         try {
@@ -180,7 +194,7 @@ export class RunFolder implements Disposable {
   /** The checkpoint of the stage is there: its states are no longer needed. */
   stageDone(stage: string): void {
     removeStates(join(this.folder, 'state'));
-    rmSync(join(this.folder, `${stage}.best.safetensors`), { force: true });
+    rmSync(bestFile(this.folder, stage), { force: true });
   }
 
   /** Writes what the metrics say into a new file in the place of the old ones, which may tell more. */

@@ -1,11 +1,13 @@
 import { setImmediate } from 'node:timers/promises';
 import type { RowSource } from '../data/dataset.ts';
-import { Loader, type StepData } from '../data/loader.ts';
+import { Loader } from '../data/loader.ts';
 import { Sampler } from '../data/sampler.ts';
+import { DataError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import { memory } from '../tensor/device.ts';
+import type { ProcessGroup } from '../tensor/distributed.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { withDropout } from './dropout.ts';
@@ -13,9 +15,12 @@ import { LossScale } from './loss-scale.ts';
 import { Pace } from './pace.ts';
 import { Masters, type Precision } from './precision.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
+import { Replicas } from './replicas.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
+import { shareStep } from './share.ts';
 import type { StateFacts, TrainingState } from './state.ts';
-import { NonFiniteError, type StepFacts, trainStep } from './step.ts';
+import { NonFiniteError, type StepFacts, type StepInput, trainStep } from './step.ts';
+import { checkEqual, solo, type Team, weightSum } from './team.ts';
 import { featuresFor, type TowerFeatures, type TowerFeaturesOptions } from './tower-features.ts';
 import { optimizerOf, parameterGroups, tune } from './tune.ts';
 import { Progress, type ValidationFacts, validate } from './validation.ts';
@@ -87,8 +92,12 @@ export interface StageOptions {
   readonly onValidation?: (event: ValidationEvent) => void | Promise<void> | undefined;
   /** Keeps the weights of the best validation for a stage that is to end with them, and gives them back. */
   readonly best?: { save(weights: Iterable<readonly [string, Tensor]>): void; open(): WeightSource } | undefined;
-  /** Called behind every step but the last, and when the signal ends the stage. */
-  readonly onSnapshot?: (snapshot: Snapshot, options: { readonly stopping: boolean }) => void;
+  /** The other processes that train the same stage: each is given the same input and options, and does its share of each step. */
+  readonly group?: ProcessGroup | undefined;
+  /** Whether it is time to save; asked behind every step but the last. */
+  readonly saveDue?: ((step: number) => boolean) | undefined;
+  /** Called when it is, and when the signal ends the stage. */
+  readonly onSnapshot?: (snapshot: Snapshot) => void;
 }
 
 /** What came of a stage; it is `stopped` when the signal ended it early. */
@@ -136,15 +145,15 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     features,
     known,
     signal,
+    group,
     state,
+    log,
     onStep,
+    saveDue,
     onSnapshot,
   } = options;
+  const team: Team = group ?? solo;
   const skipped = { rows: 0, steps: 0, together: 0, ...state?.skipped };
-  const log: Log = (event) => {
-    if (event.event === 'skipped-row') skipped.rows++;
-    options.log(event);
-  };
   const sampler = new Sampler({ count: data.length, batchSize: stage.batchSize, seed, ...(state && { state: state.sampler }) });
   const steps = stepsOf(stage, data.length);
   const schedule = scheduleOf(stage.optimizer, steps);
@@ -152,6 +161,8 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   const masters = new Masters(model, precision);
   const optimizer = optimizerOf({ ...stage.optimizer, masters: masters.weights, seed }, parameterGroups(model, stage));
   if (state) optimizer.restore(state.tensors);
+  if (group) checkEqual(group, 'what there is to learn from, or the weights,', [data.length, heldOut?.length, weightSum(model)]);
+  using exchange = group && new Replicas(group, { model, optimizer });
   const lossScale = precision === 'float16' ? new LossScale(state?.lossScale) : undefined;
   // Behind the masters, which put the tower into the dtype that it computes in.
   const towerFeatures = featuresFor(stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined, processor.image, {
@@ -167,7 +178,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     cacheBytes: imageCacheBytes,
     unusable: stage.unusableRows,
     encode: towerFeatures && ((images) => towerFeatures.encode(images)),
-    log,
+    share: team,
     ...(workers !== undefined && { workers }),
   });
   if (!state) log({ event: 'stage', stage: stage.name, rows: data.length, steps, trainable: model.parameterCount({ trainable: true }) });
@@ -175,7 +186,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   /** Gives whether the stage has gone on for long enough without getting better. */
   const checkProgress = async (): Promise<boolean> => {
     if (!progress || !stage.validation || !heldOut || (done % stage.validation.every !== 0 && done < steps)) return false;
-    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers });
+    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers, team });
     const event: ValidationEvent = { event: 'validation', stage: stage.name, step: done, ...facts, best: progress.add(facts.loss, done) };
     if (event.best && stage.validation.keep === 'best') options.best?.save(optimizer.weights());
     log({ ...event });
@@ -185,7 +196,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   };
   const run: StepEvent[] = [];
   const pace = new Pace();
-  let [done, at, early] = [state?.step ?? 0, sampler.state, false];
+  let [done, at, early, fresh] = [state?.step ?? 0, sampler.state, false, false];
   const snapshot = (): Snapshot => ({
     stage: stage.name,
     step: done,
@@ -197,11 +208,12 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     tensors: () => optimizer.snapshot(),
   });
   /** undefined when the step was skipped. */
-  const attempt = (input: StepData): StepFacts | undefined => {
+  const attempt = (input: StepInput): StepFacts | undefined => {
     try {
       const { maxGradNorm } = stage.optimizer;
-      const dropped = withDropout(input, dropout, { seed, stage: stage.name, step: done });
-      const facts = trainStep(model, optimizer, dropped, { factor: learningRateFactor(done, schedule), maxGradNorm, recompute, lossScale });
+      const dropped = withDropout(input, dropout, { seed, stage: stage.name, step: done, rank: team.rank });
+      const factor = learningRateFactor(done, schedule);
+      const facts = trainStep(model, optimizer, dropped, { factor, maxGradNorm, recompute, lossScale, team, exchange });
       skipped.together = 0;
       return facts;
     } catch (error) {
@@ -212,14 +224,27 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     }
   };
   try {
-    while (done < steps && !signal?.aborted) {
+    for (let unused = 0; done < steps; ) {
       const started = now();
-      const input = await loader.next();
+      const read = await loader.next();
       const waitedSeconds = now() - started;
-      const facts = attempt(input);
-      pace.add({ tokens: input.tokens, seconds: now() - started });
-      at = input.state;
+      const step = shareStep(team, read, { stop: signal?.aborted === true, save: fresh && saveDue?.(done) === true });
+      if (step.save || step.stop) onSnapshot?.(snapshot());
+      fresh = false;
+      if (step.stop) break;
+      at = read.state;
+      for (const row of step.skipped) log({ event: 'skipped-row', ...row });
+      skipped.rows += step.skipped.length;
+      unused += step.skipped.length;
+      if (step.examples === 0) {
+        if (unused >= data.length) throw new DataError(`none of the ${data.length} rows of stage ${stage.name} can be used`);
+        continue;
+      }
+      unused = 0;
+      const facts = attempt(step.input);
+      pace.add({ tokens: step.tokens, seconds: now() - started });
       done++;
+      fresh = true;
       if (facts) {
         const event: StepEvent = {
           event: 'step',
@@ -243,12 +268,13 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       await setImmediate();
       early = await checkProgress();
       if (early) break;
-      if (done < steps && !signal?.aborted) onSnapshot?.(snapshot(), { stopping: false });
     }
     const stopped = done < steps && !early;
-    if (stopped) onSnapshot?.(snapshot(), { stopping: true });
     const best = stage.validation?.keep === 'best' ? (progress?.state.best?.step ?? done) : done;
-    if (!stopped && best !== done && options.best) optimizer.setWeights(options.best.open());
+    if (!stopped && best !== done && options.best) {
+      team.barrier();
+      optimizer.setWeights(options.best.open());
+    }
     return { features: towerFeatures, masters, steps: run, seconds: pace.seconds, skipped, stopped };
   } finally {
     model.freeze();

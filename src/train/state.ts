@@ -102,7 +102,8 @@ function stateNames(root: string): string[] {
   return found.sort((a, b) => step(b) - step(a));
 }
 
-function readState(folder: string): TrainingState {
+/** Opens a saved state. */
+export function readState(folder: string): TrainingState {
   const file = join(folder, factsFile);
   const facts = StateFacts.safeParse(JSON.parse(readFileSync(file, 'utf8')));
   if (!facts.success) throw new CheckpointError(`${file}: not what this version writes: ${facts.error.issues[0]?.message}`);

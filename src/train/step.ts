@@ -1,17 +1,20 @@
 import type { Batch } from '../data/batch.ts';
 import { DataError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import { backwardRecomputing } from '../nn/layers.ts';
+import { backwardByLayers } from '../nn/layers.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { clipFactor, gradientNorm } from './clip.ts';
 import { summedLoss, targetsOf } from './loss.ts';
 import type { LossScale } from './loss-scale.ts';
 import type { Optimizer } from './optimizer.ts';
+import { type Exchange, solo, type Team } from './team.ts';
 
-/** The conversations of one step: packed in micro-batches, with the supervised tokens of all of them counted. */
+/** The conversations of one step: this rank's share in micro-batches, with the supervised tokens of all ranks counted. */
 export interface StepInput {
   readonly supervisedTokens: number;
+  /** How many there are, where several ranks exchange gradients behind the last one. */
+  readonly microBatches?: number;
   batches(): Iterable<Batch>;
 }
 
@@ -22,9 +25,12 @@ export interface StepOptions {
   readonly recompute?: boolean;
   /** For float16. */
   readonly lossScale?: LossScale | undefined;
+  readonly team?: Team;
+  /** For several processes. */
+  readonly exchange?: Exchange | undefined;
 }
 
-/** What a step did: the mean loss over the supervised tokens, the gradients' norm before clipping, and what it saw. */
+/** What a step did on all ranks together: the mean loss over the supervised tokens, the gradients' norm before clipping, and what it saw. */
 export interface StepFacts {
   readonly loss: number;
   readonly gradNorm: number;
@@ -41,42 +47,49 @@ export interface StepFacts {
 export class NonFiniteError extends DataError {}
 
 /**
- * One step of the optimizer over all micro-batches, by the gradients of the mean loss over every supervised token among them. Throws
- * NonFiniteError naming the rows when a loss or the gradients are not finite; the parameters are then as they were.
+ * One step of the optimizer over all micro-batches of all ranks, by the gradients of the mean loss over every supervised token among them. Throws
+ * NonFiniteError naming the rows when a loss or the gradients are not finite, on every rank; the parameters are then as they were.
  */
 export function trainStep(
   model: TinyLlava,
   optimizer: Optimizer,
   input: StepInput,
-  { factor, maxGradNorm, recompute = false, lossScale }: StepOptions,
+  { factor, maxGradNorm, recompute = false, lossScale, team = solo, exchange }: StepOptions,
 ): StepFacts {
-  let [loss, examples, images, tokens] = [0, 0, 0, 0];
-  const rows: string[] = [];
+  const [rows, broken]: [string[], string[]] = [[], []];
+  let [count, share, sequences, pictures, length] = [0, 0, 0, 0, 0];
   const scaledBy = lossScale?.factor ?? 1;
   for (const batch of input.batches()) {
     // Gradients of one micro-batch alone need no sums.
-    if (examples > 0) optimizer.bank();
-    const share = backward(model, batch, { weight: scaledBy / input.supervisedTokens, recompute }) / scaledBy;
-    if (!Number.isFinite(share)) {
-      optimizer.zeroGradients();
-      throw new NonFiniteError(`the loss is ${share} on ${batch.rows.join(', ')}`, {
-        hint: 'look at these rows with `tinyllava inspect`; if they are sound, lower the learning rate',
-      });
-    }
-    loss += share;
-    examples += batch.lengths.length;
+    if (count > 0) optimizer.bank();
+    exchange?.begin({ last: ++count === input.microBatches });
+    const own = backward(model, batch, { weight: scaledBy / input.supervisedTokens, recompute, exchange }) / scaledBy;
+    if (!Number.isFinite(own) && broken.length === 0) broken.push(...batch.rows);
+    share += own;
+    sequences += batch.lengths.length - (batch.blank ? 1 : 0);
     rows.push(...batch.rows);
-    images += (batch.pixels ?? batch.towerFeatures)?.size(0) ?? 0;
-    tokens += batch.ids.length;
+    pictures += ((batch.pixels ?? batch.towerFeatures)?.size(0) ?? 0) - (batch.blank?.views ?? 0);
+    length += batch.ids.length - (batch.blank?.tokens ?? 0);
   }
+  exchange?.finish();
   if (optimizer.banked) optimizer.bank();
+  const [loss = 0, examples = 0, images = 0, tokens = 0] = team.sum([share, sequences, pictures, length]);
+  if (!Number.isFinite(loss)) {
+    optimizer.zeroGradients();
+    throw new NonFiniteError(`the loss is ${loss} on ${team.gather(broken).flat().join(', ')}`, {
+      hint: 'look at these rows with `tinyllava inspect`; if they are sound, lower the learning rate',
+    });
+  }
   using _scope = new Scope();
-  const gradNorm = gradientNorm(optimizer.gradients()) / scaledBy;
+  const ownNorm = gradientNorm(optimizer.gradients()) / scaledBy;
+  const gradNorm = exchange?.norm(ownNorm) ?? ownNorm;
   const overflowed = !Number.isFinite(gradNorm);
   lossScale?.update({ overflowed });
   if (overflowed && !lossScale) {
     optimizer.zeroGradients();
-    throw new NonFiniteError(`the gradients' norm is ${gradNorm} on ${rows.join(', ')}`, { hint: 'lower the learning rate' });
+    throw new NonFiniteError(`the gradients' norm is ${gradNorm} on ${team.gather(rows).flat().join(', ')}`, {
+      hint: 'lower the learning rate',
+    });
   }
   if (!overflowed) optimizer.step(factor, { scale: clipFactor(gradNorm, maxGradNorm || Number.POSITIVE_INFINITY) / scaledBy });
   optimizer.zeroGradients();
@@ -91,10 +104,14 @@ export function batchLoss(model: TinyLlava, batch: Batch): Tensor {
 }
 
 /** Adds the gradients of a micro-batch's summed loss times `weight`, and gives that. */
-function backward(model: TinyLlava, batch: Batch, { weight, recompute }: { weight: number; recompute: boolean }): number {
+function backward(
+  model: TinyLlava,
+  batch: Batch,
+  { weight, recompute, exchange }: { weight: number; recompute: boolean; exchange: Exchange | undefined },
+): number {
   using _scope = new Scope();
   const forward = () => batchLoss(model, batch).mul(weight);
-  if (recompute) return backwardRecomputing(forward).item();
+  if (recompute || exchange) return backwardByLayers(forward, { recompute }).item();
   const loss = forward();
   const value = loss.item();
   // Rows without images teach a connector nothing where the language model is frozen.

@@ -6,16 +6,18 @@ import { type Log, type LogEvent, silent } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
+import type { ProcessGroup } from '../tensor/distributed.ts';
 import { build, openData } from './build.ts';
 import { environment } from './environment.ts';
 import { dataFingerprints } from './fingerprint.ts';
 import { settle } from './low-rank.ts';
 import { Masters } from './precision.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
-import { RunFolder, type SaveOptions } from './run-folder.ts';
+import { othersBest, RunFolder, type SaveOptions } from './run-folder.ts';
 import { saveTrained, saveTrainedAdapter } from './save.ts';
 import { runStage, type StepEvent, type ValidationEvent } from './stage.ts';
-import type { TrainingState } from './state.ts';
+import { readState, type TrainingState } from './state.ts';
+import { checkEqual, fromFirst, solo } from './team.ts';
 import type { TowerFeatures, TowerFeaturesOptions } from './tower-features.ts';
 
 /** The model as it stands, with the processor of its stage. */
@@ -40,6 +42,11 @@ export interface TrainOptions {
   /** Where a frozen tower's features are kept, in memory unless a folder is named; on a GPU they are not kept unless this is given. */
   readonly features?: TowerFeaturesOptions;
   readonly log?: Log;
+  /**
+   * The processes that train together, each called with the same recipe and options, on files that all of them see. Rank 0 alone writes, logs and
+   * calls back.
+   */
+  readonly group?: ProcessGroup | undefined;
   /** Goes on with the run that `out` holds, where there is one. */
   readonly resume?: boolean;
   /** When what is needed to resume is saved in `out`; only where the signal ends the run unless said otherwise. */
@@ -71,17 +78,34 @@ export interface TrainResult extends Trained {
 }
 
 /**
- * Runs the stages of a recipe one after another, each from the weights of the one before. The same recipe and seed give the same bits on the
- * CPU, however often the run was broken off and resumed. Throws ConfigError, DataError or CheckpointError.
+ * Runs the stages of a recipe one after another, each from the weights of the one before. The same recipe, seed and number of processes give the same
+ * bits on the CPU, however often the run was broken off and resumed. Throws ConfigError, DataError or CheckpointError; what one rank throws ends the
+ * others too, with an error that names it.
  */
 export async function train(input: RecipeInput, options: TrainOptions = {}): Promise<TrainResult> {
+  try {
+    return await trainAll(input, options.group && options.group.rank > 0 ? following(options) : options);
+  } catch (error) {
+    options.group?.fail((error as Error).message);
+    throw error;
+  }
+}
+
+/** What a rank other than the first does: the same, in silence. */
+const following = ({ onStep, onValidation, onStageEnd, log, ...options }: TrainOptions): TrainOptions => options;
+
+async function trainAll(input: RecipeInput, options: TrainOptions): Promise<TrainResult> {
   const recipe = parseRecipe(input);
-  const { out, root = '.', device = 'cpu', log: report = silent, signal, resume = false, save = {}, onStep, onStageEnd } = options;
+  const { out, root = '.', device = 'cpu', log: report = silent, signal, resume = false, save = {}, group, onStep, onStageEnd } = options;
+  const team = group ?? solo;
+  checkEqual(team, 'the recipe', recipe);
   const unsaved = recipe.stages.find(({ validation }) => validation?.keep === 'best');
   if (unsaved && out === undefined) throw new ConfigError(`stage ${unsaved.name}: the best weights can be kept only in a folder (out)`);
   const bases = adapterBases(recipe, { root, folders: out === undefined ? [] : recipe.stages.map(({ name }) => join(out, name)) });
-  using folder = out === undefined ? undefined : await RunFolder.open(out, recipe, { resume });
-  const [next, checkpoint] = [folder?.done ?? 0, folder?.startFolder];
+  using folder = out === undefined || team.rank > 0 ? undefined : await RunFolder.open(out, recipe, { resume });
+  const start = fromFirst(team, () => ({ next: folder?.done ?? 0, checkpoint: folder?.startFolder, state: folder?.state?.folder }));
+  const { next, checkpoint } = start;
+  const saved = folder?.state ?? (start.state === undefined ? undefined : readState(start.state));
   const { model, processorFor } = await build(recipe, {
     root,
     device,
@@ -98,11 +122,14 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
   if (folder) await folder.describe(await environment(device, { microBatch, recompute, workers }));
   const before = (await folder?.events()) ?? [];
   const stages = recipe.stages.slice(0, next).map(({ name }) => stageSoFar(name, before, folder?.stageFolder(name)));
-  let [seconds, stopped] = [folder?.state?.seconds ?? stages.at(-1)?.steps.at(-1)?.seconds ?? 0, signal?.aborted === true];
+  let [seconds, stopped] = [
+    saved?.seconds ?? stages.at(-1)?.steps.at(-1)?.seconds ?? 0,
+    team.gather(signal?.aborted === true).includes(true),
+  ];
   let processor = processors[Math.max(0, next - 1)] as Processor;
   let masters: Masters | undefined;
   let known: TowerFeatures | undefined;
-  if (resume && (next > 0 || folder?.state)) report({ event: 'resume', stage: recipe.stages[next]?.name, step: folder?.state?.step ?? 0 });
+  if (resume && (next > 0 || saved)) report({ event: 'resume', stage: recipe.stages[next]?.name, step: saved?.step ?? 0 });
   for (const [index, stage] of recipe.stages.entries()) {
     if (stopped || index < next) continue;
     processor = processors[index] as Processor;
@@ -113,10 +140,9 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
       ? holdOut(whole, stage.validation.rows, recipe.seed)
       : { rest: whole, heldOut: other };
     const fingerprints = folder ? await dataFingerprints([...stage.data, ...(stage.validation?.data ?? [])], root) : [];
-    const state = index === next ? folder?.state : undefined;
-    if (state) checkData(state, fingerprints);
+    const state = index === next ? saved : undefined;
+    if (folder && state) checkData(state, fingerprints);
     masters?.restore();
-    const due = savingPace(save);
     const run = await runStage(
       { stage, data, heldOut, ...trained },
       {
@@ -129,9 +155,10 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
         state,
         onStep: (event) => onStep?.(event, trained),
         onValidation: (event) => options.onValidation?.(event, trained),
-        best: folder?.best(stage.name),
-        onSnapshot: ({ tensors, ...facts }, { stopping }) => {
-          if (!folder || !(stopping || due(facts.step))) return;
+        best: folder?.best(stage.name) ?? (out === undefined ? undefined : othersBest(out, stage.name)),
+        saveDue: folder && savingPace(save),
+        onSnapshot: ({ tensors, ...facts }) => {
+          if (!folder) return;
           const path = folder.save({ ...facts, data: fingerprints }, { tensors: tensors(), keep: save.keep ?? 2 });
           report({ event: 'saved', stage: stage.name, step: facts.step, folder: path });
         },
@@ -161,6 +188,8 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
       report(event);
       folder.stageDone(stage.name);
     }
+    // Others may only go on, or leave, when what they trained is there.
+    team.barrier();
     masters = Masters.behind(model, recipe.precision);
     const earlier = state ? stageSoFar(stage.name, before).steps : [];
     const result = {

@@ -7,7 +7,9 @@ import type { Processor } from '../processor/processor.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Stage, Validation } from './recipe.ts';
+import { shareStep, type Wishes } from './share.ts';
 import { batchLoss } from './step.ts';
+import { solo, type Team } from './team.ts';
 
 /** The loss on rows that are not learned from. */
 export interface ValidationFacts {
@@ -25,10 +27,13 @@ export interface ValidationInput {
   readonly stage: Pick<Stage, 'maxLength' | 'unusableRows' | 'batchSize'>;
   readonly microBatch: number;
   readonly workers?: number | undefined;
+  readonly team?: Team;
+  readonly aligned?: Wishes['aligned'];
 }
 
 /** The mean loss over all supervised tokens of the rows. Throws DataError for rows that cannot be used, unless the stage says to skip them. */
-export async function validate({ model, processor, rows, stage, microBatch, workers }: ValidationInput): Promise<ValidationFacts> {
+export async function validate(options: ValidationInput): Promise<ValidationFacts> {
+  const { model, processor, rows, stage, microBatch, workers, team = solo, aligned } = options;
   await using loader = new Loader({
     rows,
     processor,
@@ -36,23 +41,24 @@ export async function validate({ model, processor, rows, stage, microBatch, work
     microBatch: { examples: microBatch },
     maxLength: stage.maxLength,
     unusable: stage.unusableRows,
+    share: team,
     ...(workers !== undefined && { workers }),
   });
   let [loss, used, supervisedTokens] = [0, 0, 0];
-  for (;;) {
+  for (let position = 0; position < rows.length; ) {
     const step = await loader.next();
-    // Where all rows of the last steps are skipped, the next one that has any is of another round.
-    if (step.state.epoch > 0) break;
-    for (const batch of step.batches()) {
+    const shared = shareStep(team, step, { aligned });
+    for (const batch of shared.input.batches()) {
       using _scope = new Scope();
       loss += noGrad(() => batchLoss(model, batch).item());
     }
-    used += step.examples;
-    supervisedTokens += step.supervisedTokens;
-    if (step.state.position >= rows.length) break;
+    used += shared.examples;
+    supervisedTokens += shared.supervisedTokens;
+    position = step.state.position;
   }
   if (used === 0) throw new DataError(`none of the ${rows.length} rows for validation can be used`);
-  return { loss: loss / supervisedTokens, rows: used, supervisedTokens };
+  const [sum = 0] = team.sum([loss]);
+  return { loss: sum / supervisedTokens, rows: used, supervisedTokens };
 }
 
 /** What is remembered of validations. */

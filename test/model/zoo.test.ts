@@ -6,7 +6,7 @@ import { loadCheckpoint, saveCheckpoint } from '../../src/model/checkpoint.ts';
 import { connectors } from '../../src/model/connector/index.ts';
 import { createTinyLlava, type TinyLlava } from '../../src/model/tinyllava.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
-import { backwardRecomputing } from '../../src/nn/layers.ts';
+import { backwardByLayers } from '../../src/nn/layers.ts';
 import { randn } from '../../src/tensor/create.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
@@ -84,7 +84,7 @@ test.each(pairs.filter(([tower, name]) => name === 'resampler' || tower === 'din
     loss().backward();
     const wanted = Array.from(model.namedParameters(), ([key, { grad }]) => [key, grad?.clone()] as const);
     for (const parameter of model.parameters()) parameter.grad = undefined;
-    backwardRecomputing(loss);
+    backwardByLayers(loss, { recompute: true });
     const found = new Map(model.namedParameters());
     for (const [key, grad] of wanted) {
       if (grad) expect(found.get(key)?.grad, key).toMatchTensor(grad, { atol: 1e-6 });
