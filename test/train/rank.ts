@@ -23,8 +23,8 @@ try {
   });
   const { traffic } = group;
   group.close();
-  console.log(JSON.stringify({ stages, stopped, traffic }));
+  process.stdout.write(`${JSON.stringify({ stages, stopped, traffic })}\n`);
 } catch (error) {
-  console.log(JSON.stringify({ error: (error as Error).message }));
+  process.stdout.write(`${JSON.stringify({ error: (error as Error).message })}\n`);
   process.exitCode = 1;
 }
