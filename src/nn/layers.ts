@@ -20,21 +20,26 @@ export function watchLayer(layer: Module, watch: LayerWatch | undefined): void {
   else watches.delete(layer);
 }
 
-/** The layers of a part in order: the modules in its arrays, the innermost arrays where one lies in another. */
-export function* layersOf(module: Module): Iterable<Module> {
-  for (const [path, child] of module.children()) {
-    const inner = [...layersOf(child)];
-    if (inner.length > 0) yield* inner;
-    else if (/\.\d+$/.test(path)) yield child;
+let seen: Set<Module> | undefined;
+
+/** The layers that `body` runs, in order. */
+export function layersRunBy(body: () => void): Module[] {
+  seen = new Set();
+  try {
+    body();
+    return [...seen];
+  } finally {
+    seen = undefined;
   }
 }
 
 function watched<Result>(layer: unknown, pass: Pass, body: () => Result): Result {
-  const watch = layer instanceof Module ? watches.get(layer) : undefined;
-  if (!watch) return body();
-  watch.enter?.(layer as Module, pass);
+  if (!(layer instanceof Module)) return body();
+  seen?.add(layer);
+  const watch = watches.get(layer);
+  watch?.enter?.(layer, pass);
   const result = body();
-  watch.leave?.(layer as Module, pass);
+  watch?.leave?.(layer, pass);
   return result;
 }
 

@@ -191,7 +191,7 @@ export abstract class Optimizer {
   setWeights(source: WeightSource): void {
     using _scope = new Scope();
     noGrad(() => {
-      for (const [name, tensor] of this.weights()) tensor.copy_(source.tensor(name));
+      for (const [name, tensor] of this.weights()) tensor.copy_(fitted(source.tensor(name), tensor));
       for (const [, { master, parameter }] of this.#slots()) if (master) parameter.copy_(master);
     });
   }
@@ -216,7 +216,7 @@ export abstract class Optimizer {
     }
     using _scope = new Scope();
     noGrad(() => {
-      for (const [name, tensor] of own) tensor.copy_(source.tensor(name));
+      for (const [name, tensor] of own) tensor.copy_(fitted(source.tensor(name), tensor));
       for (const [, slot] of this.#slots()) {
         slot.step = slot.steps.item();
         if (slot.master) slot.parameter.copy_(slot.master);
@@ -230,6 +230,10 @@ export abstract class Optimizer {
     for (const [, { memory, steps }] of this.#slots()) for (const tensor of [...Object.values(memory), steps]) tensor.free();
   }
 }
+
+/** What was saved in parts comes flat, with zeros behind its end. */
+const fitted = (stored: Tensor, { shape, numel }: Tensor): Tensor =>
+  stored.rank === shape.length ? stored : stored.narrow(0, 0, numel).view(...shape);
 
 const gradientOf = ({ sum, parameter }: Slot): Tensor | undefined => sum ?? parameter.grad;
 

@@ -54,6 +54,16 @@ export class Masters {
     return new Masters(model, precision, ({ dtype }) => dtype === 'float32');
   }
 
+  /** Puts what `change` gives for a float32 weight in its place, and frees the old one. */
+  exchange(change: (weight: Tensor, key: string) => Tensor | undefined): void {
+    for (const [key, weight] of this.#weights) {
+      const other = change(weight, key);
+      if (!other) continue;
+      weight.free();
+      this.#weights.set(key, other);
+    }
+  }
+
   /** Puts the float32 weights back into the model, in the place of their rounded copies. */
   restore(): void {
     this.#model.exchange((parameter, key) => {

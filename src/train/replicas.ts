@@ -1,4 +1,4 @@
-import { type LayerWatch, layersOf, watchLayer } from '../nn/layers.ts';
+import { type LayerWatch, watchLayer } from '../nn/layers.ts';
 import type { Module } from '../nn/module.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { cat, tensor, zeros } from '../tensor/create.ts';
@@ -33,17 +33,21 @@ export class Replicas implements Exchange, LayerWatch, Disposable {
   readonly #launched: Launched[] = [];
   #last = false;
 
+  /** `layers` in the order in which they run. */
   constructor(
     group: ProcessGroup,
-    { model, optimizer, bucketBytes = 25 * 2 ** 20 }: { model: Module; optimizer: Optimizer; bucketBytes?: number },
+    { layers, optimizer, bucketBytes = 25 * 2 ** 20 }: { layers: readonly Module[]; optimizer: Optimizer; bucketBytes?: number },
   ) {
     this.#group = group;
     this.#optimizer = optimizer;
     this.#shapes = new Map(optimizer.parameters());
-    this.#layers = [...layersOf(model)].reverse();
+    this.#layers = [...layers].reverse();
     this.#buckets = this.#plan(bucketBytes);
     for (const layer of this.#layers) watchLayer(layer, this);
   }
+
+  open(): void {}
+  close(): void {}
 
   begin({ last }: { last: boolean }): void {
     this.#last = last;

@@ -1,27 +1,18 @@
-import {
-  appendFileSync,
-  closeSync,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, closeSync, existsSync, fstatSync, fsyncSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { CheckpointError, ConfigError } from '../errors.ts';
 import type { LogEvent } from '../log.ts';
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../tensor/safetensors.ts';
+import type { WeightSource } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Environment } from './environment.ts';
+import { openParts, removeParts, writeParts } from './parts-files.ts';
 import type { Recipe } from './recipe.ts';
 import { readRecipe, writeRecipe } from './recipe-file.ts';
 import { recipeFile } from './save.ts';
 import { newestState, newestStateFolder, removeStates, saveState, type TrainingState } from './state.ts';
+import type { Team } from './team.ts';
 import { EventFile, type ScalarEvent } from './tensorboard.ts';
 
 /** How often the state of training is saved; whatever comes first. */
@@ -45,16 +36,19 @@ function differences(before: unknown, now: unknown, path = ''): string[] {
 
 /** The weights of a stage's best validation until it is done. */
 export interface BestWeights {
-  save(weights: Iterable<readonly [string, Tensor]>): void;
-  open(): SafetensorsFile;
+  /** `team` are the ranks that keep parts of them. */
+  save(weights: Iterable<readonly [string, Tensor]>, team: Pick<Team, 'rank' | 'size'>): void;
+  open(): WeightSource;
 }
 
 const bestFile = (folder: string, stage: string): string => join(folder, `${stage}.best.safetensors`);
 
-/** The best weights of a run whose folder another process writes. */
+/** The best weights of a run whose folder rank 0 writes: other ranks write their parts alone. */
 export const othersBest = (folder: string, stage: string): BestWeights => ({
-  save: () => {},
-  open: () => openSafetensors(bestFile(folder, stage)),
+  save: (weights, team) => {
+    if (team.size > 1) writeParts(bestFile(folder, stage), weights, team);
+  },
+  open: () => openParts(bestFile(folder, stage)),
 });
 
 /** What a training run leaves on disk: the recipe, metrics, a checkpoint for each stage that is done, and states to go on from. */
@@ -180,21 +174,21 @@ export class RunFolder implements Disposable {
   best(stage: string): BestWeights {
     const file = bestFile(this.folder, stage);
     return {
-      save: (weights) => {
+      save: (weights, team) => {
         try {
-          writeSafetensors(file, weights);
+          writeParts(file, weights, team);
         } catch (error) {
           throw this.explained(error);
         }
       },
-      open: () => openSafetensors(file),
+      open: () => openParts(file),
     };
   }
 
   /** The checkpoint of the stage is there: its states are no longer needed. */
   stageDone(stage: string): void {
     removeStates(join(this.folder, 'state'));
-    rmSync(bestFile(this.folder, stage), { force: true });
+    removeParts(bestFile(this.folder, stage));
   }
 
   /** Writes what the metrics say into a new file in the place of the old ones, which may tell more. */

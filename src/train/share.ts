@@ -1,10 +1,13 @@
 import type { Batch } from '../data/batch.ts';
 import type { SkippedRow, StepData } from '../data/loader.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
+import { layersRunBy } from '../nn/layers.ts';
+import type { Module } from '../nn/module.ts';
 import { unlabelled } from '../processor/processor.ts';
+import { noGrad } from '../tensor/autograd.ts';
 import { zeros } from '../tensor/create.ts';
-import { outliving } from '../tensor/scope.ts';
-import type { StepInput } from './step.ts';
+import { outliving, Scope } from '../tensor/scope.ts';
+import { batchLoss, type StepInput } from './step.ts';
 import type { Team } from './team.ts';
 
 /** What a rank tells the others in front of a step. */
@@ -33,6 +36,8 @@ export interface Wishes {
   readonly aligned?: TinyLlava | undefined;
 }
 
+const nothing: Batch = { ids: new Int32Array(0), labels: new Int32Array(0), lengths: [], rows: [] };
+
 const total = (all: readonly Said[], what: 'examples' | 'tokens' | 'supervisedTokens'): number =>
   all.reduce((sum, said) => sum + said[what], 0);
 
@@ -58,11 +63,18 @@ export function shareStep(team: Team, step: StepData, { stop = false, save = fal
   };
 }
 
+/** The layers of a model in the order in which they run, which a pass of a black image through them tells. */
+export function layersOf(model: TinyLlava): Module[] {
+  using _scope = new Scope();
+  return layersRunBy(() => {
+    for (const batch of withBlank(nothing, model)) noGrad(() => batchLoss(model, batch));
+  });
+}
+
 /** The micro-batches of a step, with images in all that need them, and as many as needed. */
 function* alignedBatches(step: StepData, needed: readonly boolean[], model: TinyLlava): Iterable<Batch> {
   let i = 0;
   for (const batch of step.batches()) yield* needed[i++] && !batch.pixels && !batch.towerFeatures ? withBlank(batch, model) : [batch];
-  const nothing: Batch = { ids: new Int32Array(0), labels: new Int32Array(0), lengths: [], rows: [] };
   for (; i < needed.length; i++) yield* withBlank(nothing, model, needed[i]);
 }
 

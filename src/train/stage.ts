@@ -16,8 +16,10 @@ import { Pace } from './pace.ts';
 import { Masters, type Precision } from './precision.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
 import { Replicas } from './replicas.ts';
+import type { BestWeights } from './run-folder.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
-import { shareStep } from './share.ts';
+import { checkElementwise, Shards } from './shards.ts';
+import { layersOf, shareStep } from './share.ts';
 import type { StateFacts, TrainingState } from './state.ts';
 import { NonFiniteError, type StepFacts, type StepInput, trainStep } from './step.ts';
 import { checkEqual, solo, type Team, weightSum } from './team.ts';
@@ -91,13 +93,15 @@ export interface StageOptions {
   readonly onStep: (event: StepEvent) => void | Promise<void> | undefined;
   readonly onValidation?: (event: ValidationEvent) => void | Promise<void> | undefined;
   /** Keeps the weights of the best validation for a stage that is to end with them, and gives them back. */
-  readonly best?: { save(weights: Iterable<readonly [string, Tensor]>): void; open(): WeightSource } | undefined;
+  readonly best?: BestWeights | undefined;
   /** The other processes that train the same stage: each is given the same input and options, and does its share of each step. */
   readonly group?: ProcessGroup | undefined;
+  /** Whether each of them keeps a part of the weights, gradients and what the optimizer remembers, instead of all. */
+  readonly spread?: boolean | undefined;
   /** Whether it is time to save; asked behind every step but the last. */
   readonly saveDue?: ((step: number) => boolean) | undefined;
-  /** Called when it is, and when the signal ends the stage. */
-  readonly onSnapshot?: (snapshot: Snapshot) => void;
+  /** Called when it is, and when the signal ends the stage. `team` are the ranks that keep parts of the tensors. */
+  readonly onSnapshot?: (snapshot: Snapshot, options: { readonly team: Team }) => void;
 }
 
 /** What came of a stage; it is `stopped` when the signal ended it early. */
@@ -146,6 +150,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     known,
     signal,
     group,
+    spread = false,
     state,
     log,
     onStep,
@@ -159,13 +164,27 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   const schedule = scheduleOf(stage.optimizer, steps);
   const dropout = tune(model, stage, { seed });
   const masters = new Masters(model, precision);
-  const optimizer = optimizerOf({ ...stage.optimizer, masters: masters.weights, seed }, parameterGroups(model, stage));
-  if (state) optimizer.restore(state.tensors);
+  const frozenTower = stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined;
   if (group) checkEqual(group, 'what there is to learn from, or the weights,', [data.length, heldOut?.length, weightSum(model)]);
-  using exchange = group && new Replicas(group, { model, optimizer });
+  const groups = parameterGroups(model, stage);
+  if (group && spread) checkElementwise(stage.name, stage.optimizer.type);
+  const layers = group ? layersOf(model) : [];
+  const shards = group && spread ? new Shards(group, { model, layers, whole: frozenTower, masters }) : undefined;
+  const optimizer = optimizerOf(
+    { ...stage.optimizer, masters: shards?.masters ?? masters.weights, seed },
+    shards?.groups(groups) ?? groups,
+  );
+  shards?.feed(optimizer);
+  using exchange = shards ?? (group && new Replicas(group, { layers, optimizer }));
+  /** What was saved, as this process keeps it. */
+  const ownOf = (saved: WeightSource): WeightSource => shards?.sliced(saved) ?? saved;
+  /** Those who write, each a part. */
+  const writers: Team = shards ? team : solo;
+  const aligned = shards && model;
+  if (state) optimizer.restore(ownOf(state.tensors));
   const lossScale = precision === 'float16' ? new LossScale(state?.lossScale) : undefined;
   // Behind the masters, which put the tower into the dtype that it computes in.
-  const towerFeatures = featuresFor(stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined, processor.image, {
+  const towerFeatures = featuresFor(frozenTower, processor.image, {
     features,
     known,
   });
@@ -186,9 +205,9 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   /** Gives whether the stage has gone on for long enough without getting better. */
   const checkProgress = async (): Promise<boolean> => {
     if (!progress || !stage.validation || !heldOut || (done % stage.validation.every !== 0 && done < steps)) return false;
-    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers, team });
+    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers, team, aligned, exchange });
     const event: ValidationEvent = { event: 'validation', stage: stage.name, step: done, ...facts, best: progress.add(facts.loss, done) };
-    if (event.best && stage.validation.keep === 'best') options.best?.save(optimizer.weights());
+    if (event.best && stage.validation.keep === 'best') options.best?.save(optimizer.weights(), writers);
     log({ ...event });
     await options.onValidation?.(event);
     if (progress.over) log({ event: 'early-stop', stage: stage.name, step: done, best: progress.state.best?.step });
@@ -213,7 +232,14 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       const { maxGradNorm } = stage.optimizer;
       const dropped = withDropout(input, dropout, { seed, stage: stage.name, step: done, rank: team.rank });
       const factor = learningRateFactor(done, schedule);
-      const facts = trainStep(model, optimizer, dropped, { factor, maxGradNorm, recompute, lossScale, team, exchange });
+      const facts = trainStep(model, optimizer, dropped, {
+        factor,
+        maxGradNorm,
+        recompute: recompute || spread,
+        lossScale,
+        team,
+        exchange,
+      });
       skipped.together = 0;
       return facts;
     } catch (error) {
@@ -228,8 +254,8 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       const started = now();
       const read = await loader.next();
       const waitedSeconds = now() - started;
-      const step = shareStep(team, read, { stop: signal?.aborted === true, save: fresh && saveDue?.(done) === true });
-      if (step.save || step.stop) onSnapshot?.(snapshot());
+      const step = shareStep(team, read, { stop: signal?.aborted === true, save: fresh && saveDue?.(done) === true, aligned });
+      if (step.save || step.stop) onSnapshot?.(snapshot(), { team: writers });
       fresh = false;
       if (step.stop) break;
       at = read.state;
@@ -273,8 +299,9 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     const best = stage.validation?.keep === 'best' ? (progress?.state.best?.step ?? done) : done;
     if (!stopped && best !== done && options.best) {
       team.barrier();
-      optimizer.setWeights(options.best.open());
+      optimizer.setWeights(ownOf(options.best.open()));
     }
+    shards?.join();
     return { features: towerFeatures, masters, steps: run, seconds: pace.seconds, skipped, stopped };
   } finally {
     model.freeze();

@@ -1,9 +1,11 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { CheckpointError } from '../errors.ts';
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../tensor/safetensors.ts';
+import { CheckpointError, NativeError } from '../errors.ts';
+import type { WeightSource } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { openParts, writeParts } from './parts-files.ts';
+import { solo, type Team } from './team.ts';
 
 const StateFacts = z.strictObject({
   version: z.literal(1),
@@ -30,7 +32,7 @@ export type StateFacts = z.output<typeof StateFacts>;
 /** A saved state: its facts, and the tensors of weights and optimizer. */
 export interface TrainingState extends StateFacts {
   readonly folder: string;
-  readonly tensors: SafetensorsFile;
+  readonly tensors: WeightSource;
 }
 
 const [factsFile, tensorsFile] = ['state.json', 'state.safetensors'];
@@ -67,27 +69,39 @@ function remove(root: string, name: string): void {
   rmSync(doomed, { recursive: true, force: true });
 }
 
+/** What a state is made of; `team` are the ranks that keep parts of the tensors, each of which calls with its own. */
+export interface StateOptions {
+  readonly tensors: Iterable<readonly [string, Tensor]>;
+  readonly keep: number;
+  readonly team?: Team;
+}
+
 /**
  * Writes a state as a folder of its own in `root`: beside it, flushed to the disk, then renamed, so that one with the name is whole whenever the
  * process or the machine dies. Keeps the newest `keep`. Gives the folder. Throws CheckpointError.
  */
-export function saveState(
-  root: string,
-  facts: Omit<StateFacts, 'version'>,
-  { tensors, keep }: { tensors: Iterable<readonly [string, Tensor]>; keep: number },
-): string {
+export function saveState(root: string, facts: Omit<StateFacts, 'version'>, { tensors, keep, team = solo }: StateOptions): string {
   const name = nameOf(facts);
-  const [folder, draft] = [join(root, name), join(root, `.${name}.${process.pid}.part`)];
+  const [folder, draft] = [join(root, name), join(root, `.${name}.part`)];
+  const leads = team.rank === 0;
   try {
-    mkdirSync(draft, { recursive: true });
-    writeSafetensors(join(draft, tensorsFile), tensors);
-    writeFlushed(join(draft, factsFile), `${JSON.stringify({ version: 1, ...facts }, undefined, 2)}\n`);
-    flush(draft);
-    if (existsSync(folder)) remove(root, name);
-    renameSync(draft, folder);
-    flush(root);
-    for (const old of stateNames(root).slice(keep)) remove(root, old);
+    if (leads) {
+      rmSync(draft, { recursive: true, force: true });
+      mkdirSync(draft, { recursive: true });
+    }
+    team.barrier();
+    writeParts(join(draft, tensorsFile), tensors, team);
+    team.barrier();
+    if (leads) {
+      writeFlushed(join(draft, factsFile), `${JSON.stringify({ version: 1, ...facts }, undefined, 2)}\n`);
+      flush(draft);
+      if (existsSync(folder)) remove(root, name);
+      renameSync(draft, folder);
+      flush(root);
+      for (const old of stateNames(root).slice(keep)) remove(root, old);
+    }
   } catch (cause) {
+    if (cause instanceof NativeError) throw cause;
     rmSync(draft, { recursive: true, force: true });
     throw new CheckpointError(`${folder}: cannot be written: ${(cause as Error).message}`, { cause });
   }
@@ -107,7 +121,7 @@ export function readState(folder: string): TrainingState {
   const file = join(folder, factsFile);
   const facts = StateFacts.safeParse(JSON.parse(readFileSync(file, 'utf8')));
   if (!facts.success) throw new CheckpointError(`${file}: not what this version writes: ${facts.error.issues[0]?.message}`);
-  return { ...facts.data, folder, tensors: openSafetensors(join(folder, tensorsFile)) };
+  return { ...facts.data, folder, tensors: openParts(join(folder, tensorsFile)) };
 }
 
 /**

@@ -59,6 +59,7 @@ export function trainStep(
   const [rows, broken]: [string[], string[]] = [[], []];
   let [count, share, sequences, pictures, length] = [0, 0, 0, 0, 0];
   const scaledBy = lossScale?.factor ?? 1;
+  exchange?.open();
   for (const batch of input.batches()) {
     // Gradients of one micro-batch alone need no sums.
     if (count > 0) optimizer.bank();
@@ -72,6 +73,7 @@ export function trainStep(
     length += batch.ids.length - (batch.blank?.tokens ?? 0);
   }
   exchange?.finish();
+  exchange?.close();
   if (optimizer.banked) optimizer.bank();
   const [loss = 0, examples = 0, images = 0, tokens = 0] = team.sum([share, sequences, pictures, length]);
   if (!Number.isFinite(loss)) {

@@ -18,6 +18,9 @@ export const solo: Team = {
 
 /** How the ranks' gradients come together. */
 export interface Exchange {
+  /** In front of passes through the model, and behind them. */
+  open(): void;
+  close(): void;
   /** In front of a micro-batch's backward pass. */
   begin(options: { readonly last: boolean }): void;
   /** Behind the last one: leaves the sums over all ranks in the optimizer. */

@@ -16,7 +16,7 @@ import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
 import { othersBest, RunFolder, type SaveOptions } from './run-folder.ts';
 import { saveTrained, saveTrainedAdapter } from './save.ts';
 import { runStage, type StepEvent, type ValidationEvent } from './stage.ts';
-import { readState, type TrainingState } from './state.ts';
+import { readState, saveState, type TrainingState } from './state.ts';
 import { checkEqual, fromFirst, solo } from './team.ts';
 import type { TowerFeatures, TowerFeaturesOptions } from './tower-features.ts';
 
@@ -47,6 +47,11 @@ export interface TrainOptions {
    * calls back.
    */
   readonly group?: ProcessGroup | undefined;
+  /**
+   * Whether each process of the group keeps a part of the weights, gradients and optimizer's memory instead of all of them; layers are then computed
+   * again in backward passes, and callbacks cannot use the model before the stage's end.
+   */
+  readonly spread?: boolean;
   /** Goes on with the run that `out` holds, where there is one. */
   readonly resume?: boolean;
   /** When what is needed to resume is saved in `out`; only where the signal ends the run unless said otherwise. */
@@ -157,9 +162,11 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
         onValidation: (event) => options.onValidation?.(event, trained),
         best: folder?.best(stage.name) ?? (out === undefined ? undefined : othersBest(out, stage.name)),
         saveDue: folder && savingPace(save),
-        onSnapshot: ({ tensors, ...facts }) => {
-          if (!folder) return;
-          const path = folder.save({ ...facts, data: fingerprints }, { tensors: tensors(), keep: save.keep ?? 2 });
+        onSnapshot: ({ tensors, ...facts }, { team: writers }) => {
+          if (out === undefined || (!folder && writers.size === 1)) return;
+          const written = { tensors: tensors(), keep: save.keep ?? 2, team: writers };
+          const whole = { ...facts, data: fingerprints };
+          const path = folder?.save(whole, written) ?? saveState(join(out, 'state'), { ...whole, metricsBytes: 0 }, written);
           report({ event: 'saved', stage: stage.name, step: facts.step, folder: path });
         },
       },

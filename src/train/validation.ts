@@ -9,7 +9,7 @@ import { Scope } from '../tensor/scope.ts';
 import type { Stage, Validation } from './recipe.ts';
 import { shareStep, type Wishes } from './share.ts';
 import { batchLoss } from './step.ts';
-import { solo, type Team } from './team.ts';
+import { type Exchange, solo, type Team } from './team.ts';
 
 /** The loss on rows that are not learned from. */
 export interface ValidationFacts {
@@ -29,11 +29,12 @@ export interface ValidationInput {
   readonly workers?: number | undefined;
   readonly team?: Team;
   readonly aligned?: Wishes['aligned'];
+  readonly exchange?: Exchange | undefined;
 }
 
 /** The mean loss over all supervised tokens of the rows. Throws DataError for rows that cannot be used, unless the stage says to skip them. */
 export async function validate(options: ValidationInput): Promise<ValidationFacts> {
-  const { model, processor, rows, stage, microBatch, workers, team = solo, aligned } = options;
+  const { model, processor, rows, stage, microBatch, workers, team = solo, aligned, exchange } = options;
   await using loader = new Loader({
     rows,
     processor,
@@ -48,10 +49,12 @@ export async function validate(options: ValidationInput): Promise<ValidationFact
   for (let position = 0; position < rows.length; ) {
     const step = await loader.next();
     const shared = shareStep(team, step, { aligned });
+    exchange?.open();
     for (const batch of shared.input.batches()) {
       using _scope = new Scope();
       loss += noGrad(() => batchLoss(model, batch).item());
     }
+    exchange?.close();
     used += shared.examples;
     supervisedTokens += shared.supervisedTokens;
     position = step.state.position;

@@ -24,9 +24,15 @@ const losses = (stages: Awaited<ReturnType<typeof train>>['stages'] | undefined)
     steps.map(({ loss, gradNorm, examples, images, tokens }) => ({ loss, gradNorm, examples, images, tokens })),
   );
 
-test.each([2, 4])('%i processes learn what one does, each on its share', async (size) => {
+test.each([
+  [2, false],
+  [4, false],
+  [1, true],
+  [2, true],
+  [4, true],
+])('%i processes learn what one does, each on its share (spread: %s)', async (size, spread) => {
   const alone = losses((await train(recipe, { root, workers: 0, microBatch: 2 })).stages);
-  const [first, ...others] = await ranks(size, { recipe: file, options: { root, microBatch: 2 } });
+  const [first, ...others] = await ranks(size, { recipe: file, options: { root, microBatch: 2, spread } });
   expect(first?.error).toBeUndefined();
   expect(others.every((other) => other?.stages?.length === 2)).toBe(true);
   const together = losses(first?.stages);
