@@ -233,7 +233,7 @@ export abstract class Optimizer {
 
 /** What was saved in parts comes flat, with zeros behind its end. */
 const fitted = (stored: Tensor, { shape, numel }: Tensor): Tensor =>
-  stored.rank === shape.length ? stored : stored.narrow(0, 0, numel).view(...shape);
+  stored.rank === shape.length && stored.numel === numel ? stored : stored.narrow(0, 0, numel).view(...shape);
 
 const gradientOf = ({ sum, parameter }: Slot): Tensor | undefined => sum ?? parameter.grad;
 

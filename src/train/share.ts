@@ -67,7 +67,7 @@ export function shareStep(team: Team, step: StepData, { stop = false, save = fal
 export function layersOf(model: TinyLlava): Module[] {
   using _scope = new Scope();
   return layersRunBy(() => {
-    for (const batch of withBlank(nothing, model)) noGrad(() => batchLoss(model, batch));
+    for (const batch of withBlank(nothing, model, model.visionTower !== undefined)) noGrad(() => batchLoss(model, batch));
   });
 }
 
