@@ -51,6 +51,8 @@ export { type Answer, ChatModel, type GenerateOptions, loadModel, type Outcome }
 export { type HubEvent, type HubUse, type ResolveOptions, resolveModel } from './hub/index.ts';
 export type { Log, LogEvent } from './log.ts';
 export type { ContentPart, ImageSource, Message } from './processor/message.ts';
+export { ProcessGroup } from './tensor/distributed.ts';
+export { jobFromEnvironment } from './train/job.ts';
 export { parseRecipe, type RecipeInput as Recipe } from './train/recipe.ts';
 export { mergeAdapter } from './train/save.ts';
 export { type TrainOptions, type TrainResult, train } from './train/trainer.ts';

@@ -65,7 +65,8 @@ function explain(error: unknown): [message: string, hint: string | undefined] {
   return [message, 'this is a mistake in tinyllava; set TINYLLAVA_DEBUG=1 to see where, and report it'];
 }
 
-/** Writes an error to standard error. */
+/** Writes an error to standard error, unless another process tells of it. */
 export function complain(error: unknown): void {
+  if (error instanceof Interrupted && error.message === '') return;
   process.stderr.write(`${describeError(error, process.env)}\n`);
 }

@@ -10,6 +10,7 @@ import { interruptible } from './interrupt.ts';
 import { collect, type DeviceFlags, prepareDevice, wholeNumber, withDeviceOptions } from './options.ts';
 import { columns, Interrupted, print, printJson, resumable } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
+import { asRank, launchRanks } from './ranks.ts';
 
 const usualPort = 6007;
 
@@ -30,6 +31,8 @@ interface TrainFlags extends DeviceFlags {
   readonly saveEvery?: number;
   readonly saveMinutes: number;
   readonly keep: number;
+  readonly processes?: number;
+  readonly sharded?: true;
 }
 
 /** Shows how far training is: one line that changes, and one that stays for each stage and checkpoint. */
@@ -122,10 +125,20 @@ export function trainCommand(): Command {
     .option('--save-every <steps>', 'save what is needed to resume, every so many steps', wholeNumber(1))
     .option('--save-minutes <minutes>', 'and after so many minutes', wholeNumber(1), 15)
     .option('--keep <count>', 'such states that are kept', wholeNumber(1), 2)
+    .option('--processes <count>', 'processes on this machine that train together; torchrun and srun start them on many', wholeNumber(1))
+    .option('--sharded', 'with several processes: each keeps a part of weights, gradients and optimizer state, as FSDP and ZeRO-3 do')
     .option('--recompute', 'compute layers again in the backward pass, for less memory')
     .option('--features <folder>', "keep a frozen tower's features of the images there, for this run and later ones");
-  return withDeviceOptions(command).action((file: string, flags: TrainFlags) => run(file, flags));
+  return withDeviceOptions(command).action((file: string, flags: TrainFlags) => {
+    const { processes = 1, dryRun, printRecipe } = flags;
+    if (processes === 1 || dryRun || printRecipe) return asRank(() => run(file, flags));
+    return launchRanks(processes, withoutProcesses(process.argv.slice(1)));
+  });
 }
+
+/** The command line of one of several processes. */
+const withoutProcesses = (argv: readonly string[]): string[] =>
+  argv.filter((word, i) => !word.startsWith('--processes') && argv[i - 1] !== '--processes');
 
 /** Does what the flags say. */
 async function run(file: string, flags: TrainFlags): Promise<void> {
@@ -143,10 +156,13 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     else print(writeRecipe(recipe).trimEnd());
     return;
   }
+  const { jobFromEnvironment } = await import('../train/job.ts');
+  const job = flags.dryRun ? undefined : jobFromEnvironment(process.env);
+  const own = job && flags.device === 'cuda' ? ({ ...flags, device: `cuda:${job.localRank}` } as const) : flags;
   const [{ train }, { dryRun }, device] = await Promise.all([
     import('../train/trainer.ts'),
     import('../train/dry-run.ts'),
-    prepareDevice(flags),
+    prepareDevice(own),
   ]);
   const launch = { root, device, recompute, ...(microBatch !== undefined && { microBatch }) };
   using line = new StatusLine(process.stderr);
@@ -163,17 +179,23 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     downloads(event);
     training(event);
   };
+  const group = job && new (await import('../tensor/distributed.ts')).ProcessGroup(job.place);
+  const speaks = !group || group.rank === 0;
   const [{ watch }, { SampleAnswers }] = await Promise.all([import('./watch/watch.ts'), import('./watch/samples.ts')]);
   const { saveEvery: steps, saveMinutes: minutes, keep } = flags;
   const save = { minutes, keep, ...(steps !== undefined && { steps }) };
-  await using page = flags.watch === undefined ? undefined : await watch(out, flags.watch === true ? usualPort : flags.watch);
+  await using page = flags.watch === undefined || !speaks ? undefined : await watch(out, flags.watch === true ? usualPort : flags.watch);
   if (page) line.say(`watch it on ${page.url}`);
-  const samples = page && new SampleAnswers(recipe, { root, out });
+  // Weights that lie on many ranks cannot answer in between.
+  const samples = page && !(group && flags.sharded) ? new SampleAnswers(recipe, { root, out }) : undefined;
   const onStep = samples && ((event: StepEvent, trained: Trained) => samples.after(event, trained));
   const kept = { ...(features !== undefined && { features: { folder: features } }), ...(onStep && { onStep }) };
   await interruptible(async (signal) => {
-    const result = await train(recipe, { ...launch, ...kept, out, log, signal, save, resume: flags.resume === true });
+    const together = { group, sharded: flags.sharded === true };
+    const result = await train(recipe, { ...launch, ...kept, ...together, out, log, signal, save, resume: flags.resume === true });
+    group?.close();
     if (result.stopped) throw new Interrupted('interrupted; go on with --resume', { exitCode: resumable });
+    if (!speaks) return;
     if (json) printJson(summary(result));
     else for (const { folder } of result.stages) if (folder !== undefined) print(folder);
   });

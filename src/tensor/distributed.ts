@@ -1,3 +1,4 @@
+import { NativeError } from '../errors.ts';
 import { tensor, zeros } from './create.ts';
 import { type FlightHandle, type GroupHandle, native } from './native.ts';
 import { Scope } from './scope.ts';
@@ -30,6 +31,9 @@ export interface Traffic {
   readonly broadcast: number;
 }
 
+/** A rank is gone, or cannot be reached. */
+export class LostRankError extends NativeError {}
+
 /** A collective on its way; its tensors are not to be touched until it has landed. */
 export class Flight {
   readonly #handle: FlightHandle;
@@ -38,9 +42,16 @@ export class Flight {
     this.#handle = handle;
   }
 
-  /** Waits until it is done. Throws NativeError naming the rank that is gone. */
+  /** Waits until it is done. Throws LostRankError naming the rank that is gone. */
   land(): void {
-    native.land(this.#handle);
+    try {
+      native.land(this.#handle);
+    } catch (cause) {
+      throw new LostRankError((cause as Error).message.replace(/^land: /, ''), {
+        hint: 'see what that process says; go on with --resume',
+        cause,
+      });
+    }
   }
 }
 
@@ -58,7 +69,16 @@ export class ProcessGroup {
   constructor({ rank, size, host, port, serves = rank === 0 }: Place, { meeting = 300, silence = 20 }: Patience = {}) {
     this.rank = rank;
     this.size = size;
-    this.#handle = native.group(rank, size, host, port, serves, Math.round(1000 * meeting), Math.round(1000 * silence));
+    try {
+      this.#handle = native.group(rank, size, host, port, serves, Math.round(1000 * meeting), Math.round(1000 * silence));
+    } catch (cause) {
+      const hint =
+        'start all ranks with the same MASTER_ADDR and MASTER_PORT, an address of rank 0 that all reach and a port that is free there';
+      throw new NativeError(`rank ${rank} cannot join at ${host}:${port}: ${(cause as Error).message.replace(/^group: /, '')}`, {
+        hint,
+        cause,
+      });
+    }
   }
 
   /** What was sent so far. */

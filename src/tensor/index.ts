@@ -1,6 +1,7 @@
 export { enableGrad, gradients, isGradEnabled, noGrad } from './autograd.ts';
 export * from './create.ts';
 export { type Device, hasCuda, libtorch, liveTensors, memory, setThreads, threads } from './device.ts';
+export { type Flight, LostRankError, type Patience, type Place, ProcessGroup, type Traffic } from './distributed.ts';
 export { type DType, dtypeBytes, isFloating } from './dtype.ts';
 export * from './functional.ts';
 export { type GgufFile, type GgufValue, openGguf } from './gguf.ts';

@@ -1,6 +1,7 @@
 export { Adafactor } from './adafactor.ts';
 export { AdamW, type AdamWOptions } from './adamw.ts';
 export { type DryRun, dryRun, type PartFacts, type SampleFacts, type StageFacts } from './dry-run.ts';
+export { type Job, jobFromEnvironment } from './job.ts';
 export type { MemoryEstimate } from './memory.ts';
 export { Muon, type MuonOptions } from './muon.ts';
 export { Optimizer, type OptimizerOptions, type ParameterGroup, type UpdateRule } from './optimizer.ts';

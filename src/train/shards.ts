@@ -221,7 +221,7 @@ export class Shards implements Exchange, LayerWatch, Disposable {
   enter(layer: Module, pass: 'forward' | 'backward'): void {
     const unit = this.#unit(layer);
     if (!this.#open)
-      throw new TinyLlavaError(`the model is spread over ${this.#group.size} processes and can be used only by all of them together`);
+      throw new TinyLlavaError(`the model is sharded over ${this.#group.size} processes and can be used only by all of them together`);
     this.#materialize(unit);
     const next = pass === 'forward' ? unit.after : unit.before;
     if (next && !next.whole) this.#gather(next);
@@ -409,8 +409,8 @@ function padded(flat: Tensor, size: number): Tensor {
 /** Throws ConfigError for an optimizer that looks at whole matrices. */
 export function checkElementwise(stage: string, type: string): void {
   if (type === 'adafactor' || type === 'muon') {
-    throw new ConfigError(`stage ${stage}: ${type} works on whole matrices, which no rank has when weights are spread`, {
-      hint: 'use adamw, or train without spreading',
+    throw new ConfigError(`stage ${stage}: ${type} works on whole matrices, which no rank has when weights are sharded`, {
+      hint: 'use adamw, or train without --sharded',
     });
   }
 }

@@ -97,7 +97,7 @@ export interface StageOptions {
   /** The other processes that train the same stage: each is given the same input and options, and does its share of each step. */
   readonly group?: ProcessGroup | undefined;
   /** Whether each of them keeps a part of the weights, gradients and what the optimizer remembers, instead of all. */
-  readonly spread?: boolean | undefined;
+  readonly sharded?: boolean | undefined;
   /** Whether it is time to save; asked behind every step but the last. */
   readonly saveDue?: ((step: number) => boolean) | undefined;
   /** Called when it is, and when the signal ends the stage. `team` are the ranks that keep parts of the tensors. */
@@ -150,7 +150,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     known,
     signal,
     group,
-    spread = false,
+    sharded = false,
     state,
     log,
     onStep,
@@ -167,9 +167,9 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   const frozenTower = stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined;
   if (group) checkEqual(group, 'what there is to learn from, or the weights,', [data.length, heldOut?.length, weightSum(model)]);
   const groups = parameterGroups(model, stage);
-  if (group && spread) checkElementwise(stage.name, stage.optimizer.type);
+  if (group && sharded) checkElementwise(stage.name, stage.optimizer.type);
   const layers = group ? layersOf(model) : [];
-  const shards = group && spread ? new Shards(group, { model, layers, whole: frozenTower, masters }) : undefined;
+  const shards = group && sharded ? new Shards(group, { model, layers, whole: frozenTower, masters }) : undefined;
   const optimizer = optimizerOf(
     { ...stage.optimizer, masters: shards?.masters ?? masters.weights, seed },
     shards?.groups(groups) ?? groups,
@@ -235,7 +235,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       const facts = trainStep(model, optimizer, dropped, {
         factor,
         maxGradNorm,
-        recompute: recompute || spread,
+        recompute: recompute || sharded,
         lossScale,
         team,
         exchange,

@@ -6,7 +6,7 @@ import { type Log, type LogEvent, silent } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
-import type { ProcessGroup } from '../tensor/distributed.ts';
+import { LostRankError, type ProcessGroup } from '../tensor/distributed.ts';
 import { build, openData } from './build.ts';
 import { environment } from './environment.ts';
 import { dataFingerprints } from './fingerprint.ts';
@@ -51,7 +51,7 @@ export interface TrainOptions {
    * Whether each process of the group keeps a part of the weights, gradients and optimizer's memory instead of all of them; layers are then computed
    * again in backward passes, and callbacks cannot use the model before the stage's end.
    */
-  readonly spread?: boolean;
+  readonly sharded?: boolean;
   /** Goes on with the run that `out` holds, where there is one. */
   readonly resume?: boolean;
   /** When what is needed to resume is saved in `out`; only where the signal ends the run unless said otherwise. */
@@ -91,7 +91,7 @@ export async function train(input: RecipeInput, options: TrainOptions = {}): Pro
   try {
     return await trainAll(input, options.group && options.group.rank > 0 ? following(options) : options);
   } catch (error) {
-    options.group?.fail((error as Error).message);
+    if (!(error instanceof LostRankError)) options.group?.fail((error as Error).message);
     throw error;
   }
 }

@@ -39,15 +39,15 @@ function expectClose(found: ReturnType<typeof stepsOf>, wanted: ReturnType<typeo
 }
 
 test.each([
-  { size: 2, spread: false, precision: 'float32', tolerance: 1e-5 },
-  { size: 4, spread: false, precision: 'bfloat16', tolerance: 2e-2 },
-  { size: 2, spread: true, precision: 'bfloat16', tolerance: 2e-2 },
-  { size: 4, spread: true, precision: 'float32', tolerance: 1e-5 },
-] as const)('$size processes learn in $precision what one does (spread: $spread)', async ({ size, spread, precision, tolerance }) => {
+  { size: 2, sharded: false, precision: 'float32', tolerance: 1e-5 },
+  { size: 4, sharded: false, precision: 'bfloat16', tolerance: 2e-2 },
+  { size: 2, sharded: true, precision: 'bfloat16', tolerance: 2e-2 },
+  { size: 4, sharded: true, precision: 'float32', tolerance: 1e-5 },
+] as const)('$size processes learn in $precision what one does (sharded: $sharded)', async ({ size, sharded, precision, tolerance }) => {
   const given = { ...recipe, precision };
   const alone = await train(given, { root, workers: 0, microBatch: 2 });
   // With six rows a step, four ranks have one or two each, and some only text.
-  const all = await ranks(size, { recipe: await written(`${size}-${spread}`, given), options: { root, microBatch: 1, spread } });
+  const all = await ranks(size, { recipe: await written(`${size}-${sharded}`, given), options: { root, microBatch: 1, sharded } });
   for (const one of all) expect(one?.error).toBeUndefined();
   expectClose(stepsOf(all[0]?.stages), stepsOf(alone.stages), tolerance);
 });
@@ -55,16 +55,16 @@ test.each([
 const weights = (out: string): Buffer => readFileSync(join(out, 'instruct/model.safetensors'));
 
 test.each([false, true])(
-  'a run of two processes that was broken off ends with the bits of the unbroken one (spread: %s)',
-  async (spread) => {
+  'a run of two processes that was broken off ends with the bits of the unbroken one (sharded: %s)',
+  async (sharded) => {
     const file = await written('resume', recipe);
-    const [unbroken, broken, other] = ['unbroken', 'broken', 'other'].map((name) => join(root, `${name}-${spread}`)) as [
+    const [unbroken, broken, other] = ['unbroken', 'broken', 'other'].map((name) => join(root, `${name}-${sharded}`)) as [
       string,
       string,
       string,
     ];
     const run = (size: number, out: string, more: object = {}, options: object = {}) =>
-      ranks(size, { recipe: file, options: { root, microBatch: 2, spread, out, ...options }, ...more });
+      ranks(size, { recipe: file, options: { root, microBatch: 2, sharded, out, ...options }, ...more });
     const whole = await run(2, unbroken);
     const first = await run(2, broken, { stopBehind: { stage: 'instruct', step: 2 } });
     expect(first.map((one) => [one?.error, one?.stopped])).toEqual([
@@ -88,7 +88,7 @@ test('three processes take over what one has saved, and keep a part of it each',
   const controller = new AbortController();
   const onStep = ({ stage, step }: { stage: string; step: number }) => void (stage === 'instruct' && step === 1 && controller.abort());
   await train(recipe, { root, workers: 0, microBatch: 2, out, signal: controller.signal, onStep });
-  const all = await ranks(3, { recipe: file, options: { root, microBatch: 2, out, resume: true, spread: true } });
+  const all = await ranks(3, { recipe: file, options: { root, microBatch: 2, out, resume: true, sharded: true } });
   for (const one of all) expect(one?.error).toBeUndefined();
   expectClose(stepsOf(all[0]?.stages), stepsOf(whole.stages), 1e-4);
 });

@@ -41,14 +41,14 @@ function batchFor(model: TinyLlava): Batch {
   };
 }
 
-/** Every weight behind two steps of two micro-batches, spread or not. */
-function learned(model: TinyLlava, precision: Precision, { spread }: { spread: boolean }): Map<string, Float32Array> {
+/** Every weight behind two steps of two micro-batches, sharded or not. */
+function learned(model: TinyLlava, precision: Precision, { sharded }: { sharded: boolean }): Map<string, Float32Array> {
   model.trainable();
   const masters = new Masters(model, precision);
   const batch = batchFor(model);
   const parameters = new Map(model.namedParameters());
   const groups = [{ parameters, learningRate: 1e-3, weightDecay: 0.1 }];
-  const shards = spread ? new Shards(group, { model, layers: layersOf(model), whole: undefined, masters }) : undefined;
+  const shards = sharded ? new Shards(group, { model, layers: layersOf(model), whole: undefined, masters }) : undefined;
   const options = { betas: [0.9, 0.999], eps: 1e-8, masters: shards?.masters ?? masters.weights } as const;
   const optimizer = new AdamW(shards?.groups(groups) ?? groups, options);
   shards?.feed(optimizer);
@@ -62,18 +62,18 @@ function learned(model: TinyLlava, precision: Precision, { spread }: { spread: b
 }
 
 async function compare(make: () => TinyLlava | Promise<TinyLlava>, precision: Precision): Promise<void> {
-  const whole = learned(await make(), precision, { spread: false });
-  const spread = learned(await make(), precision, { spread: true });
-  expect([...spread.keys()]).toEqual([...whole.keys()]);
+  const whole = learned(await make(), precision, { sharded: false });
+  const sharded = learned(await make(), precision, { sharded: true });
+  expect([...sharded.keys()]).toEqual([...whole.keys()]);
   for (const [key, weight] of whole) {
-    const [other, size] = [spread.get(key) ?? new Float32Array(), Math.max(...weight.map(Math.abs))];
+    const [other, size] = [sharded.get(key) ?? new Float32Array(), Math.max(...weight.map(Math.abs))];
     // Gradients of micro-batches are summed in another order.
     expect(Math.max(...weight.map((value, i) => Math.abs(value - (other[i] ?? Number.NaN)))), key).toBeLessThan(3e-5 * (1 + size));
   }
 }
 
 test.each(Object.keys(visionTowers) as (keyof typeof visionTowers)[])(
-  'a model with the tower %s learns the same when it is spread',
+  'a model with the tower %s learns the same when it is sharded',
   async (tower) => {
     const language = { type: 'llama', vocabSize: 20, hiddenSize: 8, intermediateSize: 12, numHiddenLayers: 3, numAttentionHeads: 2 };
     const make = (): TinyLlava =>
@@ -83,7 +83,7 @@ test.each(Object.keys(visionTowers) as (keyof typeof visionTowers)[])(
 );
 
 test.each(['gemma3_text-scaled', 'phi', 'phi3-longrope', 'openelm', 'gemma2', 'llava-clip-two-layers'])(
-  '%s learns the same when it is spread',
+  '%s learns the same when it is sharded',
   async (name) => {
     await compare(async () => (await loadCheckpoint(reference(name).folder)).model, 'float32');
     await compare(async () => (await loadCheckpoint(reference(name).folder)).model, 'bfloat16');
