@@ -52,7 +52,7 @@ std::string own_address(const std::string& host, int port) {
 }
 
 /// One rank of a job: the group that its collectives go through, and a thread that tells the others that it lives and finds out who does not.
-class Group {
+class Group : public std::enable_shared_from_this<Group> {
  public:
   struct Settings {
     int rank;
@@ -70,10 +70,18 @@ class Group {
     auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::hours(24 * 365));
     options->devices = {c10d::ProcessGroupGloo::createDeviceForHostname(own_address(settings_.host, settings_.port))};
     backend_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, settings_.rank, settings_.size, options);
-    watcher_ = std::thread([this, store = connect(false)] { watch(store); });
   }
 
-  ~Group() { close(); }
+  ~Group() {
+    if (watcher_.joinable()) watcher_.detach();
+    // Its threads wait for what will never come.
+    if (lost_) backend_.release();
+  }
+
+  /// Begins to watch.
+  void start() {
+    watcher_ = std::thread([self = shared_from_this(), store = connect(false)] { self->watch(store); });
+  }
 
   int rank() const { return settings_.rank; }
   int size() const { return settings_.size; }
@@ -87,7 +95,13 @@ class Group {
       changed_.notify_all();
     });
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return future->completed() || lost_; });
+    auto beats = beats_;
+    for (auto silent = milliseconds(0); !changed_.wait_for(lock, kTick, [&] { return future->completed() || lost_; });) {
+      // A network that is cut says nothing at all, also not to the thread that watches.
+      silent = beats == beats_ ? silent + kTick : milliseconds(0);
+      beats = beats_;
+      if (silent > settings_.silence) lost_ = unreachable();
+    }
     if (!lost_ && future->hasError()) {
       // A connection that breaks says no more than that; the watch finds out whose it was.
       changed_.wait_for(lock, settings_.silence + milliseconds(5000), [&] { return lost_.has_value(); });
@@ -109,7 +123,9 @@ class Group {
       closing_ = true;
     }
     changed_.notify_all();
-    if (watcher_.joinable()) watcher_.join();
+    if (!watcher_.joinable()) return;
+    if (lost_) watcher_.detach();
+    else watcher_.join();
   }
 
  private:
@@ -145,6 +161,11 @@ class Group {
   }
 
   std::string name(int rank) const { return "rank " + std::to_string(rank) + " (" + places_[static_cast<size_t>(rank)] + ")"; }
+
+  std::string unreachable() const {
+    return settings_.host + ":" + std::to_string(settings_.port) + ", where the ranks meet, no longer answers: " + name(0) +
+           " is gone, or the network to it";
+  }
 
   void lose(const std::string& why) {
     {
@@ -185,12 +206,15 @@ class Group {
             return lose(name(rank) + " no longer answers");
         }
         answered = Clock::now();
+        std::lock_guard lock(mutex_);
+        ++beats_;
       } catch (const std::exception&) {
-        return lose((settings_.server ? name(0) : "what the ranks meet through") + std::string(" at ") + settings_.host + ":" +
-                    std::to_string(settings_.port) + " no longer answers: " + name(0) + " is gone, or the network to it");
+        return lose(unreachable());
       }
     }
   }
+
+  static constexpr milliseconds kTick{500};
 
   const Settings settings_;
   Store store_;
@@ -199,6 +223,7 @@ class Group {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool closing_ = false;
+  int64_t beats_ = 0;  // rounds of the watch
   std::optional<std::string> lost_;
   std::thread watcher_;
 };
@@ -221,7 +246,10 @@ napi_value fly(const Call& call, std::shared_ptr<Group> group, c10::intrusive_pt
 napi_value make_group(const Call& call) {
   Group::Settings settings{static_cast<int>(call.integer(0)), static_cast<int>(call.integer(1)), call.string(2), static_cast<int>(call.integer(3)),
                            call.boolean(4), milliseconds(call.integer(5)), milliseconds(call.integer(6))};
-  return call.value(call.addon.groups.put(std::make_shared<Group>(settings)));
+  auto group = std::make_shared<Group>(settings);
+  group->start();
+  // The watch keeps the group too, so that it can outlast a network that hangs; what JavaScript lets go of ends the watch.
+  return call.value(call.addon.groups.put(std::shared_ptr<void>(group.get(), [group](void*) { group->close(); })));
 }
 
 /// allReduce(group, tensor): sums it over all ranks, in place. Gives a flight, as all collectives do.
