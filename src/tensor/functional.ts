@@ -173,43 +173,55 @@ export function fusedAdamW(
 export interface AdamWState {
   readonly parameter: Tensor;
   readonly master?: Tensor | undefined;
+  /** bfloat16: what rounding has cut off of a bfloat16 parameter. Without it parameters that have no master are rounded stochastically. */
+  readonly compensation?: Tensor | undefined;
   readonly gradient: Tensor;
   readonly mean: Tensor;
   readonly square: Tensor;
 }
 
+/** Moments in eight bits, of the parameter's shape in uint8, with a float32 scale for each 256 of their elements in a row. */
+export interface AdamW8bitState extends AdamWState {
+  readonly meanScale: Tensor;
+  readonly squareScale: Tensor;
+}
+
+interface AdamWStep {
+  readonly learningRate: number;
+  readonly betas: readonly [number, number];
+  readonly weightDecay: number;
+  readonly eps: number;
+  readonly step: number;
+  readonly scale: number;
+  readonly noise: number;
+}
+
+const numbersOf = ({ learningRate, betas, weightDecay, eps, step, scale, noise }: AdamWStep) =>
+  [learningRate, ...betas, eps, weightDecay, step, scale, noise] as const;
+
 /**
  * One AdamW step of a bfloat16 or float16 parameter in place, in float32 inside. With a master the parameter becomes its rounded copy and the
- * moments are float32; without one all three are bfloat16 and rounded stochastically, by noise that follows from `noise` alone. `scale`
- * multiplies the gradient, `step` counts from 1. Loshchilov and Hutter 2019, arXiv:1711.05101.
+ * moments are float32; without one all three are bfloat16 and rounded stochastically, by noise that follows from `noise` alone; with compensation
+ * the parameter is not. `scale` multiplies the gradient, `step` counts from 1. Loshchilov and Hutter 2019, arXiv:1711.05101.
  */
-export function adamW_(
-  { parameter, master, gradient, mean, square }: AdamWState,
-  options: {
-    learningRate: number;
-    betas: readonly [number, number];
-    weightDecay: number;
-    eps: number;
-    step: number;
-    scale: number;
-    noise: number;
-  },
+export function adamW_({ parameter, master, compensation, gradient, mean, square }: AdamWState, options: AdamWStep): void {
+  const moments = [mean.handle, square.handle] as const;
+  ops.adamw_(parameter.handle, master?.handle ?? null, compensation?.handle ?? null, gradient.handle, ...moments, ...numbersOf(options));
+}
+
+/** `adamW_` with moments in eight bits; the parameter may be float32 without a master, too. Dettmers et al. 2022, arXiv:2110.02861. */
+export function adamW8bit_(
+  { parameter, master, compensation, gradient, mean, meanScale, square, squareScale }: AdamW8bitState,
+  options: AdamWStep,
 ): void {
-  const { learningRate, betas, weightDecay, eps, step, scale, noise } = options;
-  ops.adamw_(
+  const moments = [mean.handle, meanScale.handle, square.handle, squareScale.handle] as const;
+  ops.adamw8bit_(
     parameter.handle,
     master?.handle ?? null,
+    compensation?.handle ?? null,
     gradient.handle,
-    mean.handle,
-    square.handle,
-    learningRate,
-    betas[0],
-    betas[1],
-    eps,
-    weightDecay,
-    step,
-    scale,
-    noise,
+    ...moments,
+    ...numbersOf(options),
   );
 }
 

@@ -550,8 +550,11 @@ export const upsampleBicubic2d = operator<(self: Handle, outputSize: readonly nu
 /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
 export const upsampleBilinear2d = operator<(self: Handle, outputSize: readonly number[] | number, alignCorners: boolean, scalesH?: number | null, scalesW?: number | null) => Handle>('aten::upsample_bilinear2d', '');
 
-/** `tinyllava::adamw_(Tensor(a!) parameter, Tensor(b!)? master, Tensor gradient, Tensor(c!) mean, Tensor(d!) square, float learning_rate, float beta1, float beta2, float eps, float weight_decay, int step, float scale, int noise) -> ()` */
-export const adamw_ = operator<(parameter: Handle, master: Handle | null, gradient: Handle, mean: Handle, square: Handle, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number, scale: number, noise: number) => void>('tinyllava::adamw_', '');
+/** `tinyllava::adamw_(Tensor(a!) parameter, Tensor(b!)? master, Tensor(c!)? compensation, Tensor gradient, Tensor(d!) mean, Tensor(e!) square, float learning_rate, float beta1, float beta2, float eps, float weight_decay, int step, float scale, int noise) -> ()` */
+export const adamw_ = operator<(parameter: Handle, master: Handle | null, compensation: Handle | null, gradient: Handle, mean: Handle, square: Handle, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number, scale: number, noise: number) => void>('tinyllava::adamw_', '');
+
+/** `tinyllava::adamw_8bit_(Tensor(a!) parameter, Tensor(b!)? master, Tensor(c!)? compensation, Tensor gradient, Tensor(d!) mean, Tensor(e!) mean_scale, Tensor(f!) square, Tensor(g!) square_scale, float learning_rate, float beta1, float beta2, float eps, float weight_decay, int step, float scale, int noise) -> ()` */
+export const adamw8bit_ = operator<(parameter: Handle, master: Handle | null, compensation: Handle | null, gradient: Handle, mean: Handle, meanScale: Handle, square: Handle, squareScale: Handle, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number, scale: number, noise: number) => void>('tinyllava::adamw_8bit_', '');
 
 /** `tinyllava::append_(Tensor(a!) key_room, Tensor(b!) value_room, Tensor keys, Tensor values, int position) -> ()` */
 export const append_ = operator<(keyRoom: Handle, valueRoom: Handle, keys: Handle, values: Handle, position: number) => void>('tinyllava::append_', '');

@@ -8,11 +8,11 @@ export interface AdamWOptions extends OptimizerOptions {
   readonly eps: number;
 }
 
-const memoryOf = ({ memory }: Moved): { mean: Tensor; square: Tensor } => memory as { mean: Tensor; square: Tensor };
+const memoryOf = ({ memory }: Moved) => memory as { mean: Tensor; square: Tensor; compensation?: Tensor };
 
 /**
  * AdamW, equal to PyTorch's: float32 parameters in one fused call for each group; bfloat16 and float16 ones by their float32 masters; bfloat16
- * ones without masters by stochastic rounding, their moments too. Loshchilov and Hutter 2019, arXiv:1711.05101.
+ * ones without masters by stochastic rounding or Kahan summation, their moments stochastically. Loshchilov and Hutter 2019, arXiv:1711.05101.
  */
 export const adamWRule = ({ betas, eps }: Pick<AdamWOptions, 'betas' | 'eps'>): UpdateRule => ({
   start: (weight) => ({ mean: weight, square: weight }),

@@ -1,5 +1,6 @@
 export { Adafactor } from './adafactor.ts';
 export { AdamW, type AdamWOptions } from './adamw.ts';
+export { AdamW8bit } from './adamw-8bit.ts';
 export { type DryRun, dryRun, type PartFacts, type SampleFacts, type StageFacts } from './dry-run.ts';
 export { type Job, jobFromEnvironment } from './job.ts';
 export type { MemoryEstimate } from './memory.ts';

@@ -63,9 +63,11 @@ export function estimateMemory(
   const text =
     activationsOf(language, tokens, { recompute, bytes }) + changesOf(model, parts.language, learns.language, { tokens, recompute, bytes });
   const activations = tower + text + logits;
-  // AdamW remembers two moments, Muon one in float32, Adafactor a row and a column of each matrix.
-  const remembered = { adamw: 2 * kept, muon: 4, adafactor: 0 }[stage.optimizer.type];
-  const [gradients, optimizer] = [bytes * trainable, remembered * trainable];
+  // AdamW remembers two moments, or a byte of each and two scales for 256, Muon one in float32, Adafactor a row and a column of each matrix.
+  const { type, rounding } = stage.optimizer;
+  const compensation = rounding === 'kahan' ? kept : 0;
+  const remembered = { adamw: 2 * kept, 'adamw-8bit': 2 + 8 / 256, muon: 4, adafactor: 0 }[type] + compensation;
+  const [gradients, optimizer] = [bytes * trainable, Math.round(remembered * trainable)];
   return { parameters, gradients, optimizer, activations, total: parameters + gradients + optimizer + activations };
 }
 

@@ -19,7 +19,9 @@ export interface ParameterGroup {
 export interface OptimizerOptions {
   /** float32 weights behind bfloat16 and float16 parameters, by the parameters' names. */
   readonly masters?: ReadonlyMap<string, Tensor> | undefined;
-  /** Of the noise by which bfloat16 parameters without masters are rounded. */
+  /** Of bfloat16 parameters without masters, `stochastic` unless said otherwise; `kahan` keeps what was cut off and adds it the next time. */
+  readonly rounding?: 'stochastic' | 'kahan' | undefined;
+  /** Of the noise of stochastic rounding. */
   readonly seed?: number | undefined;
 }
 
@@ -29,7 +31,7 @@ export interface Moved {
   readonly master: Tensor | undefined;
   /** float32 where it was added up over micro-batches, else of the parameter's dtype; still to be scaled. */
   readonly gradient: Tensor;
-  /** What `start` gave. */
+  /** What `start` gave, and `compensation` where rounding is Kahan's. */
   readonly memory: Readonly<Record<string, Tensor>>;
   /** Counts the parameter's updates from 1, this one included: a number, and [] where the parameter is. */
   readonly step: number;
@@ -70,14 +72,14 @@ export abstract class Optimizer {
   readonly #rule: UpdateRule;
   readonly #seed: number;
 
-  constructor(groups: readonly ParameterGroup[], rule: UpdateRule, { masters, seed = 0 }: OptimizerOptions) {
+  constructor(groups: readonly ParameterGroup[], rule: UpdateRule, { masters, rounding, seed = 0 }: OptimizerOptions) {
     this.#rule = rule;
     this.#seed = seed;
     const slotOf = (name: string, parameter: Tensor, group: ParameterGroup): Slot => {
       const [master, { device }] = [masters?.get(name), parameter];
-      const memory = Object.entries(rule.start(master ?? parameter, group)).map(
-        ([key, { shape, dtype }]) => [key, Scope.release(zeros(shape, { dtype, device }))] as const,
-      );
+      const compensated = rounding === 'kahan' && !master && parameter.dtype !== 'float32';
+      const start = { ...rule.start(master ?? parameter, group), ...(compensated && { compensation: parameter }) };
+      const memory = Object.entries(start).map(([key, { shape, dtype }]) => [key, Scope.release(zeros(shape, { dtype, device }))] as const);
       return {
         parameter,
         master,
@@ -242,17 +244,19 @@ const noiseOf = (seed: number, place: number, step: number): number =>
 
 /**
  * Lets `change` move the weight of a parameter in float32, in place, by its scaled gradient in float32; a parameter that is narrower becomes its
- * master rounded, or without one the weight rounded stochastically.
+ * master rounded, or without one the weight rounded stochastically, or, with compensation, to the nearest.
  */
 export function moveWeight(
-  { parameter, master, gradient, noise }: Moved,
+  { parameter, master, gradient, memory: { compensation }, noise }: Moved,
   scale: number,
   change: (weight: Tensor, gradient: Tensor) => void,
 ): void {
   using _scope = new Scope();
   const whole = gradient.cast('float32');
   const weight = master ?? parameter.detach().cast('float32');
+  if (compensation) weight.add_(compensation);
   change(weight, scale === 1 ? whole : whole.mul(scale));
   if (master) parameter.copy_(master);
+  else if (compensation) compensation.copy_(weight.sub(parameter.copy_(weight).detach().cast('float32')));
   else if (parameter.dtype !== 'float32') roundStochastic_(parameter, weight, noise);
 }

@@ -126,7 +126,9 @@ const Learns = choice((value) => (typeof value === 'object' ? Tuning : TuningNam
 const Optimizer = z
   .strictObject({
     /** `muon` is for weights of linear layers, and AdamW for the rest. */
-    type: z.enum(['adamw', 'adafactor', 'muon']).default('adamw'),
+    type: z.enum(['adamw', 'adamw-8bit', 'adafactor', 'muon']).default('adamw'),
+    /** Of weights in `bfloat16-pure`: up or down by chance, as it is unless said otherwise, or to the nearest with what is cut off kept beside. */
+    rounding: z.enum(['stochastic', 'kahan']).optional(),
     /** Of Muon, 0.95 unless said otherwise. */
     momentum: z.number().min(0).lt(1).optional(),
     /** The peak; a part may have its own. */
@@ -227,6 +229,10 @@ export const Recipe = z
   .refine(({ model, processor }) => !(has(model, 'from') && processor.tokenizer), {
     error: 'a model that is opened from a folder keeps its tokenizer',
     path: ['processor', 'tokenizer'],
+  })
+  .refine(({ precision, stages }) => precision === 'bfloat16-pure' || stages.every(({ optimizer }) => optimizer.rounding === undefined), {
+    error: 'optimizer.rounding is for precision: bfloat16-pure alone, other weights that learn are kept in float32',
+    path: ['stages'],
   })
   .refine(({ stages }) => new Set(stages.map(({ name }) => name)).size === stages.length, {
     error: 'two stages have one name',

@@ -9,6 +9,7 @@ import { Generator } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Adafactor } from './adafactor.ts';
 import { AdamW } from './adamw.ts';
+import { AdamW8bit } from './adamw-8bit.ts';
 import { addLora, loraParameters } from './low-rank.ts';
 import { Muon } from './muon.ts';
 import type { Optimizer, OptimizerOptions, ParameterGroup } from './optimizer.ts';
@@ -135,5 +136,6 @@ export function parameterGroups(model: TinyLlava, { learns, optimizer }: Pick<St
 /** The optimizer of a stage over these groups. */
 export function optimizerOf({ type, ...options }: OptimizerSettings & OptimizerOptions, groups: readonly ParameterGroup[]): Optimizer {
   if (type === 'adafactor') return new Adafactor(groups, options);
+  if (type === 'adamw-8bit') return new AdamW8bit(groups, options);
   return type === 'muon' ? new Muon(groups, options) : new AdamW(groups, options);
 }
