@@ -24,7 +24,8 @@ float from_bits(uint32_t bits) {
 // The 256 shares in rising order, and what is needed to find the nearest one to a number x in [-1, 1]: the numbers with the same upper 16 bits lie
 // in at most two cells, so that a look at the border between them tells which.
 struct Code {
-  static constexpr uint32_t kLow = 0x3400, kHigh = 0x3f80;  // of 2^-23, which is nearer to 0 than to any other share, and of 1
+  static constexpr float kLeast = 0x1p-23f;                 // nearer to 0 than to any other share
+  static constexpr uint32_t kLow = 0x3400, kHigh = 0x3f80;  // upper bits of that and of 1
   static constexpr uint32_t kSpan = kHigh - kLow + 1;
   std::array<float, 256> shares, borders;   // a border is halfway to the next share; the last one is never crossed
   std::array<uint8_t, 2 * kSpan> first;     // by upper bits, positive numbers before negative ones: the cell of the smallest number
@@ -65,24 +66,28 @@ const Code& unsigned_code() {
   return code;
 }
 
+ALWAYS_INLINE Floats absolute(Floats x) { return (Floats)((Words)x & 0x7fffffffU); }
+
 ALWAYS_INLINE void decode(float* to, const uint8_t* from, float scale, int64_t count, const Code& code) {
   for (int64_t i = 0; i < count; ++i) to[i] = code.shares[from[i]] * scale;
 }
 
-// `from` are shares of the largest.
-ALWAYS_INLINE void encode(uint8_t* to, const float* from, int64_t count, const Code& code) {
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, from + i, sizeof(bits));
-    const uint32_t upper = std::min(std::max((bits & 0x7fffffffU) >> 16, Code::kLow), Code::kHigh) - Code::kLow;
-    const uint8_t cell = code.first[upper + (bits >> 31) * Code::kSpan];
-    to[i] = static_cast<uint8_t>(cell + (from[i] > code.borders[cell] ? 1 : 0));
+ALWAYS_INLINE void encode(uint8_t* to, const float* from, float largest, int64_t count, const Code& code) {
+  alignas(64) float shares[kBlock];
+  alignas(64) uint32_t places[kBlock];
+  const Floats by = broadcast(largest == 0 ? 1 : largest);
+  for (int64_t i = 0; i < kBlock; i += kLanes) {
+    const Floats share = load(from + i) / by;
+    const Words bits = (Words)share;
+    const Floats clamped = minimum(maximum(absolute(share), broadcast(Code::kLeast)), broadcast(1));
+    const Words place = ((Words)clamped >> 16) - Code::kLow + (bits >> 31) * Code::kSpan;
+    store(shares + i, share);
+    std::memcpy(places + i, &place, sizeof(place));
   }
-}
-
-ALWAYS_INLINE void divide(float* x, float by) {
-  if (by == 0) return;
-  for (int64_t i = 0; i < kBlock; i += kLanes) store(x + i, load(x + i) / by);
+  for (int64_t i = 0; i < count; ++i) {
+    const uint8_t cell = code.first[places[i]];
+    to[i] = static_cast<uint8_t>(cell + (shares[i] > code.borders[cell] ? 1 : 0));
+  }
 }
 
 struct Moments {
@@ -108,16 +113,14 @@ struct Blocks {
         place->set(begin + i, out.weight, left, settings->noise);
         store(mean + i, out.mean);
         store(square + i, out.square);
-        most_mean = maximum(most_mean, maximum(out.mean, -out.mean));
+        most_mean = maximum(most_mean, absolute(out.mean));
         most_square = maximum(most_square, out.square);
       }
       const float mean_scale = largest(most_mean), square_scale = largest(most_square);
       moments->mean_scale[block] = mean_scale;
       moments->square_scale[block] = square_scale;
-      divide(mean, mean_scale);
-      divide(square, square_scale);
-      encode(moments->mean + begin, mean, count, *signs);
-      encode(moments->square + begin, square, count, *plain);
+      encode(moments->mean + begin, mean, mean_scale, count, *signs);
+      encode(moments->square + begin, square, square_scale, count, *plain);
     }
   }
 };

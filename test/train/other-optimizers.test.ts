@@ -1,11 +1,15 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadCheckpoint } from '../../src/model/checkpoint.ts';
-import { full } from '../../src/tensor/create.ts';
-import { openSafetensors } from '../../src/tensor/safetensors.ts';
+import { full, randn } from '../../src/tensor/create.ts';
+import { Generator } from '../../src/tensor/random.ts';
+import { openSafetensors, writeSafetensors } from '../../src/tensor/safetensors.ts';
 import { Scope } from '../../src/tensor/scope.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import { Adafactor } from '../../src/train/adafactor.ts';
+import { AdamW } from '../../src/train/adamw.ts';
 import { Muon } from '../../src/train/muon.ts';
 import type { Optimizer, OptimizerOptions, ParameterGroup } from '../../src/train/optimizer.ts';
 import { parseRecipe, type Stage } from '../../src/train/recipe.ts';
@@ -73,6 +77,59 @@ test.each([
   const moved = 1 - master.mean().item();
   expect(moved).toBeGreaterThan(1e-4);
   expect(Math.abs(1 - alone.detach().cast('float32').mean().item() - moved)).toBeLessThan(0.15 * moved + 1e-4);
+});
+
+test.each([
+  [
+    'AdamW',
+    (groups: readonly ParameterGroup[], options: OptimizerOptions) => new AdamW(groups, { betas: [0.9, 0.999], eps: 1e-8, ...options }),
+  ],
+  ['Adafactor', (groups: readonly ParameterGroup[], options: OptimizerOptions) => new Adafactor(groups, options)],
+  ['Muon', (groups: readonly ParameterGroup[], options: OptimizerOptions) => new Muon(groups, { ...muonOptions, ...options })],
+] as const)('%s with Kahan summation adds up steps that bfloat16 alone would lose, and resumes to the bit', (name, make) => {
+  using _scope = new Scope();
+  const shape = [16, 24] as const;
+  const groupOf = (parameter: Tensor) => [
+    { parameters: new Map([['a', parameter]]), learningRate: name === 'Muon' ? 5e-4 : 1e-4, weightDecay: 0, hidden: true },
+  ];
+  const setting = (dtype: 'float32' | 'bfloat16', options: OptimizerOptions = {}) => {
+    const parameter = full(shape, 1, { dtype }).requiresGrad_();
+    return { parameter, optimizer: make(groupOf(parameter), options) };
+  };
+  const gradient = randn(shape, { generator: new Generator(4) }).cast('bfloat16');
+  const step = ({ parameter, optimizer }: ReturnType<typeof setting>): void => {
+    parameter.grad = gradient.cast(parameter.dtype);
+    optimizer.step(1);
+  };
+  const [plain, kahan, broken] = [
+    setting('float32'),
+    setting('bfloat16', { rounding: 'kahan' }),
+    setting('bfloat16', { rounding: 'kahan' }),
+  ];
+  step(plain);
+  // One step is too small for bfloat16, in which nothing lies between 1 - 2^-8 and 1 or 1 and 1 + 2^-7.
+  expect(
+    plain.parameter
+      .detach()
+      .cast('bfloat16')
+      .equal(full(shape, 1, { dtype: 'bfloat16' })),
+  ).toBe(true);
+  for (let i = 1; i < 60; i++) step(plain);
+  for (let i = 0; i < 60; i++) step(kahan);
+  for (let i = 0; i < 30; i++) step(broken);
+  const rest = (optimizer: Optimizer): Tensor => new Map(optimizer.snapshot()).get('optimizer.a.compensation') as Tensor;
+  const moved = plain.parameter.detach().sub(1);
+  expect(moved.abs().mean().item()).toBeGreaterThan(2 ** -9);
+  // Some hundredths: equal steps are all rounded the same way in the compensation, which has eight bits itself.
+  const whole = kahan.parameter.detach().cast('float32').add(rest(kahan.optimizer));
+  expect(whole.sub(1)).toMatchTensor(moved, { atol: 5e-4 });
+  const file = join(mkdtempSync(join(tmpdir(), 'tinyllava-')), 'optimizer.safetensors');
+  writeSafetensors(file, broken.optimizer.snapshot());
+  const resumed = setting('bfloat16', { rounding: 'kahan' });
+  resumed.optimizer.restore(openSafetensors(file));
+  for (let i = 30; i < 60; i++) step(resumed);
+  const ends = new Map(resumed.optimizer.snapshot());
+  for (const [key, value] of kahan.optimizer.snapshot()) expect(ends.get(key)?.equal(value), key).toBe(true);
 });
 
 test('Muon takes the weights of linear layers, AdamW embeddings, norms, biases and the head', async () => {
