@@ -82,6 +82,15 @@ function partOfKey(key: string): PartName {
   return key.startsWith('model.language_model.') || key.startsWith('lm_head') ? 'language' : 'connector';
 }
 
+/** Puts the weights of a checkpoint into a recipe's model, for the stage that is next. Throws CheckpointError. */
+export async function reopen(
+  model: TinyLlava,
+  recipe: Recipe,
+  { stage, folder, device }: { stage: number; folder: string; device: Device },
+): Promise<void> {
+  await loadWeights(model, folder, { dtype: (key) => opening(recipe, partOfKey(key), stage), device });
+}
+
 /** Makes or opens the model of a recipe, frozen, in float32 unless the recipe wants less. Throws ConfigError, CheckpointError or DataError. */
 export async function build(recipe: Recipe, { next, ...given }: BuildOptions): Promise<Built> {
   const options = next ? { ...given, initialize: false } : given;
@@ -89,9 +98,7 @@ export async function build(recipe: Recipe, { next, ...given }: BuildOptions): P
   const opened =
     folder === undefined ? await assemble(recipe, recipe.model as AssembledModel, options) : await open(recipe, folder, options);
   const { model, inputs } = opened;
-  if (next) {
-    await loadWeights(model, next.folder, { dtype: (key) => opening(recipe, partOfKey(key), next.stage), device: options.device });
-  }
+  if (next) await reopen(model, recipe, { ...next, device: options.device });
   const { template: own, ...parts } = inputs;
   const image = new ImageProcessor(imageSettings(inputs.image, recipe));
   const side = model.visionTower?.imageSize;

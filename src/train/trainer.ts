@@ -7,7 +7,7 @@ import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
 import { LostRankError, type ProcessGroup } from '../tensor/distributed.ts';
-import { build, openData } from './build.ts';
+import { build, openData, reopen } from './build.ts';
 import { environment } from './environment.ts';
 import { dataFingerprints } from './fingerprint.ts';
 import { settle } from './low-rank.ts';
@@ -197,6 +197,10 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     }
     // Others may only go on, or leave, when what they trained is there.
     team.barrier();
+    // An adapter is added to the weights of its base as they were stored, not as the stage has rounded them, now as when the run is resumed.
+    if (out !== undefined && base !== undefined && !stopped && index + 1 < recipe.stages.length) {
+      await reopen(model, recipe, { stage: index + 1, folder: join(out, stage.name), device });
+    }
     masters = Masters.behind(model, recipe.precision);
     const earlier = state ? stageSoFar(stage.name, before).steps : [];
     const result = {

@@ -95,6 +95,27 @@ test.each(['float32', 'bfloat16'] as const)(
   },
 );
 
+test.each([
+  { precision: 'float32', first: 'qlora' },
+  { precision: 'bfloat16', first: 'lora' },
+] as const)('a stage behind a $first adapter in $precision resumes to the bit', async ({ precision, first }) => {
+  const [align, instruct] = recipe.stages as [Recipe['stages'][number], Recipe['stages'][number]];
+  const low = { rank: 4, dropout: 0.2, targets: 'all', rankStabilized: false } as const;
+  const language = first === 'lora' ? ({ tune: 'lora', ...low } as const) : ({ tune: 'qlora', bits: 4, ...low } as const);
+  const learns = { vision: { tune: 'frozen' }, connector: { tune: 'full' }, language } as const;
+  const given: Recipe = { ...recipe, precision, stages: [align, { ...align, name: 'adapt', learns, merge: false }, instruct] };
+  const [whole, broken] = [join(root, `adapt-${precision}-${first}`), join(root, `adapt-broken-${precision}-${first}`)];
+  await run(given, { out: whole });
+  await brokenOff(given, broken, { stage: 'adapt', step: 2 });
+  await brokenOff(given, broken, { stage: 'instruct', step: 2, resume: true });
+  // As if it had been killed before the first state of the stage was saved.
+  rmSync(join(broken, 'state'), { recursive: true });
+  await run(given, { out: broken, resume: true });
+  expect(outcome(broken)).toEqual(outcome(whole));
+  const adapter = (out: string) => readFileSync(join(out, 'adapt/adapter_model.safetensors'));
+  expect(adapter(broken).equals(adapter(whole))).toBe(true);
+});
+
 test('states are saved as often as asked and the newest are kept; a broken one is passed over for the one before', async () => {
   const out = join(root, 'states');
   await brokenOff(recipe, out, { stage: 'align', step: 4, save: { steps: 1, keep: 2 } });
