@@ -224,3 +224,22 @@ test('stages go by their names in overrides, and files of overrides replace seve
     `--set stages.polish.batchSize: there is no such place in ${tiny}`,
   );
 });
+
+test('rounding is for weights that are kept in bfloat16', () => {
+  const given = (precision: 'bfloat16' | 'bfloat16-pure') => ({
+    precision,
+    model: { from: 'somewhere' },
+    stages: [
+      {
+        name: 'one',
+        learns: { connector: 'full' as const },
+        data: { conversations: 'rows.json' },
+        optimizer: { type: 'adamw-8bit' as const, rounding: 'kahan' as const, learningRate: 1e-3 },
+        batchSize: 1,
+        steps: 1,
+      },
+    ],
+  });
+  expect(parseRecipe(given('bfloat16-pure')).stages[0]?.optimizer).toMatchObject({ type: 'adamw-8bit', rounding: 'kahan' });
+  expect(() => parseRecipe(given('bfloat16'))).toThrow('stages: optimizer.rounding is for precision: bfloat16-pure alone');
+});
