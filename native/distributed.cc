@@ -6,8 +6,11 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include <arpa/inet.h>
+#include <c10/util/Logging.h>
+
 #include <condition_variable>
+#include <cstdlib>
+#include <functional>
 #include <mutex>
 #include <netdb.h>
 #include <optional>
@@ -244,6 +247,9 @@ napi_value fly(const Call& call, std::shared_ptr<Group> group, c10::intrusive_pt
 
 /// group(rank, size, host, port, whether it serves the rendezvous, patience in ms, silence in ms): joins the others; waits until all are there.
 napi_value make_group(const Call& call) {
+  // What c10d warns of, such as addresses without a name, is no trouble, and what is comes as an exception.
+  ::setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*overwrite=*/0);
+  c10::initLogging();
   Group::Settings settings{static_cast<int>(call.integer(0)), static_cast<int>(call.integer(1)), call.string(2), static_cast<int>(call.integer(3)),
                            call.boolean(4), milliseconds(call.integer(5)), milliseconds(call.integer(6))};
   auto group = std::make_shared<Group>(settings);

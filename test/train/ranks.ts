@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import type { Place, Traffic } from '../../src/tensor/distributed.ts';
 import type { StageResult, TrainOptions } from '../../src/train/trainer.ts';
 
@@ -33,20 +34,31 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
+/** Where the ranks run, and what happens to them. */
+export interface Surroundings {
+  readonly host?: string;
+  /** What a rank's command begins with. */
+  readonly prefix?: (rank: number) => readonly string[];
+  /** Called when all have started. */
+  readonly during?: (children: readonly ChildProcess[]) => Promise<void>;
+}
+
 /** Runs a job in processes of its own and gives what each printed, by rank; undefined for one that died. */
-export async function ranks(size: number, job: Omit<RankJob, 'place'>): Promise<(RankResult | undefined)[]> {
+export async function ranks(
+  size: number,
+  job: Omit<RankJob, 'place'>,
+  { host = '127.0.0.1', prefix = () => [], during }: Surroundings = {},
+): Promise<(RankResult | undefined)[]> {
   const port = await freePort();
-  const run = (rank: number): Promise<RankResult | undefined> =>
-    new Promise((resolve) => {
-      const told = JSON.stringify({ ...job, place: { rank, size, host: '127.0.0.1', port } } satisfies RankJob);
-      const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, 'rank.ts'), told], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      let text = '';
-      child.stdout.on('data', (piece: Buffer) => {
-        text += piece.toString();
-      });
-      child.on('close', () => resolve(text === '' ? undefined : (JSON.parse(text) as RankResult)));
-    });
-  return Promise.all(Array.from({ length: size }, (_, rank) => run(rank)));
+  const children = Array.from({ length: size }, (_, rank) => {
+    const told = JSON.stringify({ ...job, place: { rank, size, host, port } } satisfies RankJob);
+    const [program = '', ...args] = [...prefix(rank), process.execPath, '--import', 'tsx', join(import.meta.dirname, 'rank.ts'), told];
+    return spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  });
+  const results = children.map(async ({ stdout }) => {
+    const printed = await text(stdout);
+    return printed === '' ? undefined : (JSON.parse(printed) as RankResult);
+  });
+  await during?.(children);
+  return Promise.all(results);
 }
