@@ -16,6 +16,7 @@ const guides = [
   'docs/evaluation.md',
   'docs/models.md',
   'docs/demo.md',
+  'docs/scaling.md',
   'docs/tensor.md',
 ];
 const code = (language: string, text: string): string[] =>
@@ -25,6 +26,7 @@ const scripts = Object.keys((JSON.parse(readFileSync(join(root, 'package.json'),
 test.each([
   ['README.md', 'readme.ts'],
   ['docs/models.md', 'model-table.ts'],
+  ['docs/scaling.md', 'scaling.ts'],
 ])('the made parts of %s say what they are made from', (_, script) => {
   const run = spawnSync(process.execPath, ['--import', 'tsx', join(root, 'scripts', script), '--check'], { cwd: root, encoding: 'utf8' });
   expect({ status: run.status, stderr: run.stderr.replace(/^npm warn.*\n/gm, '') }).toEqual({ status: 0, stderr: '' });

@@ -1,0 +1,57 @@
+import type { TinyLlava } from '../../src/model/tinyllava.ts';
+import { dtypeBytes } from '../../src/tensor/dtype.ts';
+import { estimateMemory } from '../../src/train/memory.ts';
+import { type Precision, precisions } from '../../src/train/precision.ts';
+import type { Stage } from '../../src/train/recipe.ts';
+import { type ModelCounts, sumOf } from './counts.ts';
+import { tokensOf } from './flops.ts';
+import type { Kind } from './rows.ts';
+import { learnedOf, parametersOf, type Strategy } from './step.ts';
+
+/** Bytes that a rank needs. */
+export interface RankMemory {
+  /** What it keeps of the weights that are computed with. */
+  readonly weights: number;
+  readonly gradients: number;
+  /** float32 weights behind those that learn, and what the optimizer remembers. */
+  readonly masters: number;
+  readonly optimizer: number;
+  /** The block at hand and the next one, what belongs to no block, and the gradients of these; 0 for replicas. */
+  readonly gathered: number;
+  /** Inputs of blocks, the insides of one, logits of a chunk: of the longest rows, with recomputation. */
+  readonly activations: number;
+  /** Of CUDA, NCCL and libraries. */
+  readonly reserved: number;
+  readonly total: number;
+}
+
+const reserved = 2.5e9;
+
+/** Predicts the memory of a rank for a micro-batch of the longest rows; blocks are recomputed. The optimizer is AdamW or what the stage names. */
+export function predictMemory(
+  { model, stage, counts, kinds }: { model: TinyLlava; stage: Stage; counts: ModelCounts; kinds: readonly Kind[] },
+  { strategy, ranks, microBatch, precision }: { strategy: Strategy; ranks: number; microBatch: number; precision: Precision },
+): RankMemory {
+  const { compute, weights: kept } = precisions[precision];
+  const [bytes, keptBytes] = [dtypeBytes(compute), dtypeBytes(kept)];
+  const tokens = microBatch * Math.max(...kinds.map((row) => tokensOf(counts, row)));
+  const images = microBatch * Math.max(...kinds.map(({ views }) => views));
+  const alone = estimateMemory(model, stage, { tokens, images, recompute: true, precision });
+  const [all, learned] = [parametersOf(counts), learnedOf(counts)];
+  const { root } = counts;
+  const blocks = [...counts.towerBlocks, ...counts.blocks];
+  const largest = Math.max(...blocks.map(({ parameters }) => parameters));
+  const share = strategy === 'sharded' ? ranks : 1;
+  const mostLearned = Math.max(0, ...blocks.map((block) => block.learned));
+  const parts = {
+    weights: (bytes * all) / share,
+    // They are summed in float32, over micro-batches and over ranks.
+    gradients: (4 * learned) / share,
+    masters: kept === compute ? 0 : (keptBytes * learned) / share,
+    optimizer: alone.optimizer / share,
+    gathered: strategy === 'sharded' ? bytes * (2 * largest + root.parameters) + 4 * (mostLearned + root.learned) : 0,
+    activations: alone.activations,
+    reserved,
+  };
+  return { ...parts, total: sumOf(Object.values(parts), (part) => part) };
+}
