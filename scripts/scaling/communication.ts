@@ -1,7 +1,7 @@
 import { dtypeBytes } from '../../src/tensor/dtype.ts';
 import { type Precision, precisions } from '../../src/train/precision.ts';
 import { type Cluster, collectiveSeconds, sentBytes } from './cluster.ts';
-import { type Counts, type ModelCounts, sumOf } from './counts.ts';
+import { type Counts, type ModelCounts, type ParameterCount, sumOf } from './counts.ts';
 import { blockWork, isReached } from './flops.ts';
 import { type Kind, meanOf } from './rows.ts';
 
@@ -32,19 +32,41 @@ export interface Communication {
 }
 
 const bucketBytes = 25 * 2 ** 20;
+/** Shards are whole blocks of so many numbers. */
+const shardNumbers = 256;
 
 /** Gradients in float32, and a number for each tensor that says how many ranks have it. */
-const gradientBytes = ({ learned, learnedTensors }: Counts): number => 4 * (learned + learnedTensors);
+const gradientBytes = ({ learned, tensors }: Counts): number => 4 * (learned + tensors.filter(({ learns }) => learns).length);
 
-const blocksOf = ({ towerBlocks, blocks }: ModelCounts): Counts[] => [...towerBlocks, ...blocks];
+/** Numbers of parameters whose equal shards are filled up with zeros. */
+export const paddedNumbers = (tensors: readonly ParameterCount[], ranks: number): number =>
+  sumOf(tensors, ({ numbers }) => ranks * shardNumbers * Math.ceil(numbers / ranks / shardNumbers));
+
+/** What travels with its layers, and what does not: all that is in no layer, and layers that are not run. */
+const pieces = ({ towerBlocks, blocks, idleBlocks, towerRoot, root }: ModelCounts) => ({
+  blocks: [...towerBlocks, ...blocks],
+  rest: [...idleBlocks, towerRoot, root],
+});
+
+/** A frozen tower stays whole on every rank. */
+export function shardedPieces(counts: ModelCounts): {
+  readonly tower: readonly Counts[];
+  readonly blocks: readonly Counts[];
+  readonly rest: readonly Counts[];
+} {
+  const { towerBlocks, blocks, idleBlocks, towerRoot, root } = counts;
+  const frozen = [...towerBlocks, ...idleBlocks, towerRoot].every(({ learned }) => learned === 0);
+  return { tower: frozen ? [] : towerBlocks, blocks, rest: frozen ? [root] : [...idleBlocks, towerRoot, root] };
+}
 
 /**
  * Every rank has the whole model: gradients are summed in buckets, those of blocks while the last micro-batch's backward pass goes on in front of them. Li et
  * al. 2020, arXiv:2006.15704.
  */
 export function replicatedCommunication({ counts, kinds, cluster, ranks, rate, microBatches }: Traffic): Communication {
-  const learning = blocksOf(counts).filter(({ learned }) => learned > 0);
-  const [inside, rest] = [sumOf(learning, gradientBytes), gradientBytes(counts.root)];
+  const { blocks, rest } = pieces(counts);
+  const learning = blocks.filter(({ learned }) => learned > 0);
+  const [inside, outside] = [sumOf(learning, gradientBytes), sumOf(rest, gradientBytes)];
   const seconds = (bytes: number): number => {
     const buckets = Math.ceil(bytes / bucketBytes);
     return buckets === 0 ? 0 : buckets * collectiveSeconds(cluster, 'all-reduce', bytes / buckets, ranks);
@@ -56,8 +78,8 @@ export function replicatedCommunication({ counts, kinds, cluster, ranks, rate, m
   // While the first block computes its gradients nothing is under way yet.
   const window = (((microBatches.at(-1) ?? 0) * backward) / rate) * (1 - 1 / Math.max(1, learning.length));
   return {
-    sent: { allReduce: sentBytes('all-reduce', inside + rest, ranks), allGather: 0, reduceScatter: 0 },
-    seconds: Math.max(0, seconds(inside) - window) + seconds(rest),
+    sent: { allReduce: sentBytes('all-reduce', inside + outside, ranks), allGather: 0, reduceScatter: 0 },
+    seconds: Math.max(0, seconds(inside) - window) + seconds(outside),
   };
 }
 
@@ -67,37 +89,42 @@ export function replicatedCommunication({ counts, kinds, cluster, ranks, rate, m
  */
 export function shardedCommunication({ counts, kinds, cluster, ranks, precision, rate, microBatches }: Traffic): Communication {
   const bytes = dtypeBytes(precisions[precision].compute);
-  const gather = ({ parameters }: Counts): number => collectiveSeconds(cluster, 'all-gather', bytes * parameters, ranks);
-  const scatter = ({ learned }: Counts): number => (learned === 0 ? 0 : collectiveSeconds(cluster, 'reduce-scatter', 4 * learned, ranks));
-  const stacks = [
-    { blocks: counts.towerBlocks, stack: 'tower' },
-    { blocks: counts.blocks, stack: 'language' },
-  ] as const;
-  const [first] = blocksOf(counts);
-  const reached = blocksOf(counts).filter(isReached);
-  // In front of the first block, and behind the last gradients, nothing is computed.
-  let seconds =
-    gather(counts.root) +
-    scatter(counts.root) +
-    microBatches.length * ((first ? gather(first) : 0) + (reached[0] ? scatter(reached[0]) : 0));
-  for (const { blocks, stack } of stacks) {
-    const backs = blocks.filter(isReached);
+  const { tower, blocks, rest } = shardedPieces(counts);
+  const held = ({ tensors }: Pick<Counts, 'tensors'>): number => paddedNumbers(tensors, ranks);
+  const learned = ({ tensors }: Pick<Counts, 'tensors'>): number =>
+    paddedNumbers(
+      tensors.filter(({ learns }) => learns),
+      ranks,
+    );
+  const gather = (piece: Pick<Counts, 'tensors'>): number => collectiveSeconds(cluster, 'all-gather', bytes * held(piece), ranks);
+  const scatter = (piece: Pick<Counts, 'tensors'>): number =>
+    learned(piece) === 0 ? 0 : collectiveSeconds(cluster, 'reduce-scatter', 4 * learned(piece), ranks);
+  const all = [...tower, ...blocks];
+  const reached = all.filter(isReached);
+  const root = { tensors: rest.flatMap(({ tensors }) => tensors) };
+  const [first, last, lowest] = [all[0], reached.at(-1), reached[0]];
+  // Nothing is computed in front of the first block of a pass, and behind the step's last gradients.
+  let seconds = gather(root) + scatter(root) + (lowest ? scatter(lowest) : 0);
+  seconds += microBatches.length * ((first ? gather(first) : 0) + (last ? gather(last) : 0));
+  for (const [stack, own] of [
+    ['tower', tower],
+    ['language', blocks],
+  ] as const) {
+    const backs = own.filter(isReached);
     const each = (pass: 'forward' | 'backward', among: number): number =>
       meanOf(kinds, (row) => {
         const { products, attention } = blockWork(counts, row)[stack];
-        const own = (passes: typeof products): number => (pass === 'forward' ? passes.forward : passes.recompute + passes.backward);
-        return own(products) + own(attention);
+        const work = (passes: typeof products): number => (pass === 'forward' ? passes.forward : passes.recompute + passes.backward);
+        return work(products) + work(attention);
       }) / Math.max(1, among);
-    const [forward, backward] = [each('forward', blocks.length), each('backward', backs.length)];
+    const [forward, backward] = [each('forward', own.length), each('backward', backs.length)];
     for (const rows of microBatches) {
-      seconds += sumOf(blocks, (block) => Math.max(0, gather(block) - (rows * forward) / rate));
+      seconds += sumOf(own, (block) => Math.max(0, gather(block) - (rows * forward) / rate));
       seconds += sumOf(backs, (block) => Math.max(0, gather(block) + scatter(block) - (rows * backward) / rate));
     }
   }
-  const parameters = ({ parameters: numbers }: Counts): number => numbers;
-  const gathered =
-    bytes * (microBatches.length * (sumOf(blocksOf(counts), parameters) + sumOf(reached, parameters)) + counts.root.parameters);
-  const scattered = 4 * (microBatches.length * sumOf(reached, ({ learned }) => learned) + counts.root.learned);
+  const gathered = bytes * (microBatches.length * (sumOf(all, held) + sumOf(reached, held)) + held(root));
+  const scattered = 4 * microBatches.length * (sumOf(reached, learned) + learned(root));
   return {
     sent: {
       allReduce: 0,

@@ -12,9 +12,9 @@ import { partsOf } from '../../src/train/tune.ts';
 /** What a piece of a model holds, low-rank factors among it, and what its matrix products take for each row that goes through it. */
 export interface Counts {
   readonly parameters: number;
-  /** Numbers that have a gradient, low-rank factors among them, and the tensors that they stand in. */
+  /** Those that have a gradient. */
   readonly learned: number;
-  readonly learnedTensors: number;
+  readonly tensors: readonly ParameterCount[];
   /** Multiplications of a row with the weights. */
   readonly products: number;
   /** Those that the gradients of the inputs take, and those of the weights. */
@@ -22,6 +22,12 @@ export interface Counts {
   readonly weightProducts: number;
   /** Width of the attention, heads times their size. */
   readonly attention: number;
+}
+
+/** A parameter. */
+export interface ParameterCount {
+  readonly numbers: number;
+  readonly learns: boolean;
 }
 
 /** The pieces of a model. */
@@ -36,14 +42,15 @@ export interface ModelCounts {
   readonly patches: Counts;
   readonly connector: Counts;
   readonly head: Counts;
-  /** What belongs to no block: embeddings, norms, connector and head among them. */
+  /** What belongs to no block: connector, embeddings, norm and head, and of the tower. */
   readonly root: Counts;
+  readonly towerRoot: Counts;
 }
 
 const none: Counts = {
   parameters: 0,
   learned: 0,
-  learnedTensors: 0,
+  tensors: [],
   products: 0,
   inputProducts: 0,
   weightProducts: 0,
@@ -117,22 +124,12 @@ function learningOf(model: TinyLlava, part: Module, tuning: Tuning): Learning {
 
 /** Counts a piece; `reached` says whether what goes in has a gradient. */
 function count({ parameters, weights }: Piece, { learns, adapted, rank }: Learning, { reached }: { reached: boolean }): Counts {
-  const learning = parameters.filter(({ key }) => learns(key));
-  const sum = {
-    parameters: sumOf(parameters, ({ numbers }) => numbers),
-    learned: sumOf(learning, ({ numbers }) => numbers),
-    learnedTensors: learning.length,
-    products: 0,
-    inputProducts: 0,
-    weightProducts: 0,
-    attention: 0,
-  };
+  const tensors = parameters.map(({ key, numbers }) => ({ numbers, learns: learns(key) }));
+  const sum = { products: 0, inputProducts: 0, weightProducts: 0, attention: 0 };
   let hasGradient = reached;
   for (const { key, numbers, inputs, outputs } of weights) {
     const [own, factors] = [learns(`${key}.weight`), adapted.has(key) ? rank * (inputs + outputs) : 0];
-    sum.parameters += factors;
-    sum.learned += factors;
-    sum.learnedTensors += factors > 0 ? 2 : 0;
+    if (factors > 0) tensors.push({ numbers: rank * inputs, learns: true }, { numbers: rank * outputs, learns: true });
     sum.products += numbers + factors;
     // Where nothing in front learns, only the second factor has an input with a gradient.
     sum.inputProducts += hasGradient ? numbers + factors : factors > 0 ? rank * outputs : 0;
@@ -140,7 +137,7 @@ function count({ parameters, weights }: Piece, { learns, adapted, rank }: Learni
     sum.attention += isOutput(key) ? inputs : 0;
     hasGradient ||= own || factors > 0;
   }
-  return sum;
+  return { ...held(tensors), ...sum };
 }
 
 /** A part's pieces, and how it learns. */
@@ -156,7 +153,12 @@ const whole = (pieces: ReadonlyMap<number | undefined, Piece>): Piece => ({
   weights: [...pieces.values()].flatMap(({ weights }) => weights),
 });
 
-const held = ({ parameters, learned, learnedTensors }: Counts): Counts => ({ ...none, parameters, learned, learnedTensors });
+const held = (tensors: readonly ParameterCount[]): Counts => ({
+  ...none,
+  parameters: sumOf(tensors, ({ numbers }) => numbers),
+  learned: sumOf(tensors, ({ numbers, learns }) => (learns ? numbers : 0)),
+  tensors,
+});
 
 /** Blocks in order; gradients come to all of them, or to those behind the first that learns. */
 function countBlocks(pieces: ReadonlyMap<number | undefined, Piece>, learning: Learning, { reached }: { reached: boolean }): Counts[] {
@@ -205,23 +207,18 @@ export function countModel(model: TinyLlava, { learns }: Pick<Stage, 'learns'>):
     ({ numbers }) => numbers,
   );
   const [V, C] = [languageModel.vocabSize, languageModel.hiddenSize];
-  const rest = [outside(tower, { reached: false }), connected, outside(language, { reached: true })];
   return {
     towerRows: visionTower && config.vision ? rowsOf(config.vision, visionTower.tokens) : 0,
     viewTokens: model.viewTokens,
     towerBlocks: visionBlocks.slice(0, run),
-    idleBlocks: visionBlocks.slice(run).map(held),
+    idleBlocks: visionBlocks.slice(run).map(({ tensors }) => held(tensors)),
     blocks: countBlocks(language.pieces, language.learning, {
       reached: towerLearns || learns.connector.tune !== 'frozen' || learns.language.tune === 'full',
     }),
     patches: { ...none, products: patches, weightProducts: learns.vision.tune === 'full' ? patches : 0 },
     connector: connected,
     head: { ...none, products: V * C, inputProducts: V * C, weightProducts: learns.language.tune === 'full' ? V * C : 0 },
-    root: {
-      ...none,
-      parameters: sumOf(rest, ({ parameters }) => parameters),
-      learned: sumOf(rest, ({ learned }) => learned),
-      learnedTensors: sumOf(rest, ({ learnedTensors }) => learnedTensors),
-    },
+    towerRoot: held(outside(tower, { reached: false }).tensors),
+    root: held([connected, outside(language, { reached: true })].flatMap(({ tensors }) => tensors)),
   };
 }

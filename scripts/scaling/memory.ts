@@ -3,6 +3,7 @@ import { dtypeBytes } from '../../src/tensor/dtype.ts';
 import { estimateMemory } from '../../src/train/memory.ts';
 import { type Precision, precisions } from '../../src/train/precision.ts';
 import type { Stage } from '../../src/train/recipe.ts';
+import { paddedNumbers, shardedPieces } from './communication.ts';
 import { type ModelCounts, sumOf } from './counts.ts';
 import { tokensOf } from './flops.ts';
 import type { Kind } from './rows.ts';
@@ -16,7 +17,7 @@ export interface RankMemory {
   /** float32 weights behind those that learn, and what the optimizer remembers. */
   readonly masters: number;
   readonly optimizer: number;
-  /** The block at hand and the next one, what belongs to no block, and the gradients of these; 0 for replicas. */
+  /** The block at hand and the next one, what belongs to no block, and gradients: those at hand, and in float32 those on their way. 0 for replicas. */
   readonly gathered: number;
   /** Inputs of blocks, the insides of one, logits of a chunk: of the longest rows, with recomputation. */
   readonly activations: number;
@@ -26,6 +27,8 @@ export interface RankMemory {
 }
 
 const reserved = 2.5e9;
+/** Blocks whose gradients are on their way to their ranks. */
+const travelling = 3;
 
 /** Predicts the memory of a rank for a micro-batch of the longest rows; blocks are recomputed. The optimizer is AdamW or what the stage names. */
 export function predictMemory(
@@ -38,18 +41,25 @@ export function predictMemory(
   const images = microBatch * Math.max(...kinds.map(({ views }) => views));
   const alone = estimateMemory(model, stage, { tokens, images, recompute: true, precision });
   const [all, learned] = [parametersOf(counts), learnedOf(counts)];
-  const { root } = counts;
-  const blocks = [...counts.towerBlocks, ...counts.blocks];
-  const largest = Math.max(...blocks.map(({ parameters }) => parameters));
   const share = strategy === 'sharded' ? ranks : 1;
-  const mostLearned = Math.max(0, ...blocks.map((block) => block.learned));
+  const { tower, blocks, rest } = shardedPieces(counts);
+  const spread = sumOf([...tower, ...blocks, ...rest], ({ tensors }) => paddedNumbers(tensors, ranks));
+  const whole = all - sumOf([...tower, ...blocks, ...rest], ({ parameters }) => parameters);
+  const largest = Math.max(...[...tower, ...blocks].map(({ parameters }) => parameters));
+  const mostLearned = Math.max(0, ...[...tower, ...blocks].map((block) => block.learned));
+  const restLearned = sumOf(rest, ({ learned: own }) => own);
   const parts = {
-    weights: (bytes * all) / share,
+    weights: strategy === 'sharded' ? bytes * (spread / ranks + whole) : bytes * all,
     // They are summed in float32, over micro-batches and over ranks.
     gradients: (4 * learned) / share,
     masters: kept === compute ? 0 : (keptBytes * learned) / share,
     optimizer: alone.optimizer / share,
-    gathered: strategy === 'sharded' ? bytes * (2 * largest + root.parameters) + 4 * (mostLearned + root.learned) : 0,
+    gathered:
+      strategy === 'sharded'
+        ? bytes * (2 * largest + sumOf(rest, ({ parameters }) => parameters)) +
+          (bytes + 4 * travelling) * mostLearned +
+          (bytes + 4) * restLearned
+        : 0,
     activations: alone.activations,
     reserved,
   };

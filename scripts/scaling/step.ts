@@ -2,7 +2,7 @@ import { dtypeBytes } from '../../src/tensor/dtype.ts';
 import { precisions } from '../../src/train/precision.ts';
 import { collectiveSeconds } from './cluster.ts';
 import { type Communication, replicatedCommunication, type Sent, shardedCommunication, type Traffic } from './communication.ts';
-import { type ModelCounts, sumOf } from './counts.ts';
+import { type Counts, type ModelCounts, sumOf } from './counts.ts';
 import { rowWork, workOf } from './flops.ts';
 import { meanOf, slowest, slowestShared } from './rows.ts';
 
@@ -40,16 +40,22 @@ export interface StepTime {
 const optimizerBytes = (compute: number): number => 7 * 4 + compute;
 /** What a pass over a GPU's memory reaches of its bandwidth. */
 const memoryShare = 0.8;
-/** What the ranks tell each other of a step. */
-const counterBytes = 64;
+/** What the ranks tell each other of a step: how many bytes, in how many collectives. */
+const [toldBytes, told] = [64, 4];
+
+const piecesOf = ({ towerBlocks, idleBlocks, blocks, towerRoot, root }: ModelCounts): Counts[] => [
+  ...towerBlocks,
+  ...idleBlocks,
+  ...blocks,
+  towerRoot,
+  root,
+];
 
 /** Numbers that learn. */
-export const learnedOf = ({ towerBlocks, idleBlocks, blocks, root }: ModelCounts): number =>
-  sumOf([...towerBlocks, ...idleBlocks, ...blocks, root], ({ learned }) => learned);
+export const learnedOf = (counts: ModelCounts): number => sumOf(piecesOf(counts), ({ learned }) => learned);
 
 /** Numbers that there are. */
-export const parametersOf = ({ towerBlocks, idleBlocks, blocks, root }: ModelCounts): number =>
-  sumOf([...towerBlocks, ...idleBlocks, ...blocks, root], ({ parameters }) => parameters);
+export const parametersOf = (counts: ModelCounts): number => sumOf(piecesOf(counts), ({ parameters }) => parameters);
 
 /** Rows of each micro-batch of the rank that has most. */
 export function microBatchRows({ batchSize, ranks, microBatch }: Pick<Run, 'batchSize' | 'ranks' | 'microBatch'>): number[] {
@@ -73,7 +79,7 @@ export function predictStep(run: Run): StepTime {
   const traffic = { ...run, rate, microBatches };
   const { sent, seconds: exposed }: Communication =
     strategy === 'sharded' ? shardedCommunication(traffic) : replicatedCommunication(traffic);
-  const communication = exposed + collectiveSeconds(cluster, 'all-reduce', counterBytes, ranks);
+  const communication = exposed + told * collectiveSeconds(cluster, 'all-reduce', toldBytes, ranks);
   const own = learnedOf(counts) / (strategy === 'sharded' ? ranks : 1);
   const optimizer = (optimizerBytes(dtypeBytes(precisions[precision].compute)) * own) / (memoryShare * cluster.gpu.bandwidth);
   const total = working + communication + optimizer;

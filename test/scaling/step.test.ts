@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { gpus } from '../../scripts/scaling/cluster.ts';
-import { replicatedCommunication, shardedCommunication } from '../../scripts/scaling/communication.ts';
+import { paddedNumbers, replicatedCommunication, shardedCommunication } from '../../scripts/scaling/communication.ts';
 import { type Counts, countModel } from '../../scripts/scaling/counts.ts';
 import { rowWork, workOf } from '../../scripts/scaling/flops.ts';
 import { predictMemory } from '../../scripts/scaling/memory.ts';
@@ -33,10 +33,11 @@ const model = createTinyLlava({
 });
 // Of a block of the language model: queries and output 12 x 12, keys and values 12 x 4, three of 12 x 20; and two norms.
 const products = 2 * 144 + 2 * 48 + 3 * 240;
+const sizes = [144, 48, 48, 144, 240, 240, 240, 12, 12];
 const block: Counts = {
   parameters: products + 24,
   learned: products + 24,
-  learnedTensors: 9,
+  tensors: sizes.map((numbers) => ({ numbers, learns: true })),
   products,
   inputProducts: products,
   weightProducts: products,
@@ -48,7 +49,7 @@ const connector = { products: 96 + 144, inputProducts: 144, weightProducts: 96 +
 test('pieces of a model are counted from its shapes', () => {
   const counts = countModel(model, stageOf({ connector: 'full', language: 'full' }));
   expect(counts.blocks).toEqual([block, block]);
-  expect(counts.connector).toMatchObject({ ...connector, parameters: 240 + 24, learned: 240 + 24, learnedTensors: 4 });
+  expect(counts.connector).toMatchObject({ ...connector, parameters: 240 + 24, learned: 240 + 24 });
   expect(counts.head).toMatchObject({ products: 120, inputProducts: 120, weightProducts: 120 });
   expect(counts.towerBlocks).toMatchObject([{ products: 4 * 64 + 2 * 128, attention: 8, learned: 0, inputProducts: 0 }]);
   expect([counts.towerRows, counts.viewTokens, counts.idleBlocks.length]).toEqual([4, 4, 1]);
@@ -59,7 +60,8 @@ test('pieces of a model are counted from its shapes', () => {
 
 test('what is frozen takes no gradients of weights, and in front of what learns none at all', () => {
   const align = countModel(model, stageOf({ connector: 'full' }));
-  expect(align.blocks[0]).toEqual({ ...block, learned: 0, learnedTensors: 0, weightProducts: 0 });
+  const frozen = sizes.map((numbers) => ({ numbers, learns: false }));
+  expect(align.blocks[0]).toEqual({ ...block, learned: 0, tensors: frozen, weightProducts: 0 });
   const upper = countModel(model, stageOf({ language: { tune: 'from-layer', layer: 1 } }));
   expect(upper.blocks.map(({ learned, inputProducts }) => [learned > 0, inputProducts > 0])).toEqual([
     [false, false],
@@ -77,7 +79,7 @@ test('low-rank changes add their factors', () => {
     ...block,
     parameters: block.parameters + factors,
     learned: factors,
-    learnedTensors: 2,
+    tensors: [...sizes.map((numbers) => ({ numbers, learns: false })), { numbers: 24, learns: true }, { numbers: 24, learns: true }],
     products: products + factors,
     inputProducts: products + factors,
     weightProducts: factors,
@@ -111,14 +113,24 @@ test('replicas send what learns once, behind it a number for each tensor', () =>
   expect(sent).toEqual({ allReduce: 1.5 * 4 * (learnedOf(counts) + tensors), allGather: 0, reduceScatter: 0 });
 });
 
-test('shards are gathered for every pass of a micro-batch, and gradients scattered behind it', () => {
+test('shards of whole blocks of 256 are gathered for every pass of a micro-batch, and gradients scattered behind it', () => {
   const { sent } = shardedCommunication(traffic);
-  const tower = counts.towerBlocks[0] as Counts;
+  // Nothing of this model is larger than 4 x 256; the frozen tower stays whole.
+  const [one, root] = [9 * 1024, 7 * 1024];
   expect(sent).toEqual({
     allReduce: 0,
-    allGather: 0.75 * 2 * (3 * (tower.parameters + 4 * block.parameters) + counts.root.parameters),
-    reduceScatter: 0.75 * 4 * (3 * 2 * block.learned + counts.root.learned),
+    allGather: 0.75 * 2 * (3 * (2 * one + 2 * one) + root),
+    reduceScatter: 0.75 * 4 * 3 * (2 * one + root),
   });
+  expect(paddedNumbers([{ numbers: 1025, learns: true }], 4)).toBe(2048);
+});
+
+test('a tower that learns is shared out with what it does not run', () => {
+  const learning = countModel(model, stageOf({ vision: 'full', connector: 'full', language: 'full' }));
+  const { sent } = shardedCommunication({ ...traffic, counts: learning });
+  // Sixteen parameters of each of its blocks, and patches, their bias, positions and a norm.
+  const [tower, one, root] = [16 * 1024, 9 * 1024, (16 + 5 + 7) * 1024];
+  expect(sent.allGather).toBe(0.75 * 2 * (3 * 2 * (tower + 2 * one) + root));
 });
 
 test('what the backward pass does not hide is waited for', () => {
@@ -173,12 +185,17 @@ test('memory is shared out but for what is gathered and computed', () => {
   const whole = predictMemory(study, { ...options, strategy: 'replicated', ranks: 4 });
   expect(whole).toMatchObject({ weights: 2 * all, gradients: 4 * learned, masters: 4 * learned, optimizer: 8 * learned, gathered: 0 });
   const shard = predictMemory(study, { ...options, strategy: 'sharded', ranks: 4 });
+  const tower = counts.towerBlocks[0]?.parameters ?? 0;
+  const frozen = 2 * tower + counts.towerRoot.parameters;
   expect(shard).toMatchObject({
-    weights: all / 2,
+    weights: 2 * (256 * (2 * 9 + 7) + frozen),
     gradients: learned,
     masters: learned,
     optimizer: 2 * learned,
-    gathered: 2 * (2 * block.parameters + counts.root.parameters) + 4 * (block.learned + counts.root.learned),
+    gathered:
+      2 * (2 * block.parameters + counts.root.parameters) +
+      2 * (block.learned + counts.root.learned) +
+      4 * (3 * block.learned + counts.root.learned),
     activations: whole.activations,
   });
 });
