@@ -17,7 +17,6 @@ export const gpus = {
   'a100-80g': { name: 'A100-80G', ...a100, bandwidth: 2.039e12, memoryBytes: 80e9 },
   h100: { name: 'H100', peak: 989e12, bandwidth: 3.35e12, nvlink: 370e9, memoryBytes: 80e9 },
 } as const satisfies Record<string, Gpu>;
-export type GpuName = keyof typeof gpus;
 
 /** GPUs in nodes of 8, each node with so many network cards. */
 export interface Cluster {

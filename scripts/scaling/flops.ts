@@ -11,7 +11,7 @@ export interface Flops {
 }
 
 /** The three kinds of work of a step; what is recomputed are blocks whose insides were thrown away. */
-export interface Passes<Amount> {
+interface Passes<Amount> {
   readonly forward: Amount;
   readonly recompute: Amount;
   readonly backward: Amount;

@@ -14,7 +14,7 @@ export interface Setting {
   readonly utilization: number;
 }
 
-export const sizes = [8, 16, 64, 256, 1024];
+const sizes = [8, 16, 64, 256, 1024];
 const strategies = ['replicated', 'sharded'] as const;
 
 /** Eight GPUs a node, each with a card of its own unless said otherwise. */
@@ -87,7 +87,7 @@ export function workTable(studies: readonly (readonly [string, Study])[]): strin
 }
 
 /** The paper's six models in the stages of the base recipe, and one with low-rank changes. */
-export function paperWorkTable(): string {
+function paperWorkTable(): string {
   const stages = ['align', 'instruct'] as const;
   const studies = combinations.flatMap(([tower, language]) =>
     stages.map((stage) => [`${language}, ${tower}`, studied(tower, language, stage)] as const),
@@ -97,7 +97,7 @@ export function paperWorkTable(): string {
 }
 
 /** Trainings whose hours are known beside those that the model gives for them with its one fitted number. */
-export function fitTable(): string {
+function fitTable(): string {
   const utilization = fittedUtilization();
   const rows = anchors.flatMap((anchor) =>
     (['align', 'instruct'] as const).map((stage) => {
@@ -128,7 +128,7 @@ interface Predicted {
 }
 
 /** A study on so many GPUs. */
-export function predict(
+function predict(
   { model, stage, counts, data }: Study,
   { cluster, microBatch, utilization }: Setting,
   ranks: number,
@@ -198,7 +198,7 @@ function stageHours(
 }
 
 /** Hours of the base recipe's two stages for the paper's six models. */
-export function recipeTable(cluster: Cluster): string {
+function recipeTable(cluster: Cluster): string {
   const rows = combinations.map(([tower, language]) => [
     `${language}, ${tower}`,
     ...sizes.map((ranks) => {
@@ -237,7 +237,7 @@ export function memoryTable(studies: readonly (readonly [string, Study])[], { mi
 }
 
 /** The paper's models with SigLIP in both stages, and low-rank changes of the largest. */
-export function paperMemoryTable(): string {
+function paperMemoryTable(): string {
   const tower = 'SigLIP-so400m/14-384';
   const studies = (['TinyLlama-1.1B', 'Phi-2'] as const).flatMap((language) =>
     (language === 'Phi-2' ? (['align', 'instruct', 'lora'] as const) : (['instruct'] as const)).map(
@@ -248,7 +248,7 @@ export function paperMemoryTable(): string {
 }
 
 /** The smallest batch, doubled from one row a GPU on, with which four fifths of a step are work. */
-export function batchTable(clusters: readonly (readonly [string, Cluster])[]): string {
+function batchTable(clusters: readonly (readonly [string, Cluster])[]): string {
   const study = studied('SigLIP-so400m/14-384', 'Phi-2', 'instruct');
   const rows = sizes.map((ranks) => [
     `${ranks}`,

@@ -29,7 +29,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true }));
 
 /** What the model on paper says of both stages, the first of which teaches the tower too. */
-async function predicted(size: number, spread: boolean): Promise<Sent> {
+async function predicted(size: number, sharded: boolean): Promise<Sent> {
   const { model } = await build(recipe, { root, device: 'cpu', initialize: false });
   const cluster = { gpu: gpus.h100, gpusPerNode: 8, cards: 8, cardBits: 400e9 };
   const sum = { allReduce: 0, allGather: 0, reduceScatter: 0 };
@@ -37,12 +37,12 @@ async function predicted(size: number, spread: boolean): Promise<Sent> {
     const counts = countModel(model, stage);
     const microBatches = microBatchRows({ batchSize, ranks: size, microBatch });
     const traffic = { counts, kinds: [], cluster, ranks: size, precision: 'float32', rate: 1, microBatches } as const;
-    const { sent } = spread ? shardedCommunication(traffic) : replicatedCommunication(traffic);
+    const { sent } = sharded ? shardedCommunication(traffic) : replicatedCommunication(traffic);
     for (const kind of ['allReduce', 'allGather', 'reduceScatter'] as const) sum[kind] += steps * sent[kind];
     // In the end the model is put together.
     const { tower, blocks, rest } = shardedPieces(counts);
     const tensors = [...tower, ...blocks, ...rest].flatMap((piece) => piece.tensors);
-    if (spread) sum.allGather += (4 * paddedNumbers(tensors, size) * (size - 1)) / size;
+    if (sharded) sum.allGather += (4 * paddedNumbers(tensors, size) * (size - 1)) / size;
   }
   return sum;
 }
@@ -52,13 +52,13 @@ test.each([
   [4, false],
   [2, true],
   [4, true],
-])('%i processes send what is predicted (spread: %s), beside what they tell each other', async (size, spread) => {
-  const [first] = await ranks(size, { recipe: join(root, 'recipe.yaml'), options: { root, microBatch, spread } });
+])('%i processes send what is predicted (sharded: %s), beside what they tell each other', async (size, sharded) => {
+  const [first] = await ranks(size, { recipe: join(root, 'recipe.yaml'), options: { root, microBatch, sharded } });
   expect(first?.error).toBeUndefined();
-  const wanted = await predicted(size, spread);
+  const wanted = await predicted(size, sharded);
   const { allReduce = 0, allGather = 0, reduceScatter } = first?.traffic ?? {};
   expect(reduceScatter).toBe(wanted.reduceScatter);
-  const [found, sent] = spread ? [allGather, wanted.allGather] : [allReduce, wanted.allReduce];
+  const [found, sent] = sharded ? [allGather, wanted.allGather] : [allReduce, wanted.allReduce];
   expect(found / sent).toBeGreaterThanOrEqual(1);
   expect(found / sent).toBeLessThan(1.02);
 });
