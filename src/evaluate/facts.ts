@@ -7,6 +7,8 @@ export interface Facts {
   readonly unparsed?: number;
   /** What was counted beside the scores. */
   readonly counts?: Readonly<Record<string, number>>;
+  /** What a reader of the numbers has to know. */
+  readonly notes?: readonly string[];
   /** The smallest difference of two models' mean scores (from 0 to 1) that this many questions show in four of five runs. */
   readonly detectableDifference?: number;
 }
@@ -25,5 +27,17 @@ export function facts(task: Task, scored: readonly Scored[]): Facts {
   const unparsed = scored.filter((one) => one.unparsed).length;
   const counts = task.counts?.(scored);
   const least = detectableDifference(scored.map(({ score }) => score));
-  return { ...(unparsed > 0 && { unparsed }), ...(counts && { counts }), ...(least !== undefined && { detectableDifference: least }) };
+  const notes = task.notes?.(scored) ?? [];
+  return {
+    ...(unparsed > 0 && { unparsed }),
+    ...(counts && { counts }),
+    ...(notes.length > 0 && { notes }),
+    ...(least !== undefined && { detectableDifference: least }),
+  };
 }
+
+/** What is beside the scores, as clauses. */
+export const remarks = ({ counts = {}, notes = [] }: Facts): string[] => {
+  const counted = Object.entries(counts).map(([name, count]) => `${name} ${Number.isInteger(count) ? count : count.toFixed(4)}`);
+  return [...(counted.length > 0 ? [counted.join(', ')] : []), ...notes];
+};

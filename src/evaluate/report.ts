@@ -1,4 +1,5 @@
 import type { Results, TaskResult } from './evaluate.ts';
+import { type Facts, remarks } from './facts.ts';
 import { hallucinationTable } from './hallucination.ts';
 import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
@@ -56,7 +57,13 @@ function section(name: string, result: TaskResult): string {
     !!least && power(least),
   ];
   const numbers = rows.length === 0 ? [] : [table([[...head, ...others], ...rows]), ''];
-  return [`## ${name}`, '', ...numbers, notes.filter(Boolean).join(' '), ''].join('\n');
+  return [`## ${name}`, '', ...numbers, notes.filter(Boolean).join(' '), ...said(result), ''].join('\n');
+}
+
+/** What is beside the scores, as a paragraph of its own. */
+function said(facts: Facts): string[] {
+  const clauses = remarks(facts);
+  return clauses.length === 0 ? [] : ['', `${clauses.join('; ')}.`];
 }
 
 const hallucinationTasks = (tasks: Results['tasks']): number =>
@@ -72,9 +79,6 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
     unparsed > 0 && `${unparsed} answers could not be read.`,
     !!least && power(least),
   ];
-  const counts = Object.entries(result.counts ?? {}).map(
-    ([name, count]) => `${name} ${Number.isInteger(count) ? count : count.toFixed(4)}`,
-  );
   const lines = [
     `## ${result.task}`,
     '',
@@ -82,7 +86,7 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
     '',
     notes.filter(Boolean).join(' '),
   ];
-  return [...lines, ...(counts.length > 0 ? ['', `${counts.join(', ')}.`] : []), ''].join('\n');
+  return [...lines, ...said(result), ''].join('\n');
 }
 
 /** How small a difference the questions can show. */

@@ -33,11 +33,14 @@ export function means<S extends Sample>(
 ): Metric[] {
   const parts = by.flatMap((key) => {
     const known = scored.filter(({ sample }) => key(sample) !== undefined);
-    const named = [...grouped(known, ({ sample }) => key(sample) ?? '')].sort(([a], [b]) => (a < b ? -1 : 1));
+    const named = [...grouped(known, ({ sample }) => key(sample) ?? '')].sort(([a], [b]) => byName(a, b));
     return named.length > 1 || known.length < scored.length ? named : [];
   });
   return [mean(name, scored, max), ...parts.map(([group, part]) => mean(group, part, max))];
 }
+
+/** Names that begin with numbers in the order of these, as in `2 words`, `10 words`; else by their letters. */
+const byName = (a: string, b: string): number => Number.parseFloat(a) - Number.parseFloat(b) || (a < b ? -1 : 1);
 
 /** The mean score with its Wilson interval. Scores between 0 and 1 vary less than right and wrong do, so that the interval is then on the wide side. */
 export function mean(name: string, scored: readonly Scored[], max = 1): Metric {

@@ -104,6 +104,8 @@ export interface Task<S extends Sample = Sample> {
   readonly needsJudge?: true;
   /** What was counted beside the scores, by name. */
   counts?(scored: readonly Scored<S>[]): Readonly<Record<string, number>>;
+  /** What a reader of the numbers has to know, such as why one of them is not there; a clause each. */
+  notes?(scored: readonly Scored<S>[]): readonly string[];
   /** Samples that a judge has graded before, from the rows of its file; undefined where the rows are plain answers. `samples` where the questions are at hand. */
   graded?(rows: readonly AnswerRow[], samples: readonly S[] | undefined): readonly Scored<S>[] | undefined;
   /** What the benchmark's server takes, for those whose truth is not public. */

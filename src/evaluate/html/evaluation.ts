@@ -1,4 +1,5 @@
 import { type Comparison, compareRuns } from '../compare.ts';
+import { remarks } from '../facts.ts';
 import { hallucinationTable } from '../hallucination.ts';
 import { besidePublished } from '../published-results.ts';
 import { browsed } from './browsed.ts';
@@ -97,6 +98,7 @@ function breakdown(task: string, runs: readonly Run[], open: boolean): Markup {
       unscored !== undefined && `no scores: ${unscored}`,
       failures > 0 && `${count(failures)} could not be asked, the first because ${firstFailure}`,
       unparsed > 0 && `${count(unparsed)} answers could not be read`,
+      ...remarks(result),
       judge && `judged by ${judge.model}`,
       base.length > 0 && `without looking: ${base.join(', ')}`,
       !!least && `differences below ${(100 * least).toFixed(1)} points are seldom told apart on these questions`,

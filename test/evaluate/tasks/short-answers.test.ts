@@ -151,7 +151,7 @@ test('GQA compares without a last full stop and case; lmms-eval without all punc
         isBalanced: true,
         groups: { global: 'clothing' },
         types: { structural: 'query', semantic: 'obj' },
-        semantic: [{ operation: 'select' }, { operation: 'relate' }, { operation: 'query: name' }],
+        semantic: [{ operation: 'select' }, { operation: 'relate' }, { operation: 'query', argument: 'name' }],
       },
       3: { answer: 'no', isBalanced: false },
     },
@@ -178,6 +178,70 @@ test('GQA compares without a last full stop and case; lmms-eval without all punc
     { questionId: '1', prediction: 'yes' },
     { questionId: '2', prediction: 't shirt' },
   ]);
+});
+
+describe("GQA's own measures", () => {
+  const question = (id: string, more: object) => ({
+    question: `Is it number ${id}?`,
+    imageId: 'n1',
+    answer: 'yes',
+    isBalanced: true,
+    groups: { global: null, local: `${id}-x` },
+    entailed: [id],
+    types: { structural: 'verify', semantic: 'obj', detailed: 'existC' },
+    semantic: [{ operation: 'select', argument: 'it (1)', dependencies: [] }],
+    ...more,
+  });
+  const questions = {
+    '01': question('01', { entailed: ['01', '02', '03'] }),
+    '02': question('02', { isBalanced: false, entailed: ['02', '01'] }),
+    '03': question('03', { answer: 'no', entailed: ['03', '01'] }),
+    '04': question('04', {
+      question: 'What do they have in common?',
+      answer: 'color',
+      groups: { global: 'common' },
+      types: { structural: 'compare', semantic: 'attr', detailed: 'twoCommon' },
+    }),
+  };
+  const choices = {
+    '01': { valid: ['yes', 'no'], plausible: ['yes'] },
+    '02': { valid: ['yes', 'no'], plausible: ['yes'] },
+    '03': { valid: ['yes', 'no'], plausible: ['no'] },
+    '04': { valid: [], plausible: [] },
+  };
+  const own = (name: string, files: object) => writeFiles(join(root, name), { ...files });
+
+  test('count consistency over all questions, and the other scores over the balanced ones', async () => {
+    const folder = own('gqa-all', { 'testdev_all_questions.json': questions, 'testdev_choices.json': choices });
+    const { scores, counts, notes } = await score('gqa', folder, { '01': 'Yes.', '02': 'no', '03': 'no', '04': 'Shape' });
+    expect(scores).toMatchObject({ consistency: 75, validity: 100, plausibility: 100 });
+    expect(scores).toMatchObject({ '4 words': 100, '6 words': 0 });
+    expect(scores['accuracy']).toBeCloseTo(200 / 3);
+    expect(scores).not.toHaveProperty('open');
+    expect([counts, notes]).toEqual([{ distribution: 0.01 }, undefined]);
+    const wrong = await score('gqa', folder, { '01': 'blue', '02': 'yes', '03': 'yes', '04': 'pink' });
+    expect(wrong.scores).toMatchObject({ accuracy: 0, plausibility: 0 });
+    expect(wrong.scores['validity']).toBeCloseTo(100 / 3);
+  });
+
+  test('say what is missing without the files for them', async () => {
+    const { '01': first, '03': third } = questions;
+    const folder = own('gqa-balanced', { 'testdev_balanced_questions.json': { '01': first, '03': third } });
+    const { scores, notes } = await score('gqa', folder, { '01': 'yes', '03': 'yes' });
+    expect(scores).toEqual({ accuracy: 50 });
+    expect(notes).toMatchInlineSnapshot(`
+      [
+        "no consistency: questions that follow from those asked (1) were not asked; testdev_all_questions.json holds them",
+        "no validity and plausibility: they need testdev_choices.json, or val_choices.json for val",
+        "no distribution: the files have no groups of questions",
+      ]
+    `);
+  });
+
+  test('refuse the choices of another split', async () => {
+    const folder = own('gqa-split', { 'val_balanced_questions.json': questions, 'val_choices.json': { '01': choices['01'] } });
+    await expect(samplesOf(gqa, folder)).rejects.toThrow('val_choices.json: no choices for question 02');
+  });
 });
 
 describe('ScienceQA', () => {
