@@ -23,6 +23,10 @@ describe("COCO's objects in a caption", () => {
     ['a passenger train on a train track', ['train']],
     ['A man with a bow tie', ['person', 'tie']],
     ["The dog's bowls", ['dog', 'bowl']],
+    ['Nobody cares or copes, boxes and axes aside', []],
+    ['Grandchildren, policemen and collies', ['person', 'person', 'dog']],
+    ['couches, dishes, loaves, calves, oxen, mice and geese', ['couch', 'cow', 'cow', 'mouse', 'bird']],
+    ['a baby, zebras; a baby zebra', ['person', 'zebra', 'zebra']],
     ['Nothing of interest.', []],
   ])('%j are %j', (caption, objects) => expect(mentionedObjects(caption)).toEqual(objects));
 });
