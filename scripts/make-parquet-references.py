@@ -1,8 +1,9 @@
-"""Small tables in the form of Hugging Face's image data sets, for test/evaluate/tables.test.ts. Needs pyarrow and pillow."""
+"""Small tables in the form of Hugging Face's image data sets and of VLMEvalKit, for test/evaluate/tables.test.ts. Needs pyarrow, pandas, openpyxl and pillow."""
 
 import io
 import os
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -96,3 +97,16 @@ questions = {
 for name, columns in questions.items():
     os.makedirs(os.path.dirname(f"{folder}/{name}"), exist_ok=True)
     pq.write_table(pa.table(columns), f"{folder}/{name}")
+
+# A result file of VLMEvalKit, which writes them by pandas.
+pd.DataFrame(
+    {
+        "index": [241, 1000241, 252],
+        "question": ['Which "one"?\nSay ü.'] * 3,
+        "A": ["one", "two", "1"],
+        "B": ["two", "one", None],
+        "answer": ["A", "B", "A"],
+        "category": ["ocr"] * 3,
+        "prediction": ["A", None, "00123"],
+    }
+).to_excel(f"{here}/vlmevalkit.xlsx", index=False)

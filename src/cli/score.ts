@@ -24,7 +24,7 @@ export function scoreCommand(): Command {
   const command = new Command('score')
     .description('score answers that exist')
     .argument('<task>', 'benchmark; `tinyllava eval --list` names them')
-    .requiredOption('--answers <file>', 'JSONL, JSON or TSV with an answer for each question')
+    .requiredOption('--answers <file>', 'JSONL, JSON, TSV or xlsx with an answer for each question')
     .requiredOption('--data <folder>', "folder that holds the task's files")
     .addOption(profileOption())
     .option('--submission <file>', "write what the benchmark's server takes");

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { DataError } from '../errors.ts';
 import { parsedRows } from './questions-file.ts';
 import { tsvRows } from './tables/tsv.ts';
+import { xlsxRows } from './tables/xlsx.ts';
 import type { Sample } from './task.ts';
 
 /** An answer as a file has it. */
@@ -48,14 +49,11 @@ const Row = z.looseObject({
 
 /**
  * The answers in a file: LLaVA's JSONL, samples of this package and of lmms-eval, upload files of benchmarks, a JSON object of answers by id, ScienceQA's
- * judged output, VLMEvalKit's TSV. Throws DataError naming the file and the row in which no answer is found.
+ * judged output, VLMEvalKit's xlsx and TSV. Throws DataError naming the file and the row in which no answer is found.
  */
 export async function readAnswers(file: string): Promise<AnswerRow[]> {
-  if (extname(file) === '.tsv') {
-    const rows: AnswerRow[] = [];
-    for await (const row of tsvRows(file)) rows.push(answer({ ...row, prediction: row['prediction'] ?? '' }, `${file}#${rows.length}`));
-    return rows;
-  }
+  const kind = extname(file).toLowerCase();
+  if (kind === '.tsv' || kind === '.xlsx') return predictions(file, kind === '.tsv' ? tsvRows(file) : await xlsxRows(file));
   let text: string;
   try {
     text = await readFile(file, 'utf8');
@@ -67,6 +65,21 @@ export async function readAnswers(file: string): Promise<AnswerRow[]> {
   // Rows that name no question are in the order of the questions.
   const rows = parsedRows(text, file).map(({ value, place }, index) => ({ index, ...answer(value, place) }));
   if (rows.length === 0) throw new DataError(`${file}: no answers`);
+  return rows;
+}
+
+/** VLMEvalKit's tables, whose column "answer" is the truth. An empty cell is an empty answer, a file of them none at all. */
+async function predictions(
+  file: string,
+  table: AsyncIterable<Record<string, string>> | Iterable<Record<string, string>>,
+): Promise<AnswerRow[]> {
+  const rows: AnswerRow[] = [];
+  let some = false;
+  for await (const row of table) {
+    some ||= 'prediction' in row;
+    rows.push(answer({ ...row, prediction: row['prediction'] ?? '' }, `${file}#${rows.length}`));
+  }
+  if (!some) throw new DataError(`${file}: no answers in a column called prediction`, { hint: 'is it a file of questions?' });
   return rows;
 }
 

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { duration, percent, short } from '../../src/evaluate/html/format.ts';
 import { lineChart, logAxis, timeAxis } from '../../src/evaluate/html/line-chart.ts';
 import { html } from '../../src/evaluate/html/markup.ts';
+import { radar } from '../../src/evaluate/html/radar.ts';
 
 test('a share is only said to be 100 % when nothing is missing', () => {
   expect([0, 0.0004, 0.5, 0.97349, 0.99951, 1].map(percent)).toEqual(
@@ -61,4 +62,26 @@ test('points are drawn where the axes say, and outside values stay inside the fr
     ],
   }).text;
   expect(chart).toContain('d="M0 0L500 500L1000 1000"');
+});
+
+test('a radar has an axis for each benchmark with a score, turned where less is better, and a shape for each run', () => {
+  const metric = (value: number, more: object = {}) => ({ name: 'm', value, interval: { low: 0, high: 1 }, count: 1, ...more });
+  const lines = [
+    { name: 'gqa', about: '', metrics: [metric(50, { max: 100 }), metric(100, { max: 100 })] },
+    { name: 'mme', about: '', metrics: [metric(500, { max: 2000 }), undefined] },
+    { name: 'chair', about: '', metrics: [metric(0.75, { lowerIsBetter: true }), metric(0, { lowerIsBetter: true })] },
+    { name: 'mm-vet', about: '', metrics: [undefined, undefined] },
+  ];
+  const { text = '' } = radar(lines, ['first', 'second']) ?? {};
+  expect(text).not.toContain('mm-vet');
+  expect([...text.matchAll(/<title>([^<]*)/g)].map(([, said]) => said)).toEqual([
+    ...['first, gqa: 50.0', 'first, mme: 500.0', 'first, chair: 75.0'],
+    ...['second, gqa: 100.0', 'second, chair: 0.0'],
+  ]);
+  // Half, a quarter and a quarter of the way out; then all of it on both axes.
+  expect([...text.matchAll(/class="shape" d="([^"]*)"/g)].map(([, path]) => path)).toEqual([
+    'M240 114L264.2 184L215.8 184Z',
+    'M240 58L143 226Z',
+  ]);
+  expect(radar(lines.slice(2), ['first', 'second'])).toBeUndefined();
 });

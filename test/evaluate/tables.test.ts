@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { readAnswers } from '../../src/evaluate/answers-file.ts';
 import { tableRows } from '../../src/evaluate/tables/rows.ts';
 import { tsvRows } from '../../src/evaluate/tables/tsv.ts';
+import { xlsxRows } from '../../src/evaluate/tables/xlsx.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tinyllava-tables-'));
 const cache = process.env['TINYLLAVA_CACHE'];
@@ -29,6 +31,32 @@ async function rowsOf(text: string): Promise<Record<string, string>[]> {
   for await (const row of tsvRows(file('a.tsv', text))) rows.push(row);
   return rows;
 }
+
+test('Excel files that pandas wrote have texts as texts, numbers as numbers are written, and no cell for what is missing', async () => {
+  const path = join(import.meta.dirname, '../reference/vlmevalkit.xlsx');
+  const question = 'Which "one"?\nSay ü.';
+  const shared = { question, category: 'ocr' };
+  expect(await xlsxRows(path)).toEqual([
+    { ...shared, index: '241', A: 'one', B: 'two', answer: 'A', prediction: 'A' },
+    { ...shared, index: '1000241', A: 'two', B: 'one', answer: 'B' },
+    { ...shared, index: '252', A: '1', answer: 'A', prediction: '00123' },
+  ]);
+  expect((await readAnswers(path)).map(({ id, text }) => [id, text])).toEqual([
+    ['241', 'A'],
+    ['1000241', ''],
+    ['252', '00123'],
+  ]);
+  const columns = z.object({ index: z.string(), B: z.string().optional() });
+  expect((await tableRows([path], columns)).map(({ B }) => B)).toEqual(['two', 'one', undefined]);
+});
+
+test('what is no Excel file, or has no answers in it, says so', async () => {
+  await expect(xlsxRows(file('old.xlsx', 'not zipped'))).rejects.toThrow('old.xlsx: no Excel file (.xlsx)');
+  await expect(xlsxRows(join(root, 'gone.xlsx'))).rejects.toThrow('gone.xlsx: cannot be read');
+  await expect(readAnswers(file('questions.tsv', 'index\tquestion\tanswer\n1\tq\tA\n'))).rejects.toThrow(
+    'questions.tsv: no answers in a column called prediction',
+  );
+});
 
 describe('tables with tabs', () => {
   test('have quotes around tabs, line breaks and quotes, and no cell for what is missing', async () => {

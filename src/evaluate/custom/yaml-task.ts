@@ -21,7 +21,7 @@ const scorers = ['exact', 'contains', 'choice', 'vqa', 'anls', 'relaxed'] as con
 const YamlTask = z.strictObject({
   name: z.string().regex(/^[a-z0-9][a-z0-9+_-]*$/, 'expected small letters, digits, - and _'),
   about: z.string().default('a task of your own'),
-  /** JSONL, JSON, TSV or Parquet, below the data folder or beside this file. */
+  /** JSONL, JSON, TSV, xlsx or Parquet, below the data folder or beside this file. */
   questions: z.union([z.string().transform((one) => [one]), z.array(z.string()).min(1)]),
   /** Folder of the images, where the questions name them. */
   images: z.string().optional(),

@@ -11,11 +11,11 @@ export interface Named {
 
 const tones = ['cool', 'warm', 'plum', 'good', 'bad', 'ink'];
 
-// The colour of the run of this number.
-const toneOf = (run: number): string => `--tone-${tones[run % tones.length]}`;
+/** The colour of the run of this number. */
+export const toneOf = (run: number): string => `--tone-${tones[run % tones.length]}`;
 
-// A number of a metric in its own unit, shares in percent.
-const inUnit = (value: number, { max = 1 }: Metric): string => (max === 1 ? 100 * value : value).toFixed(1);
+/** A number of a metric in its own unit, shares in percent. */
+export const inUnit = (value: number, { max = 1 }: Metric): string => (max === 1 ? 100 * value : value).toFixed(1);
 
 const place = (value: number, { max = 1 }: Metric): string => `${Math.min(100, Math.max(0, (100 * value) / max)).toFixed(2)}%`;
 

@@ -3,6 +3,8 @@ export const evaluationStyle = `
 .evaluated .dot { width: 12px; height: 12px; margin: -6px 0 0 -6px; } .evaluated small { color: var(--muted); font-weight: 400; }
 .evaluated th:first-child { min-width: 9rem; overflow-wrap: anywhere; } .evaluated .drawn { width: 34%; min-width: 12rem; }
 .wide { overflow-x: auto; margin-bottom: 1rem; } .wide th, .wide td { white-space: nowrap; padding-top: .35rem; padding-bottom: .35rem; }
+.radar { margin: 2.2rem 0 0; max-width: 40rem; } .radar svg { display: block; width: 100%; height: auto; overflow: visible; } .radar figcaption { font-weight: 400; color: var(--muted); font-size: .88rem; }
+.radar text { font-size: 12.5px; fill: var(--ink); } .ring { stroke: var(--rule); stroke-width: 1; } .shape { stroke: currentColor; fill: currentColor; fill-opacity: .07; } .radar circle { fill: currentColor; stroke: var(--paper); stroke-width: 1.5; }
 .muted, .where { color: var(--muted); font-size: .88rem; } .wide + .muted { margin-bottom: .2rem; }
 details { border-top: 1px solid var(--rule); padding: .7rem 0; } summary h3 { display: inline; } h4 { margin: 1.2rem 0 .4rem; font-size: .92rem; }
 .notes { color: var(--muted); font-size: .92rem; margin-top: .6rem; max-width: 52rem; }
@@ -24,6 +26,7 @@ select, .filters input[type=search] { position: static; opacity: 1; font: inheri
 p.truth { margin: .3rem 0 0; color: var(--muted); overflow-wrap: anywhere; } p.truth b { font-weight: 500; }
 @media (max-width: 46rem) {
   .scores.evaluated .drawn { min-width: 0; width: auto; } .scores.evaluated td:not(.drawn) { grid-column: 1 / -1; font-size: .92rem; }
+  .radar text { font-size: 15px; }
   .sample { grid-template-columns: 1fr; } .pictures img { max-height: 9rem; } .field { flex: 1 1 100%; } .field select { flex: 1; max-width: none; }
 }
 `;

@@ -9,6 +9,7 @@ import { evaluationStyle } from './evaluation-style.ts';
 import { count } from './format.ts';
 import { markdownTable } from './markdown-table.ts';
 import { html, Markup } from './markup.ts';
+import { radar } from './radar.ts';
 import type { Run } from './runs.ts';
 import { style } from './style.ts';
 import { thumbnails } from './thumbnails.ts';
@@ -28,6 +29,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
     (sum, { results }) => sum + Object.values(results.tasks).reduce((total, { failures }) => total + failures, 0),
     0,
   );
+  const heads = headlines(runs);
   const section = (id: string, heading: string, content: Markup): Markup =>
     html`<section aria-labelledby="${id}"><h2 id="${id}">${heading}</h2>\n${content}</section>`;
   const part =
@@ -50,7 +52,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
 <p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}${failed === 0 ? '' : `; ${count(failed)} could not be asked and count as wrong`}.</p>
 </header>
 <main>
-${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', headlines(runs), names)}`)}
+${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', heads, names)}${radar(heads, names)}`)}
 ${hallucination(runs)}
 ${runs.length > 1 ? section('differences', `Against ${names[0]}, question by question`, differences(runs)) : undefined}
 ${section('parts', 'Breakdown', html`${tasks.map((task, i) => breakdown(task, runs, i === 0))}`)}

@@ -6,10 +6,11 @@ import type { OpenOptions } from '../task.ts';
 import { parquetRows } from './parquet.ts';
 import { tsvRows } from './tsv.ts';
 import { Unpacker } from './unpack.ts';
+import { xlsxRows } from './xlsx.ts';
 
 /**
  * The rows of tables, in the order of the files, each checked by the schema: Parquet (images in it become files), VLMEvalKit's TSV (base64 images become
- * files), JSON or JSONL. Throws DataError naming file, row and what is wrong.
+ * files), Excel's xlsx, JSON or JSONL. Throws DataError naming file, row and what is wrong.
  */
 export async function tableRows<Schema extends z.ZodType>(
   files: readonly string[],
@@ -23,7 +24,7 @@ export async function tableRows<Schema extends z.ZodType>(
       for (const row of await readRows(file, schema)) all.push(row);
       continue;
     }
-    const rows = kind === '.parquet' ? parquetRows(file, options) : withImages(file, options);
+    const rows = kind === '.parquet' ? parquetRows(file, options) : kind === '.xlsx' ? await xlsxRows(file) : withImages(file, options);
     let number = 0;
     for await (const row of rows) {
       const checked = schema.safeParse(row);

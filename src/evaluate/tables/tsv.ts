@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { DataError } from '../../errors.ts';
 
 /** Cells that pandas reads as missing. */
-const missing = new Set([
+export const missing: ReadonlySet<string> = new Set([
   '',
   'NA',
   'N/A',
