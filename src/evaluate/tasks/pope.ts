@@ -33,23 +33,26 @@ const Row = z.looseObject({
 
 const splitNames = ['adversarial', 'popular', 'random'];
 
-/** LLaVA's questions with the labels of the benchmark, which are joined by their order within a split. */
+/** What a question of a split is known by; LLaVA's file has a misspelling that later releases of the labels have mended. */
+const key = (image: string, question: string): string => `${image}\n${question.replace('imange', 'image')}`;
+
+/** LLaVA's questions with the labels of the benchmark, of the release that LLaVA took or of a later one. */
 async function llavaSamples(questions: string, labelFiles: readonly string[], images: string): Promise<PopeSample[]> {
-  const labels = new Map<string, z.output<typeof Label>[]>();
-  for (const [i, file] of labelFiles.entries()) labels.set(splitNames[i] ?? '', await readRows(file, Label));
-  const used = new Map<string, number>();
+  const labels = new Map<string, ReadonlyMap<string, string>>();
+  for (const [i, file] of labelFiles.entries()) {
+    const rows = await readRows(file, Label);
+    labels.set(splitNames[i] ?? '', new Map(rows.map(({ image, text, label }) => [key(image, text), label])));
+  }
   const rows = await readRows(questions, Question);
   return rows.map(({ question_id, image, text, category }) => {
-    const at = used.get(category) ?? 0;
-    used.set(category, at + 1);
-    const label = labels.get(category)?.[at];
     const question = bareQuestion(text);
-    if (label?.image !== image || label.text !== question) {
-      throw new DataError(`${questions}: question ${question_id} is not number ${at} of the labels of split ${category}`, {
-        hint: 'the random split has 2910 questions in the release that LLaVA uses (github.com/AoiDragon/POPE at e3e3926) and 3000 in later ones',
+    const label = labels.get(category)?.get(key(image, question));
+    if (label === undefined) {
+      throw new DataError(`${questions}: question ${question_id} is not among the labels of split ${category}`, {
+        hint: 'get coco_pope_adversarial.json, coco_pope_popular.json and coco_pope_random.json from github.com/AoiDragon/POPE (output/coco)',
       });
     }
-    return { id: question_id, question, images: [join(images, image)], targets: [label.label], category, splits: [category] };
+    return { id: question_id, question, images: [join(images, image)], targets: [label], category, splits: [category] };
   });
 }
 

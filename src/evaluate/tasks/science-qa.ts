@@ -1,7 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { DataError } from '../../errors.ts';
 import { letters, optionLetter, optionLines, questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
 import { strip } from '../python.ts';
@@ -9,6 +7,7 @@ import { readRows } from '../questions-file.ts';
 import { mean, means, unparsed, verdict } from '../score.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { OpenOptions, Sample, Task, Verdict } from '../task.ts';
+import { readJson } from './vqa-files.ts';
 
 interface ScienceSample extends Sample {
   readonly options: number;
@@ -39,9 +38,7 @@ const Row = z.looseObject({
 
 async function problems(file: string): Promise<Map<string, z.output<typeof Problem>>> {
   if (file === '') return new Map();
-  const parsed = z.record(z.string(), Problem).safeParse(JSON.parse(await readFile(file, 'utf8')));
-  if (!parsed.success) throw new DataError(`${file}: not ScienceQA's problems: ${parsed.error.issues[0]?.message}`);
-  return new Map(Object.entries(parsed.data));
+  return new Map(Object.entries(await readJson(file, z.record(z.string(), Problem))));
 }
 
 const grade = (text: string | undefined): string | undefined =>

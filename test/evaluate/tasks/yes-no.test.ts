@@ -88,7 +88,30 @@ describe('POPE', () => {
     expect(scores).toMatchObject({ accuracy: 5 / 12, recall: 1, precision: 5 / 11 });
   });
 
-  test('refuses labels of another release', async () => {
+  test('takes the labels of later releases, which have more questions and a misspelling less', async () => {
+    const image = 'COCO_val2014_000000210789.jpg';
+    const line = (n: number, thing: string, seen = 'image') => ({ question_id: n, image, text: `Is there ${thing} in the ${seen}?` });
+    const folder = writeFiles(join(root, 'later'), {
+      'llava_pope_test.jsonl': [line(11, 'an umbrella', 'imange'), line(13, 'a cup')].map(({ text, ...row }) => ({
+        ...row,
+        text: `${text}\nAnswer the question using a single word or phrase.`,
+        category: 'adversarial',
+      })),
+      'coco_pope_adversarial.json': [
+        { ...line(11, 'an umbrella'), label: 'yes' },
+        { ...line(12, 'a handbag'), label: 'no' },
+        { ...line(13, 'a cup'), label: 'no' },
+      ],
+      'coco_pope_popular.json': [],
+      'coco_pope_random.json': [],
+    });
+    expect((await samplesOf(pope, folder)).map(({ id, targets }) => [id, targets])).toEqual([
+      ['11', ['yes']],
+      ['13', ['no']],
+    ]);
+  });
+
+  test('refuses labels of other questions', async () => {
     const folder = writeFiles(join(root, 'other'), {
       'llava_pope_test.jsonl': asksLlava('random', 1),
       'coco_pope_adversarial.json': labels([]).map((row) => ({ ...row, label: 'no' })),
@@ -96,8 +119,8 @@ describe('POPE', () => {
       'coco_pope_random.json': labels(['no', 'no', 'no', 'no']).slice(1),
     });
     await expect(samplesOf(pope, folder)).rejects.toMatchObject({
-      message: expect.stringContaining('question 1 is not number 0 of the labels of split random'),
-      hint: expect.stringContaining('2910'),
+      message: expect.stringContaining('question 1 is not among the labels of split random'),
+      hint: expect.stringContaining('github.com/AoiDragon/POPE'),
     });
   });
 });
