@@ -17,7 +17,12 @@ export class TinyLlavaError extends Error {
 
 /** A recipe, option or config.json that says something impossible. */
 export class ConfigError extends TinyLlavaError {
-  override readonly name = 'ConfigError';
+  override readonly name: string = 'ConfigError';
+}
+
+/** A name or an option that the caller has given and that does not exist or does not fit; the command line ends with 2 for it. */
+export class UsageError extends ConfigError {
+  override readonly name = 'UsageError';
 }
 
 /** A tensor whose rank or sizes are not the ones that are needed. */

@@ -1,4 +1,4 @@
-export { CheckpointError, ConfigError, DataError, HubError, NativeError, ShapeError, TinyLlavaError } from './errors.ts';
+export { CheckpointError, ConfigError, DataError, HubError, NativeError, ShapeError, TinyLlavaError, UsageError } from './errors.ts';
 export {
   answerSamples,
   type Baseline,

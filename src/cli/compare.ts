@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Comparison } from '../evaluate/compare.ts';
@@ -17,8 +18,8 @@ export function compareCommand(): Command {
         const { writePage } = await import('../evaluate/write-report.ts');
         await writePage(html, [first, ...others]);
       } else if (others.length === 0) {
-        const { ConfigError } = await import('../errors.ts');
-        throw new ConfigError(`${first} alone is nothing to compare`, {
+        const { UsageError } = await import('../errors.ts');
+        throw new UsageError(`${first} alone is nothing to compare`, {
           hint: 'name a second run, or write the page of one with --html FILE',
         });
       }
@@ -51,11 +52,14 @@ async function compared(first: string, second: string): Promise<({ task: string;
     import('../evaluate/samples-file.ts'),
     import('node:fs/promises'),
   ]);
-  const samplesIn = async (folder: string): Promise<string[]> => (await readdir(folder)).filter((name) => /^samples_.*\.jsonl$/.test(name));
+  const samplesIn = async (folder: string): Promise<string[]> =>
+    (await readdir(folder).catch(() => [])).filter((name) => /^samples_.*\.jsonl$/.test(name));
   const others = await samplesIn(second);
   const shared = (await samplesIn(first)).filter((name) => others.includes(name));
   if (shared.length === 0) {
     const { DataError } = await import('../errors.ts');
+    const gone = [first, second].find((folder) => !existsSync(folder));
+    if (gone !== undefined) throw new DataError(`${gone}: no such folder`, { hint: 'name folders that `eval --out` wrote' });
     throw new DataError(`${first} and ${second} have no task in common`, {
       hint: 'name folders that `eval --out` wrote, with samples_<task>.jsonl in both',
     });

@@ -40,9 +40,18 @@ export function evaluationProgress(line: StatusLine, now: () => number = () => p
   };
 }
 
-async function list(json: true | undefined): Promise<void> {
-  const { tasks } = await import('../evaluate/tasks/index.ts');
-  const rows = Object.values<Task>(tasks).map(({ name, about, wants = [] }) => ({ name, about, wants }));
+/** The names between the commas. */
+const namesIn = (text: string): string[] =>
+  text
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
+
+/** Says what tasks there are, or what the named ones want. */
+async function list(names: readonly string[], json: true | undefined): Promise<void> {
+  const [{ tasks }, { taskOf }] = await Promise.all([import('../evaluate/tasks/index.ts'), import('../evaluate/open-tasks.ts')]);
+  const wanted = names.length > 0 ? await Promise.all(names.map(taskOf)) : Object.values<Task>(tasks);
+  const rows = wanted.map(({ name, about, wants = [] }) => ({ name, about, wants }));
   if (json) return printJson(rows);
   for (const { name, about, wants } of rows) {
     print(`${name}: ${about}`);
@@ -67,9 +76,9 @@ export function evalCommand(): Command {
     .option('--limit <count>', 'the first so many samples of each task', wholeNumber(1))
     .option('--out <folder>', 'where results.json, samples_<task>.jsonl, report.md and report.html go')
     .option('--resume', 'go on with the run that was left in --out')
-    .option('--list', 'say what tasks there are and what files they want');
+    .option('--list', 'say what tasks there are and what files they want, or those of --tasks');
   return withModelOptions(withJudgeOptions(command)).action(async (path: string | undefined, flags: EvalFlags) => {
-    if (flags.list) return list(flags.json);
+    if (flags.list) return list(namesIn(flags.tasks ?? ''), flags.json);
     const { tasks, data, batchSize, limit, out, profile, resume } = flags;
     if (path === undefined) command.error("error: missing required argument 'model'");
     if (tasks === undefined) command.error("error: required option '--tasks <names>' not specified");
@@ -81,7 +90,7 @@ export function evalCommand(): Command {
       import('../evaluate/report.ts'),
       import('../evaluate/write-report.ts'),
     ]);
-    const what = { tasks: tasks.split(','), data, profile, judge: await judgeOf(flags, process.env) };
+    const what = { tasks: namesIn(tasks), data, profile, judge: await judgeOf(flags, process.env) };
     // Missing files are found before a model is loaded.
     const opened = await openTasks(what);
     const model = await openRespondent(path, flags, process.env);

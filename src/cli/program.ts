@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { UsageError } from '../errors.ts';
 import { version } from '../version.ts';
 import { askCommand } from './ask.ts';
 import { chatCommand } from './chat.ts';
@@ -63,6 +64,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     complain(error);
+    if (error instanceof UsageError) return 2;
     return error instanceof Interrupted ? error.exitCode : 1;
   }
 }

@@ -133,6 +133,11 @@ function answer(value: unknown, place: string, textOptional = false): AnswerRow 
   return { place, id, ...(row.doc_id !== undefined && { index: row.doc_id }), prompt, text, row };
 }
 
+const said = ['text', 'answer', 'prediction', 'pred', 'response', 'caption', 'resps', 'error'];
+
+/** Whether a file's rows name things but answer nothing, as files of questions do. */
+export const answersNothing = (rows: readonly AnswerRow[]): boolean => !rows.some(({ row }) => said.some((name) => name in row));
+
 /** Answers beside the samples they belong to, in the samples' order, and how many have none. */
 export interface Matched<S extends Sample> {
   readonly pairs: readonly { readonly sample: S; readonly answer: AnswerRow | undefined }[];

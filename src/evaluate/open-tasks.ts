@@ -1,4 +1,4 @@
-import { ConfigError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { pick } from '../model/registry.ts';
 import { customTask, isTaskFile, tryTask } from './custom/custom-task.ts';
 import { type Benchmark, inProfile, type Profile, type Task } from './task.ts';
@@ -21,9 +21,9 @@ export interface OpenedTask {
   readonly benchmark: Benchmark;
 }
 
-/** Reads the files of the tasks, all before anything is asked. Throws ConfigError for an unknown task, DataError for files that are missing. */
+/** Reads the files of the tasks, all before anything is asked. Throws UsageError for an unknown task, DataError for files that are missing. */
 export async function openTasks({ tasks, data, profile = 'official' }: WantedTasks): Promise<OpenedTask[]> {
-  if (tasks.length === 0) throw new ConfigError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
+  if (tasks.length === 0) throw new UsageError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
   const opened: OpenedTask[] = [];
   for (const name of new Set(tasks)) {
     const task = await taskOf(name);
@@ -36,8 +36,8 @@ export async function openTasks({ tasks, data, profile = 'official' }: WantedTas
   return opened;
 }
 
-/** A task by its name here or in another harness, or by its file. Throws ConfigError. */
+/** A task by its name here or in another harness, or by its file. Throws UsageError, and ConfigError for a file that is wrong. */
 export async function taskOf(wanted: string | Task): Promise<Task> {
   if (typeof wanted !== 'string') return wanted;
-  return isTaskFile(wanted) ? customTask(wanted) : pick<Task>(everyTask, 'task', aliases[wanted] ?? wanted);
+  return isTaskFile(wanted) ? customTask(wanted) : pick<Task>(everyTask, 'task', aliases[wanted] ?? wanted, { asked: true });
 }

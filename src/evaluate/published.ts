@@ -42,7 +42,11 @@ export function published<S extends Sample>(
   forms: readonly Form<S>[],
 ): Required<Pick<Task<S>, 'wants' | 'open'>> {
   return {
-    wants: forms.map(({ layout, files, from }) => ({ layout, files: files.map((name) => name.replace(/^\?/, '')), from })),
+    wants: forms.map(({ layout, files, from }) => ({
+      layout,
+      files: files.map((name) => (name.startsWith('?') ? `${name.slice(1)} (optional)` : name)),
+      from,
+    })),
     async open(folder, options = {}): Promise<Benchmark<S>> {
       const tried: { form: Form<S>; home: string; missing: string[]; there: number }[] = [];
       for (const form of forms) {
@@ -97,7 +101,10 @@ function nothingWhole<S extends Sample>(
         .join(', ')
         .replaceAll('|', ' or ')} (${layout}, ${from})`,
   );
-  return new DataError(`${folder}: none of the task's files, neither here nor in ${folders.map((name) => `${name}/`).join(' or ')}`, {
+  const what = existsSync(folder)
+    ? `none of ${folders[0]}'s files, neither here nor in ${folders.map((name) => `${name}/`).join(' or ')}`
+    : 'no such folder';
+  return new DataError(`${folder}: ${what}`, {
     hint: `put one of these there: ${listed.join('; ')}`,
   });
 }

@@ -1,6 +1,7 @@
+import { DataError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { version } from '../version.ts';
-import { type AnswerRow, matchAnswers, readAnswers } from './answers-file.ts';
+import { type AnswerRow, answersNothing, matchAnswers, readAnswers } from './answers-file.ts';
 import { type Facts, facts, whyUnscored } from './facts.ts';
 import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
@@ -45,7 +46,7 @@ export interface ScoreResult extends Facts {
   readonly version: string;
 }
 
-/** Scores answers that exist. Throws ConfigError for an unknown task, DataError for files that do not fit. */
+/** Scores answers that exist. Throws UsageError for an unknown task, DataError for files that do not fit. */
 export async function scoreAnswers(wanted: string | Task, options: ScoreOptions): Promise<ScoreResult> {
   const { answers, profile = 'official', judge, log, signal } = options;
   const task = inProfile(await taskOf(wanted), profile);
@@ -69,6 +70,8 @@ async function scoredRows(
     if (scored) return { scored, benchmark, graded: true };
   }
   const benchmark = await task.open(data, { images: false });
+  if (answersNothing(rows))
+    throw new DataError(`${answers}: no answers in it`, { hint: 'is it a file of questions, or of grades of another task?' });
   const { pairs } = matchAnswers(benchmark.samples, rows, answers);
   const scored = pairs.map(({ sample, answer }): Scored => {
     if (!answer) return { sample, parsed: '', score: 0, error: `no answer in ${answers}` };

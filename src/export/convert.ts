@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { ConfigError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { resolveModel } from '../hub/resolve.ts';
 import { pick } from '../model/registry.ts';
 import type { DType } from '../tensor/dtype.ts';
@@ -66,9 +66,9 @@ export async function convert(
   path: string,
   { to, ...options }: ConvertOptions & { readonly to: string },
 ): Promise<Conversion> {
-  const format: Format = pick<Format>(formats, 'format', to);
+  const format: Format = pick<Format>(formats, 'format', to, { asked: true });
   const other = format.takes === 'dtype' ? 'type' : 'dtype';
-  if (options[other] !== undefined) throw new ConfigError(`--${other} does not go with --to ${to}`, { hint: `use --${format.takes}` });
+  if (options[other] !== undefined) throw new UsageError(`--${other} does not go with --to ${to}`, { hint: `use --${format.takes}` });
   const opened = await openSource(await resolveModel(source, { signal: options.signal }), options);
   const target = destination(path, format, opened.config.vision !== undefined);
   await checkDestination(target, source, { force: options.force ?? false });

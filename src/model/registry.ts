@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, UsageError } from '../errors.ts';
 
 /** Edits (insert, delete, replace one letter) from `a` to `b`. */
 function distance(a: string, b: string): number {
@@ -20,17 +20,20 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best && best.edits <= Math.max(2, name.length / 3) ? best.other : undefined;
 }
 
-/** The entry of a registry by its exact name. Throws ConfigError that proposes the nearest name; `file` is where the name was found. */
+/**
+ * The entry of a registry by its exact name. Throws ConfigError that proposes the nearest name, UsageError where the caller has given it (`asked`); `file` is
+ * where the name was found.
+ */
 export function pick<Entry>(
   registry: Readonly<Record<string, Entry>>,
   what: string,
   name: string,
-  { file }: { file?: string } = {},
+  { file, asked }: { file?: string; asked?: true } = {},
 ): Entry {
   if (Object.hasOwn(registry, name)) return registry[name] as Entry;
   const known = Object.keys(registry);
   const guess = nearest(name, known);
-  throw new ConfigError(`${file ? `${file}: ` : ''}unknown ${what} "${name}"`, {
+  throw new (asked ? UsageError : ConfigError)(`${file ? `${file}: ` : ''}unknown ${what} "${name}"`, {
     hint: `${guess ? `did you mean "${guess}"? ` : ''}known: ${known.join(', ')}`,
   });
 }

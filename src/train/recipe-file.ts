@@ -1,6 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { type Document, isMap, isNode, isSeq, LineCounter, type Node, parseDocument, parse as parseYaml, stringify } from 'yaml';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, UsageError } from '../errors.ts';
+import { nearest } from '../model/registry.ts';
 import { examine } from './explain.ts';
 import { Recipe } from './recipe.ts';
 
@@ -10,16 +12,16 @@ export interface Override {
   readonly value: unknown;
 }
 
-/** Reads `stages.0.optimizer.learningRate=1e-4`. Throws ConfigError. */
+/** Reads `stages.0.optimizer.learningRate=1e-4`. Throws UsageError. */
 export function parseOverride(text: string): Override {
   const [, path, value] = /^([\w.-]+)=(.*)$/s.exec(text) ?? [];
   if (path === undefined || value === undefined) {
-    throw new ConfigError(`"${text}" is no override`, { hint: 'write --set path.to.setting=value, items of a list by their number' });
+    throw new UsageError(`"${text}" is no override`, { hint: 'write --set path.to.setting=value, items of a list by their number' });
   }
   try {
     return { path: path.split('.'), value: parseYaml(value) };
   } catch (cause) {
-    throw new ConfigError(`--set ${text}: ${(cause as Error).message}`, { cause });
+    throw new UsageError(`--set ${text}: ${(cause as Error).message}`, { cause });
   }
 }
 
@@ -105,15 +107,24 @@ export function readRecipeText(text: string, file: string, overrides: readonly O
   throw new ConfigError(described.map(({ text }) => text).join('\n'));
 }
 
-/** Reads a recipe file. Throws ConfigError. */
+/** The fix for a recipe that is not there: the file of the nearest name beside it or in `recipes`. */
+async function otherRecipe(file: string): Promise<string> {
+  const list = async (folder: string): Promise<string[]> => (await readdir(folder).catch(() => [])).map((name) => join(folder, name));
+  const known = (await Promise.all([...new Set([dirname(file), 'recipes'])].map(list))).flat().filter((path) => path.endsWith('.yaml'));
+  const bare = (path: string): string => basename(path, '.yaml');
+  const guess = nearest(bare(file), known.map(bare));
+  const path = known.find((other) => bare(other) === guess);
+  return path === undefined ? 'name a recipe file (.yaml)' : `did you mean ${path}?`;
+}
+
+/** Reads a recipe file. Throws ConfigError, UsageError for one that is not there. */
 export async function readRecipe(file: string, overrides: readonly Override[] = []): Promise<Recipe> {
   let text: string;
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    throw new ConfigError(`${file}: ${(cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file' : (cause as Error).message}`, {
-      cause,
-    });
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw new ConfigError(`${file}: ${(cause as Error).message}`, { cause });
+    throw new UsageError(`${file}: no such file`, { hint: await otherRecipe(file), cause });
   }
   return readRecipeText(text, file, overrides);
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, UsageError } from '../errors.ts';
 import { connectors } from '../model/connector/index.ts';
 import { languageModels } from '../model/language/index.ts';
 import type { PartConfig } from '../model/part.ts';
@@ -249,13 +249,13 @@ export function parseRecipe(recipe: RecipeInput): Recipe {
   throw new ConfigError(problems.map(({ path, message }) => `${path.map(String).join('.') || 'recipe'}: ${message}`).join('\n'));
 }
 
-/** Only the named stages, in the recipe's order. Throws ConfigError for a name that no stage has. */
+/** Only the named stages, in the recipe's order. Throws UsageError for a name that no stage has. */
 export function selectStages(recipe: Recipe, names: readonly string[]): Recipe {
   const known = recipe.stages.map(({ name }) => name);
   for (const name of names) {
     const guess = nearest(name, known);
     if (known.includes(name)) continue;
-    throw new ConfigError(`no stage "${name}"`, { hint: `${guess ? `did you mean "${guess}"? ` : ''}stages: ${known.join(', ')}` });
+    throw new UsageError(`no stage "${name}"`, { hint: `${guess ? `did you mean "${guess}"? ` : ''}stages: ${known.join(', ')}` });
   }
   return { ...recipe, stages: recipe.stages.filter(({ name }) => names.includes(name)) };
 }

@@ -92,13 +92,13 @@ test('the whole recipe is printed with what was set', async () => {
 });
 
 test.each([
-  [[recipe, '--set', 'stages.0.batchsize=4']],
-  [[recipe, '--stage', 'instrct']],
-  [[recipe, '--data', 'nowhere', '--dry-run']],
-  [['recipes/none.yaml']],
-])('train %j fails with what is wrong and the fix', async (argv) => {
+  [[recipe, '--set', 'stages.0.batchsize=4'], 1],
+  [[recipe, '--stage', 'instrct'], 2],
+  [[recipe, '--data', 'nowhere', '--dry-run'], 1],
+  [['recipes/none.yaml'], 2],
+])('train %j fails with what is wrong and the fix', async (argv, expected) => {
   const { code, stdout, stderr } = await tinyllava('train', ...argv);
-  expect([code, stdout]).toEqual([1, '']);
+  expect([code, stdout]).toEqual([expected, '']);
   expect(stderr.replaceAll(process.cwd(), 'HERE')).toMatchSnapshot();
 });
 

@@ -132,7 +132,7 @@ describe('the page', () => {
     ]);
     expect(statSync(html).size).toBeGreaterThan(5000);
     expect(readFileSync(html, 'utf8')).toContain('3 evaluations side by side');
-    expect(await tinyllava('compare', first)).toMatchObject({ code: 1, stderr: expect.stringContaining('alone is nothing to compare') });
+    expect(await tinyllava('compare', first)).toMatchObject({ code: 2, stderr: expect.stringContaining('alone is nothing to compare') });
     rmSync(join(root, 'again', 'first', 'results.json'));
     expect((await tinyllava('compare', first, join(root, 'again', 'first'), '--html', html)).stderr).toContain('results.json: ENOENT');
   });

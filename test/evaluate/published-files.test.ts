@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -65,12 +65,14 @@ describe('published files', () => {
       "DIR/task: sub/truth.json or truth.json is missing (first's layout)",
       'get it from first.org',
     ]);
+    expect(await complaint(join(root, 'nowhere'))).toContain('DIR: no such folder');
+    mkdirSync(join(root, 'none'));
     expect(await complaint(join(root, 'none'))).toEqual([
-      "DIR: none of the task's files, neither here nor in task/ or Task/",
+      "DIR: none of task's files, neither here nor in task/ or Task/",
       'put one of these there: questions.jsonl, sub/truth.json or truth.json, images/ (first, first.org); */part-*.parquet (second, second.org)',
     ]);
     expect(wants.map(({ layout, files }) => [layout, files])).toEqual([
-      ['first', ['questions.jsonl', 'sub/truth.json|truth.json', 'more.json', 'images/']],
+      ['first', ['questions.jsonl', 'sub/truth.json|truth.json', 'more.json (optional)', 'images/']],
       ['second', ['*/part-*.parquet']],
     ]);
   });

@@ -95,15 +95,15 @@ describe('what is asked for', () => {
   test('has to be a format, and an option of it', async () => {
     const target = join(scratch, 'never');
     expect(await complaint(convert(source, target, { to: 'ggfu' }))).toMatchInlineSnapshot(`
-      "ConfigError: unknown format "ggfu"
+      "UsageError: unknown format "ggfu"
       fix: did you mean "gguf"? known: hf, factory-v1, gguf"
     `);
     expect(await complaint(convert(source, target, { to: 'hf', type: 'q8_0' }))).toMatchInlineSnapshot(`
-      "ConfigError: --type does not go with --to hf
+      "UsageError: --type does not go with --to hf
       fix: use --dtype"
     `);
     expect(await complaint(convert(withTokenizer('qwen2', scratch, 'pieces'), target, { to: 'gguf', type: 'q8' }))).toMatchInlineSnapshot(`
-      "ConfigError: unknown type "q8"
+      "UsageError: unknown type "q8"
       fix: did you mean "q8_0"? known: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0"
     `);
   });

@@ -187,7 +187,7 @@ test('mistakes of an override are told as such', () => {
   expect(complaint('align', 'align', ['stages.7.steps=1'])).toMatchInlineSnapshot(
     `"--set stages.7.steps: there is no such place in tiny.yaml"`,
   );
-  expect(() => parseOverride('stages.0.steps')).toThrowErrorMatchingInlineSnapshot(`[ConfigError: "stages.0.steps" is no override]`);
+  expect(() => parseOverride('stages.0.steps')).toThrowErrorMatchingInlineSnapshot(`[UsageError: "stages.0.steps" is no override]`);
 });
 
 test('an empty recipe is told as nothing, and of a long wrong value the beginning is shown', () => {
@@ -196,15 +196,13 @@ test('an empty recipe is told as nothing, and of a long wrong value the beginnin
 });
 
 test('a recipe that is not there is named', async () => {
-  await expect(readRecipe('recipes/none.yaml')).rejects.toThrowErrorMatchingInlineSnapshot(
-    `[ConfigError: recipes/none.yaml: no such file]`,
-  );
+  await expect(readRecipe('recipes/none.yaml')).rejects.toThrowErrorMatchingInlineSnapshot(`[UsageError: recipes/none.yaml: no such file]`);
 });
 
 test('stages are chosen by name', () => {
   const recipe = readRecipeText(yaml, 'tiny.yaml');
   expect(selectStages(recipe, ['align'])).toEqual(recipe);
-  expect(() => selectStages(recipe, ['algin'])).toThrowErrorMatchingInlineSnapshot(`[ConfigError: no stage "algin"]`);
+  expect(() => selectStages(recipe, ['algin'])).toThrowErrorMatchingInlineSnapshot(`[UsageError: no stage "algin"]`);
 });
 
 test('stages go by their names in overrides, and files of overrides replace several settings', async () => {

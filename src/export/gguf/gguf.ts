@@ -38,7 +38,7 @@ const general = (architecture: string, kind: string, name: string, file: number)
 });
 
 function languageFile(source: Source, stem: string, chosen: string): GgufDraft {
-  const { type, file } = pick(types, 'type', chosen);
+  const { type, file } = pick(types, 'type', chosen, { asked: true });
   const { architecture, fields, made } = ggufLanguage(source);
   if (!source.tokenizer) {
     throw new ConfigError(`${source.folder}: no tokenizer.json, and llama.cpp keeps the tokenizer in the model's file`, {
