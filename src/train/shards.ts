@@ -2,7 +2,7 @@ import { ConfigError, TinyLlavaError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import { type LayerWatch, watchLayer } from '../nn/layers.ts';
 import type { Module } from '../nn/module.ts';
-import { noGrad } from '../tensor/autograd.ts';
+import { isGradEnabled, noGrad } from '../tensor/autograd.ts';
 import { cat, empty, zeros } from '../tensor/create.ts';
 import type { Device } from '../tensor/device.ts';
 import type { Flight, ProcessGroup } from '../tensor/distributed.ts';
@@ -204,7 +204,7 @@ export class Shards implements Exchange, LayerWatch, Disposable {
 
   close(): void {
     this.#forget();
-    this.#release(this.#root);
+    for (const unit of [...this.#units.values(), this.#root]) this.#release(unit);
     this.#open = false;
   }
 
@@ -230,6 +230,8 @@ export class Shards implements Exchange, LayerWatch, Disposable {
   leave(layer: Module, pass: 'forward' | 'backward'): void {
     const unit = this.#unit(layer);
     if (pass === 'backward') this.#scatter(unit);
+    // The last layer is the first of the backward pass.
+    else if (!unit.after && isGradEnabled()) return;
     this.#release(unit);
   }
 
@@ -327,9 +329,9 @@ export class Shards implements Exchange, LayerWatch, Disposable {
   /** Sends a unit's gradients to the ranks that keep their parts. */
   #scatter(unit: Unit): void {
     for (const { shares } of unit.bundles) {
+      using scope = new Scope();
       const found = shares.filter(({ key }) => unit.whole?.get(key)?.grad);
       if (found.length === 0) continue;
-      using scope = new Scope();
       const flat = noGrad(() =>
         cat(
           found.map(({ key, shard }) => {

@@ -4,7 +4,7 @@ import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import { createTinyLlava, type TinyLlava } from '../../src/model/tinyllava.ts';
 import { visionTowers } from '../../src/model/vision/index.ts';
 import { randn } from '../../src/tensor/create.ts';
-import { setThreads, threads } from '../../src/tensor/device.ts';
+import { liveTensors, setThreads, threads } from '../../src/tensor/device.ts';
 import { ProcessGroup } from '../../src/tensor/distributed.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import { AdamW } from '../../src/train/adamw.ts';
@@ -52,10 +52,13 @@ function learned(model: TinyLlava, precision: Precision, { sharded }: { sharded:
   const options = { betas: [0.9, 0.999], eps: 1e-8, masters: shards?.masters ?? masters.weights } as const;
   const optimizer = new AdamW(shards?.groups(groups) ?? groups, options);
   shards?.feed(optimizer);
+  const live: number[] = [];
   for (let step = 0; step < 2; step++) {
     const input = { supervisedTokens: 8, microBatches: 2, batches: () => [batch, batch] };
     trainStep(model, optimizer, input, { factor: 1, maxGradNorm: 1, recompute: true, exchange: shards });
+    live.push(liveTensors());
   }
+  expect(live[1]).toBe(live[0]);
   shards?.join();
   masters.restore();
   return new Map(Array.from(model.namedParameters(), ([key, weight]) => [key, weight.detach().cast('float32').toArray() as Float32Array]));
