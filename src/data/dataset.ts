@@ -1,27 +1,14 @@
-import { dirname, isAbsolute, join } from 'node:path';
-import { DataError } from '../errors.ts';
-import type { InputMessage } from '../processor/message.ts';
+import { dirname } from 'node:path';
 import { parseConversation } from './conversation.ts';
 import { JsonRows } from './json-rows.ts';
+import { placeOf } from './place.ts';
+import type { OpenRows, Part, Row, RowSizes } from './rows.ts';
 
-/** One conversation of a data file. */
-export interface Row {
-  /** file#index, for messages. */
-  readonly name: string;
-  readonly id: string | undefined;
-  readonly messages: readonly InputMessage[];
-  readonly skippedAnswers: number;
-  readonly droppedQuestions: number;
-}
-
-/** Rows by number. */
-export interface RowSource {
-  readonly length: number;
-  row(index: number): Row;
-}
+/** Rows of JSON are read one at a time, and lie in the order of the file. */
+const blockRows = 1000;
 
 /** A file of LLaVA conversations, JSON or JSONL. Rows are read and checked when they are asked for. */
-export class Dataset implements RowSource, Disposable {
+export class Dataset implements OpenRows {
   readonly file: string;
   /** The folder that image paths start from. */
   readonly imageFolder: string;
@@ -42,73 +29,33 @@ export class Dataset implements RowSource, Disposable {
     return this.#rows.length;
   }
 
-  /** Row `index`, checked. Throws DataError naming it. */
-  row(index: number): Row {
-    const name = `${this.file}#${index}`;
+  get parts(): readonly Part[] {
+    const count = Math.ceil(this.length / blockRows);
+    const blocks = Array.from({ length: count }, (_, i) => ({ rows: Math.min(blockRows, this.length - i * blockRows), memory: 0 }));
+    return [{ rows: this.length, blocks }];
+  }
+
+  /** Row `index`, checked. Rejects with a DataError that names it. */
+  async row(index: number): Promise<Row> {
+    const name = this.nameOf(index);
     return { name, ...parseConversation(this.#rows.row(index), name, (image) => this.resolve(image)) };
+  }
+
+  nameOf(index: number): string {
+    return `${this.file}#${index}`;
+  }
+
+  sizes(): Promise<RowSizes> {
+    return this.#rows.sizes();
   }
 
   /** Where an image of a row is: data: URLs and absolute paths as they are, others in the image folder. */
   resolve(image: string): string {
-    return image.startsWith('data:') || isAbsolute(image) ? image : join(this.imageFolder, image);
+    return placeOf(image, this.imageFolder);
   }
 
   close(): void {
     this.#rows.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-}
-
-/** One source of a mixture: the first `limit` rows of a data file, each `repeat` times. */
-export interface SourceOptions {
-  readonly file: string;
-  readonly imageFolder?: string;
-  readonly repeat?: number;
-  readonly limit?: number;
-}
-
-/** Several data files as one, one behind the other. */
-export class Mixture implements RowSource, Disposable {
-  readonly length: number;
-  readonly #parts: readonly { readonly dataset: Dataset; readonly rows: number; readonly end: number }[];
-
-  private constructor(parts: readonly { dataset: Dataset; rows: number; repeat: number }[]) {
-    let end = 0;
-    this.#parts = parts.map(({ dataset, rows, repeat }) => {
-      end += rows * repeat;
-      return { dataset, rows, end };
-    });
-    this.length = end;
-  }
-
-  /** Opens every file. Throws DataError. */
-  static async open(sources: readonly SourceOptions[]): Promise<Mixture> {
-    const opened: { dataset: Dataset; rows: number; repeat: number }[] = [];
-    try {
-      for (const { file, imageFolder, repeat = 1, limit = Number.POSITIVE_INFINITY } of sources) {
-        const dataset = await Dataset.open(file, imageFolder === undefined ? {} : { imageFolder });
-        opened.push({ dataset, rows: Math.min(dataset.length, limit), repeat });
-      }
-    } catch (error) {
-      for (const { dataset } of opened) dataset.close();
-      throw error;
-    }
-    return new Mixture(opened);
-  }
-
-  /** Row `index` of all together. Throws DataError naming its file. */
-  row(index: number): Row {
-    const part = this.#parts.find(({ end }) => index < end);
-    if (!part || index < 0) throw new DataError(`there are ${this.length} rows, there is no row ${index}`);
-    const before = this.#parts[this.#parts.indexOf(part) - 1]?.end ?? 0;
-    return part.dataset.row((index - before) % part.rows);
-  }
-
-  close(): void {
-    for (const { dataset } of this.#parts) dataset.close();
   }
 
   [Symbol.dispose](): void {

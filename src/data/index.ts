@@ -1,10 +1,13 @@
 export { type Batch, microBatches, pack, type ReadyExample, supervisedTokens } from './batch.ts';
 export { parseConversation } from './conversation.ts';
-export { Dataset, Mixture, type Row, type RowSource, type SourceOptions } from './dataset.ts';
+export { Dataset } from './dataset.ts';
 export { inspectData } from './inspect.ts';
 export { Loader, type LoaderOptions, type StepData } from './loader.ts';
+export { Mixture, type SourceOptions } from './mixture.ts';
+export { openRows } from './open-rows.ts';
 export { Random } from './random.ts';
 export type { DataProblem, DataReport, InspectOptions } from './report.ts';
+export type { Block, OpenRows, Part, Row, RowOptions, RowSizes, RowSource } from './rows.ts';
 export { Sampler, type SamplerOptions, type SamplerState } from './sampler.ts';
 export { type Span, spansOf } from './spans.ts';
 export type { Spread } from './statistics.ts';

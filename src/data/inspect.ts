@@ -5,15 +5,16 @@ import { decodeImage } from '../processor/image-decode.ts';
 import { contentParts, type InputMessage, imagesOf, type Message } from '../processor/message.ts';
 import type { Example, Processor } from '../processor/processor.ts';
 import { supervisedTokens } from './batch.ts';
-import { Dataset, type Row } from './dataset.ts';
+import { openRows } from './open-rows.ts';
 import type { DataProblem, DataReport, InspectOptions } from './report.ts';
+import type { OpenRows, Row } from './rows.ts';
 import { type Span, spansOf } from './spans.ts';
 import { spreadOf } from './statistics.ts';
 
 /** Looks through a file of conversations and its images for what training would meet. Throws DataError only when the file cannot be opened. */
 export async function inspectData(file: string, options: InspectOptions = {}): Promise<DataReport> {
   const { imageFolder, rows = Number.POSITIVE_INFINITY, log = silent } = options;
-  using dataset = await Dataset.open(file, imageFolder === undefined ? {} : { imageFolder });
+  using dataset = await openRows(file, imageFolder === undefined ? {} : { imageFolder });
   const inspection = new Inspection(dataset, options);
   const chosen = spread(dataset.length, rows);
   for (const [done, index] of chosen.entries()) {
@@ -28,7 +29,7 @@ export async function inspectData(file: string, options: InspectOptions = {}): P
 }
 
 class Inspection {
-  readonly #dataset: Dataset;
+  readonly #dataset: OpenRows;
   readonly #options: InspectOptions;
   readonly #problems: DataProblem[] = [];
   readonly #counts: Partial<Record<DataProblem['kind'], number>> = {};
@@ -45,13 +46,13 @@ class Inspection {
   #cut = 0;
   #usable = 0;
 
-  constructor(dataset: Dataset, options: InspectOptions) {
+  constructor(dataset: OpenRows, options: InspectOptions) {
     this.#dataset = dataset;
     this.#options = options;
   }
 
   async look(index: number): Promise<void> {
-    const name = `${this.#dataset.file}#${index}`;
+    const name = this.#dataset.nameOf(index);
     const row = await this.#try('row', name, () => this.#dataset.row(index));
     if (!row) return;
     this.#countTurns(row);

@@ -1,10 +1,13 @@
 import { closeSync, fstatSync, openSync, read as readCallback, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { DataError } from '../errors.ts';
+import type { RowSizes } from './rows.ts';
 
 const read = promisify(readCallback);
 const chunkBytes = 1 << 20;
 const [quote, backslash, comma, newline] = [0x22, 0x5c, 0x2c, 0x0a];
+const [openBrace, closeBrace, openBracket, closeBracket] = [0x7b, 0x7d, 0x5b, 0x5d];
+const tags = ['<image>', '<video>'] as const;
 
 /**
  * The rows of a JSON array of objects, or of a JSONL file, read from disk one at a time: opening scans the file once for where rows begin and end
@@ -15,9 +18,9 @@ export class JsonRows implements Disposable {
   readonly length: number;
   #fd: number | undefined;
   /** Begin and end of row i in bytes at 2 i and 2 i + 1. */
-  readonly #spans: readonly number[];
+  readonly #spans: Float64Array;
 
-  private constructor(file: string, fd: number, spans: readonly number[]) {
+  private constructor(file: string, fd: number, spans: Float64Array) {
     this.file = file;
     this.length = spans.length / 2;
     this.#fd = fd;
@@ -38,13 +41,7 @@ export class JsonRows implements Disposable {
     }
     try {
       const scan = new Scan(file);
-      const buffer = Buffer.allocUnsafe(chunkBytes);
-      for (let at = 0; ; ) {
-        const { bytesRead } = await read(fd, buffer, 0, chunkBytes, at);
-        if (bytesRead === 0) break;
-        scan.read(buffer, bytesRead, at);
-        at += bytesRead;
-      }
+      for await (const { bytes, at } of chunks(fd)) scan.read(bytes, at);
       return new JsonRows(file, fd, scan.end(fstatSync(fd).size));
     } catch (error) {
       closeSync(fd);
@@ -57,9 +54,8 @@ export class JsonRows implements Disposable {
   row(index: number): unknown {
     const [start, end] = [this.#spans[2 * index], this.#spans[2 * index + 1]];
     if (start === undefined || end === undefined) throw new DataError(`${this.file} has ${this.length} rows, there is no row ${index}`);
-    if (this.#fd === undefined) throw new DataError(`${this.file} was closed`);
     const bytes = Buffer.allocUnsafe(end - start);
-    readSync(this.#fd, bytes, 0, bytes.length, start);
+    readSync(this.#open(), bytes, 0, bytes.length, start);
     try {
       return JSON.parse(bytes.toString('utf8'));
     } catch (cause) {
@@ -70,6 +66,23 @@ export class JsonRows implements Disposable {
     }
   }
 
+  /** The bytes of each row and the tags in it, found without parsing. */
+  async sizes(): Promise<RowSizes> {
+    const text = Uint32Array.from({ length: this.length }, (_, i) => (this.#spans[2 * i + 1] ?? 0) - (this.#spans[2 * i] ?? 0));
+    const images = new Uint16Array(this.length);
+    for (const tag of tags) {
+      let row = 0;
+      // A tag that a chunk cuts is found in the next one, which begins a little earlier.
+      for await (const { bytes, at } of chunks(this.#open(), { overlap: tag.length - 1 })) {
+        for (let found = bytes.indexOf(tag); found >= 0; found = bytes.indexOf(tag, found + tag.length)) {
+          while (row + 1 < this.length && at + found >= (this.#spans[2 * row + 2] ?? 0)) row++;
+          images[row] = (images[row] ?? 0) + 1;
+        }
+      }
+    }
+    return { text, images };
+  }
+
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
@@ -78,12 +91,30 @@ export class JsonRows implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+
+  #open(): number {
+    if (this.#fd === undefined) throw new DataError(`${this.file} was closed`);
+    return this.#fd;
+  }
+}
+
+/** A file in pieces, in order; each buffer is good until the next one is asked for. */
+async function* chunks(fd: number, { overlap = 0 } = {}): AsyncGenerator<{ bytes: Buffer; at: number }, void, undefined> {
+  const buffer = Buffer.allocUnsafe(chunkBytes);
+  for (let at = 0; ; ) {
+    const { bytesRead } = await read(fd, buffer, 0, chunkBytes, at);
+    if (bytesRead === 0) return;
+    yield { bytes: buffer.subarray(0, bytesRead), at };
+    if (bytesRead <= overlap) return;
+    at += bytesRead - overlap;
+  }
 }
 
 /** Finds the top-level objects of a file that comes in chunks. */
 class Scan {
   readonly #file: string;
-  readonly #spans: number[] = [];
+  #spans = new Float64Array(2048);
+  #spanCount = 0;
   #layout: 'array' | 'lines' | undefined;
   #depth = 0;
   #inString = false;
@@ -95,33 +126,62 @@ class Scan {
     this.#file = file;
   }
 
-  read(bytes: Uint8Array, length: number, offset: number): void {
+  read(bytes: Uint8Array, offset: number): void {
+    const length = bytes.length;
     for (let i = 0; i < length; i++) {
-      const byte = bytes[i] ?? 0;
       if (this.#inString) {
-        if (this.#escaped) this.#escaped = false;
-        else if (byte === backslash) this.#escaped = true;
-        else if (byte === quote) this.#inString = false;
-      } else if (this.#depth > 0) {
-        if (byte === quote) this.#inString = true;
-        else if (byte === 0x7b || byte === 0x5b) this.#depth++;
-        else if ((byte === 0x7d || byte === 0x5d) && --this.#depth === 0) {
-          this.#spans.push(offset + i + 1);
-          this.#afterRow = true;
-        }
-      } else this.#between(byte, offset + i);
+        i = this.#skipString(bytes, i);
+        continue;
+      }
+      const byte = bytes[i] ?? 0;
+      if (this.#depth === 0) this.#between(byte, offset + i);
+      else if (byte === quote) this.#inString = true;
+      else if (byte === openBrace || byte === openBracket) this.#depth++;
+      else if ((byte === closeBrace || byte === closeBracket) && --this.#depth === 0) {
+        this.#push(offset + i + 1);
+        this.#afterRow = true;
+      }
     }
   }
 
   /** The begins and ends of all rows. */
-  end(size: number): readonly number[] {
+  end(size: number): Float64Array {
     if (size === 0) throw this.#error(size, 'the file is empty');
     if (this.#depth > 0 || this.#inString || (this.#layout === 'array' && !this.#closed)) {
-      throw new DataError(`${this.#file} ends in the middle of row ${Math.floor(this.#spans.length / 2)}`, {
+      throw new DataError(`${this.#file} ends in the middle of row ${Math.floor(this.#spanCount / 2)}`, {
         hint: 'the file is cut off: fetch or write it again',
       });
     }
-    return this.#spans;
+    return this.#spans.slice(0, this.#spanCount);
+  }
+
+  /** Where the string ends that goes on at `from`, or the bytes do. Most bytes of a file are in strings, so this loop has locals alone. */
+  #skipString(bytes: Uint8Array, from: number): number {
+    const length = bytes.length;
+    let i = from;
+    if (this.#escaped) {
+      this.#escaped = false;
+      i++;
+    }
+    for (; i < length; i++) {
+      const byte = bytes[i];
+      if (byte === quote) {
+        this.#inString = false;
+        return i;
+      }
+      if (byte === backslash) i++;
+    }
+    this.#escaped = i > length;
+    return length;
+  }
+
+  #push(at: number): void {
+    if (this.#spanCount === this.#spans.length) {
+      const larger = new Float64Array(2 * this.#spans.length);
+      larger.set(this.#spans);
+      this.#spans = larger;
+    }
+    this.#spans[this.#spanCount++] = at;
   }
 
   /** A byte outside all rows. */
@@ -133,20 +193,20 @@ class Scan {
       // a byte order mark
     } else if (this.#closed) {
       throw this.#error(at, 'something follows the array');
-    } else if (this.#layout === undefined && byte === 0x5b) {
+    } else if (this.#layout === undefined && byte === openBracket) {
       this.#layout = 'array';
-    } else if (byte === 0x7b && !this.#afterRow) {
+    } else if (byte === openBrace && !this.#afterRow) {
       this.#layout ??= 'lines';
-      this.#spans.push(at);
+      this.#push(at);
       this.#depth = 1;
     } else if (this.#layout === 'array' && byte === comma && this.#afterRow) {
       this.#afterRow = false;
-    } else if (this.#layout === 'array' && byte === 0x5d) {
+    } else if (this.#layout === 'array' && byte === closeBracket) {
       this.#closed = true;
     } else {
       const wanted = this.#afterRow
-        ? `a ${this.#layout === 'array' ? 'comma' : 'line break'} should follow row ${this.#spans.length / 2 - 1}`
-        : `row ${this.#spans.length / 2} should begin with "{"`;
+        ? `a ${this.#layout === 'array' ? 'comma' : 'line break'} should follow row ${this.#spanCount / 2 - 1}`
+        : `row ${this.#spanCount / 2} should begin with "{"`;
       throw this.#error(at, `${wanted}, found ${JSON.stringify(String.fromCharCode(byte))}`);
     }
   }

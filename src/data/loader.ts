@@ -3,8 +3,8 @@ import type { PlacedImage, Processor } from '../processor/processor.ts';
 import { outliving } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Batch, type MicroBatchLimits, microBatches, pack, type ReadyExample, type ReadyImage, supervisedTokens } from './batch.ts';
-import type { RowSource } from './dataset.ts';
 import { ImagePool, type ImagePoolOptions } from './image-pool.ts';
+import type { RowSource } from './rows.ts';
 import type { Sampler, SamplerState } from './sampler.ts';
 
 /** What a loader reads and how. */
@@ -153,7 +153,7 @@ export class Loader implements AsyncDisposable {
 
   async #read(index: number): Promise<ReadyExample> {
     const { rows, processor, maxLength = Number.POSITIVE_INFINITY } = this.#options;
-    const { name, messages } = rows.row(index);
+    const { name, messages } = await rows.row(index);
     try {
       const { ids, labels, images } = processor.truncate(await processor.read(messages, { train: true }), maxLength);
       if (supervisedTokens(labels) === 0) {

@@ -1,23 +1,46 @@
 import { ConfigError } from '../errors.ts';
-import type { Row, RowSource } from './dataset.ts';
 import { Random } from './random.ts';
+import type { Part, Row, RowSizes, RowSource } from './rows.ts';
 
-/** Some rows of a source, by number. */
+/** Some rows of a source, by number, in its order. */
 class Subset implements RowSource {
+  readonly parts: readonly Part[];
   readonly #rows: RowSource;
   readonly #indices: Uint32Array;
 
   constructor(rows: RowSource, indices: Uint32Array) {
     this.#rows = rows;
     this.#indices = indices;
+    let [end, at] = [0, 0];
+    this.parts = rows.parts.map(({ blocks, ...part }) => {
+      const [before, kept] = [
+        at,
+        blocks.map((block) => {
+          const from = at;
+          end += block.rows;
+          while (at < indices.length && (indices[at] ?? 0) < end) at++;
+          return { ...block, rows: at - from };
+        }),
+      ];
+      return { ...part, rows: at - before, blocks: kept };
+    });
   }
 
   get length(): number {
     return this.#indices.length;
   }
 
-  row(index: number): Row {
+  row(index: number): Promise<Row> {
     return this.#rows.row(this.#indices[index] ?? Number.NaN);
+  }
+
+  nameOf(index: number): string {
+    return this.#rows.nameOf(this.#indices[index] ?? Number.NaN);
+  }
+
+  async sizes(): Promise<RowSizes> {
+    const { text, images } = await this.#rows.sizes();
+    return { text: this.#indices.map((i) => text[i] ?? 0), images: Uint16Array.from(this.#indices, (i) => images[i] ?? 0) };
   }
 }
 

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { Mixture } from '../data/dataset.ts';
+import { Mixture } from '../data/mixture.ts';
 import { ConfigError } from '../errors.ts';
 import type { HubUse } from '../hub/needed.ts';
 import { resolveFrom, resolveModel } from '../hub/resolve.ts';
@@ -210,7 +210,7 @@ async function openTokenizer({ processor, stages }: Recipe, languageFolder: stri
   for (const { data } of stages) {
     await using rows = await openData(data, options.root);
     for (let i = 0; i < rows.length; i++) {
-      for (const part of rows.row(i).messages.flatMap(contentParts))
+      for (const part of (await rows.row(i)).messages.flatMap(contentParts))
         if (part.type === 'text') for (const word of splitWords(part.text)) words.add(word);
     }
   }

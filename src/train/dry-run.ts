@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { supervisedTokens } from '../data/batch.ts';
-import type { Mixture } from '../data/dataset.ts';
+import type { Mixture } from '../data/mixture.ts';
 import { DataError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
@@ -121,7 +121,7 @@ async function sampleOf(data: Mixture, processor: Processor, { model, stage }: {
   const rows = Math.min(sampled, data.length);
   const seen: Sampled[] = [];
   for (let i = 0; i < rows; i++) {
-    const { name, messages } = data.row(Math.floor((i * data.length) / rows));
+    const { name, messages } = await data.row(Math.floor((i * data.length) / rows));
     try {
       seen.push(await readSample(messages, processor, { model, maxLength: stage.maxLength, decode: i < decoded }));
     } catch (cause) {

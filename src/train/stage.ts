@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import type { RowSource } from '../data/dataset.ts';
 import { Loader } from '../data/loader.ts';
+import type { RowSource } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
 import { DataError } from '../errors.ts';
 import type { Log } from '../log.ts';

@@ -1,5 +1,5 @@
-import type { RowSource } from '../data/dataset.ts';
 import { Loader } from '../data/loader.ts';
+import type { RowSource } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
 import { DataError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';

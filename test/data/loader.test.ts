@@ -2,8 +2,9 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type Batch, microBatches } from '../../src/data/batch.ts';
-import { Dataset, Mixture } from '../../src/data/dataset.ts';
+import { Dataset } from '../../src/data/dataset.ts';
 import { Loader, type LoaderOptions } from '../../src/data/loader.ts';
+import { Mixture } from '../../src/data/mixture.ts';
 import { Sampler } from '../../src/data/sampler.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
 import { Processor } from '../../src/processor/processor.ts';
@@ -265,9 +266,9 @@ test('a mixture gives its files one behind the other, each as often and as far a
     { file: join(at, 'sub/b.json'), imageFolder: folder, limit: 3 },
   ]);
   expect(mixture.length).toBe(7);
-  const names = Array.from({ length: 7 }, (_, i) => mixture.row(i).name.replace(`${at}/`, ''));
+  const names = Array.from({ length: 7 }, (_, i) => mixture.nameOf(i).replace(`${at}/`, ''));
   expect(names).toEqual(['a.json#0', 'a.json#1', 'a.json#0', 'a.json#1', 'sub/b.json#0', 'sub/b.json#1', 'sub/b.json#2']);
-  expect(mixture.row(4).messages[0]?.content).toContainEqual({ type: 'image', image: join(folder, 'red.png') });
-  expect(() => mixture.row(7)).toThrow('there are 7 rows, there is no row 7');
+  expect((await mixture.row(4)).messages[0]?.content).toContainEqual({ type: 'image', image: join(folder, 'red.png') });
+  await expect(mixture.row(7)).rejects.toThrow('there are 7 rows, there is no row 7');
   await expect(Mixture.open([{ file: join(at, 'a.json') }, { file: join(at, 'none.json') }])).rejects.toThrow('none.json does not exist');
 });

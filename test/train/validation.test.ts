@@ -56,7 +56,7 @@ const bits = (model: TinyLlava) =>
 test('rows that are held out are not learned from, and are the same for the same seed', async () => {
   using data = await openData([{ conversations: 'tiny/captions.json', repeat: 1 }], root);
   const names = ({ rest, heldOut }: ReturnType<typeof holdOut>) =>
-    [rest, heldOut].map((rows) => Array.from({ length: rows.length }, (_, i) => rows.row(i).name));
+    [rest, heldOut].map((rows) => Array.from({ length: rows.length }, (_, i) => rows.nameOf(i)));
   const [rest, heldOut] = names(holdOut(data, 4, 7)) as [string[], string[]];
   expect([rest.length, heldOut.length]).toEqual([8, 4]);
   expect(new Set([...rest, ...heldOut]).size).toBe(12);

@@ -1,6 +1,6 @@
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RowSource } from '../../data/dataset.ts';
+import type { RowSource } from '../../data/rows.ts';
 import { DataError } from '../../errors.ts';
 import { ChatModel } from '../../generate/generate.ts';
 import type { InputMessage } from '../../processor/message.ts';
@@ -28,17 +28,18 @@ interface Question {
 }
 
 /** What stands before the first answer of rows spread over the data, and that answer. */
-function questionsOf(rows: RowSource): Question[] {
-  return Array.from({ length: Math.min(asked, rows.length) }, (_, i) => Math.floor((i * rows.length) / asked)).flatMap((index) => {
+async function questionsOf(rows: RowSource): Promise<Question[]> {
+  const questions: Question[] = [];
+  for (let i = 0; i < Math.min(asked, rows.length); i++) {
     try {
-      const { messages } = rows.row(index);
+      const { messages } = await rows.row(Math.floor((i * rows.length) / asked));
       const first = messages.findIndex(({ role }) => role === 'assistant');
-      return first < 1 ? [] : [{ messages: messages.slice(0, first), truth: textOf(messages[first]) }];
+      if (first > 0) questions.push({ messages: messages.slice(0, first), truth: textOf(messages[first]) });
     } catch (error) {
-      if (error instanceof DataError) return []; // training says what is wrong with it
-      throw error;
+      if (!(error instanceof DataError)) throw error; // training says what is wrong with the row
     }
-  });
+  }
+  return questions;
 }
 
 /** Asks the model about rows of its own data some twenty times a stage and adds its answers to the run's folder. */
@@ -75,7 +76,7 @@ export class SampleAnswers {
     const known = this.#questions.get(stage);
     if (known) return known;
     await using data = await openData(this.#recipe.stages.find(({ name }) => name === stage)?.data ?? [], this.#root);
-    const found = questionsOf(data);
+    const found = await questionsOf(data);
     this.#questions.set(stage, found);
     return found;
   }
