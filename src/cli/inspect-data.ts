@@ -1,8 +1,12 @@
-import type { inspectData } from '../data/inspect.ts';
+import { dirname, resolve } from 'node:path';
+import type { DataProblem, DataReport, FixedData, ProblemKind } from '../data/report.ts';
 import type { Spread } from '../data/statistics.ts';
-import type { Processor } from '../processor/processor.ts';
+import { duration } from '../evaluate/html/format.ts';
+import type { Log } from '../log.ts';
 import { findModel } from './hub.ts';
+import { interruptible } from './interrupt.ts';
 import { columns, type Finding } from './print.ts';
+import { StatusLine, wrap } from './quickstart/status-line.ts';
 
 /** How a data file is looked at. */
 export interface DataFlags {
@@ -11,53 +15,72 @@ export interface DataFlags {
   readonly imageFolder?: string;
   readonly maxLength?: number;
   readonly samples: number;
+  readonly decode?: number;
+  readonly problems: number;
+  readonly ignore: readonly ProblemKind[];
+  readonly fix?: string;
+  readonly threads?: number;
 }
 
-async function processorOf(path: string, template: string | undefined): Promise<Processor> {
-  const folder = await findModel(path);
-  const [{ readConfig }, { createTinyLlava }, { openProcessor }] = await Promise.all([
-    import('../model/checkpoint.ts'),
-    import('../model/tinyllava.ts'),
-    import('../processor/open.ts'),
-  ]);
-  return openProcessor(folder, createTinyLlava(await readConfig(folder)), { template });
-}
-
-/** What a file of LLaVA conversations holds: counts, every problem and, with a model, what is learned of the first rows. */
-export async function findData(file: string, { model, template, imageFolder, maxLength, samples }: DataFlags): Promise<Finding> {
+/** What a file of LLaVA conversations holds: counts, the first problems of each kind and, with a model, what is learned of the first rows. */
+export async function findData(file: string, { model, template, ...options }: DataFlags): Promise<Finding> {
+  const folder = model === undefined ? undefined : await findModel(model, 'processor');
   const { inspectData } = await import('../data/inspect.ts');
-  const report = await inspectData(file, {
-    samples,
-    problems: Number.POSITIVE_INFINITY,
-    ...(imageFolder !== undefined && { imageFolder }),
-    ...(maxLength !== undefined && { maxLength }),
-    ...(model !== undefined && { processor: await processorOf(model, template) }),
-  });
-  return { json: { kind: 'data', ...report }, lines: describeData(report) };
+  using line = new StatusLine(process.stderr);
+  const log = inspectProgress(line);
+  const report = await interruptible((signal) =>
+    inspectData(file, { ...options, log, signal, ...(folder !== undefined && { model: { folder, template } }) }),
+  );
+  line.clear();
+  return { json: { kind: 'data', ...report }, lines: describeData(report, screenColumns()) };
 }
 
-const plural = (count: number, name: string): string => `${count.toLocaleString('en-US')} ${name}${count === 1 ? '' : 's'}`;
+/** Shows how many rows, then images, are looked at. */
+function inspectProgress(line: StatusLine): Log {
+  const began: Record<string, number> = {};
+  return ({ rows, images, of }) => {
+    const [what, done] = rows === undefined ? ['images', Number(images)] : ['rows', Number(rows)];
+    const beganMs = began[what] ?? performance.now();
+    began[what] = beganMs;
+    const leftMs = ((performance.now() - beganMs) * (Number(of) - done)) / done;
+    line.update([`${done.toLocaleString('en-US')} of ${Number(of).toLocaleString('en-US')} ${what}`, `${duration(leftMs / 1000)} left`]);
+  };
+}
 
-const problemsOfAKind = 10;
+/** A pipe has no width. */
+const screenColumns = (): number => (process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY);
 
-/** The first problems of each kind, and how many more there are. */
-function describeProblems(problems: Awaited<ReturnType<typeof inspectData>>['problems']): string[] {
-  const counts = new Map<string, number>();
-  const lines: string[] = [];
-  for (const { kind, name, message, hint } of problems) {
-    const count = (counts.get(kind) ?? 0) + 1;
-    counts.set(kind, count);
-    if (count <= problemsOfAKind) lines.push(`  ${kind}: ${name}: ${message}`, ...(hint ? [`    fix: ${hint}`] : []));
-  }
-  for (const [kind, count] of counts) {
-    if (count > problemsOfAKind) lines.push(`  ${kind}: ${(count - problemsOfAKind).toLocaleString('en-US')} more; --json lists all`);
-  }
-  return lines;
+const number = (value: number): string => value.toLocaleString('en-US');
+
+const plural = (count: number, name: string): string => `${number(count)} ${name}${count === 1 ? '' : 's'}`;
+
+/** The problems of each kind that are named, and how many more there are. */
+function describeProblems({ problems, problemCounts }: DataReport, width: number): string[] {
+  const lines = (problem: DataProblem): string[] => [
+    wrap(`  ${problem.name}: ${problem.message}`, width, '    '),
+    ...(problem.hint ? [wrap(`    fix: ${problem.hint}`, width, '      ')] : []),
+  ];
+  return Object.entries(problemCounts).flatMap(([kind, count]) => {
+    const named = problems.filter((problem) => problem.kind === kind);
+    const more = count > named.length ? [`  ${number(count - named.length)} more; --problems names more`] : [];
+    return [`${kind}: ${number(count)}`, ...named.flatMap(lines), ...more];
+  });
+}
+
+function describeFixed({ file, rows, droppedFile, dropped, imageFolder }: FixedData, width: number): string[] {
+  const elsewhere = resolve(dirname(file)) !== resolve(imageFolder);
+  return [
+    '',
+    wrap(`${file}: ${plural(rows, 'conversation')} without problems`, width, '  '),
+    wrap(`${droppedFile}: the other ${number(dropped)}, and why`, width, '  '),
+    ...(elsewhere ? [wrap(`its images are in ${imageFolder}: give that as imageFolder`, width, '  ')] : []),
+  ];
 }
 
 /** The report as lines to read. */
-function describeData(report: Awaited<ReturnType<typeof inspectData>>): string[] {
-  const { file, rows, usable, turns, answers, images, tokens, turnsPerRow, answerCharacters, problems, samples } = report;
+function describeData(report: DataReport, width: number): string[] {
+  const { file, rows, usable, clean, turns, answers, images, tokens, turnsPerRow, answerCharacters, problemCounts, samples, fixed } =
+    report;
   const spread = (name: string, values: Spread | undefined): (string | number)[][] =>
     values ? [[name, values.min, Math.round(10 * values.mean) / 10, values.median, values.p95, values.max]] : [];
   const spreads = [
@@ -66,17 +89,17 @@ function describeData(report: Awaited<ReturnType<typeof inspectData>>): string[]
     ...spread('tokens of a row', tokens?.perRow),
     ...spread('learned tokens of a row', tokens?.supervisedPerRow),
   ];
+  const facts = [
+    ['turns', `${number(turns.human)} human, ${number(turns.gpt)} gpt, ${number(turns.system)} system`],
+    ['answers', `${number(answers.empty)} empty, ${number(answers.skipped)} skipped, ${number(answers.unanswered)} questions without one`],
+    ['images', `${number(images.files)} files used ${plural(images.used, 'time')}, ${number(images.decoded)} decoded`],
+    ['', `${plural(images.textOnlyRows, 'row')} without, ${number(images.severalImageRows)} with several`],
+    ...(tokens ? [['cut', `${plural(tokens.cut, 'row')}, ${plural(tokens.lost, 'learned token')}`]] : []),
+  ];
+  const found = Object.values(problemCounts).reduce((sum, count) => sum + count, 0);
   return [
-    `${file}: ${plural(rows, 'conversation')}, ${usable.toLocaleString('en-US')} of them usable`,
-    ...columns([
-      ['turns', `${turns.human} human, ${turns.gpt} gpt, ${turns.system} system`],
-      ['answers', `${answers.empty} empty, ${answers.skipped} skipped, ${answers.unanswered} questions without one`],
-      [
-        'images',
-        `${images.files} files used ${images.used} times; ${images.textOnlyRows} rows without, ${images.severalImageRows} with several`,
-      ],
-      ...(tokens ? [['cut', `${tokens.cut} rows`]] : []),
-    ]),
+    wrap(`${file}: ${plural(rows, 'conversation')}, ${number(usable)} of them usable, ${number(clean)} clean`, width, '  '),
+    ...columns(facts),
     ...(spreads.length > 0 ? ['', ...columns([['', 'least', 'mean', 'median', '95 %', 'most'], ...spreads])] : []),
     ...samples.flatMap(({ name, spans }) => [
       '',
@@ -84,7 +107,8 @@ function describeData(report: Awaited<ReturnType<typeof inspectData>>): string[]
       ...spans.map(({ text, supervised }) => `  ${supervised ? 'learned' : 'given  '}  ${JSON.stringify(text)}`),
     ]),
     '',
-    problems.length === 0 ? 'no problems' : plural(problems.length, 'problem'),
-    ...describeProblems(problems),
+    found === 0 ? 'no problems' : plural(found, 'problem'),
+    ...describeProblems(report, width),
+    ...(fixed ? describeFixed(fixed, width) : []),
   ];
 }

@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
+import { type ProblemKind, problemKinds } from '../data/report.ts';
 import { ConfigError } from '../errors.ts';
 import { parseHubName } from '../hub/name.ts';
 import type { Adapter } from '../model/adapter/adapter.ts';
@@ -139,6 +140,20 @@ async function find(path: string, flags: DataFlags): Promise<Finding> {
   });
 }
 
+const kindNames = problemKinds.map((kind) => kind.replaceAll(' ', '-'));
+
+function kinds(text: string): ProblemKind[] {
+  return text.split(',').map((name) => {
+    const kind = problemKinds[kindNames.indexOf(name.trim().replaceAll(' ', '-'))];
+    if (kind === undefined) throw new InvalidArgumentError(`expected some of ${kindNames.join(', ')}`);
+    return kind;
+  });
+}
+
+const countOrAll = (text: string): number => (text === 'all' ? Number.POSITIVE_INFINITY : wholeNumber(0)(text));
+
+type Flags = Omit<DataFlags, 'problems'> & { readonly problems?: number; readonly json?: true };
+
 /** The verb `inspect`. */
 export function inspectCommand(): Command {
   return new Command('inspect')
@@ -149,9 +164,14 @@ export function inspectCommand(): Command {
     .option('--image-folder <folder>', 'for data: where images are; beside the file unless given')
     .option('--max-length <count>', 'for data: the most tokens of a conversation', wholeNumber(1))
     .option('--samples <count>', 'for data: rows to show', wholeNumber(0), 2)
+    .option('--decode <count>', 'for data: images to decode, evenly spread; all unless given', countOrAll)
+    .option('--problems <count>', 'for data: problems of each kind to name; 10, and 1000 in JSON, unless given', wholeNumber(0))
+    .option('--ignore <kinds>', `for data: what is no problem, with commas: ${kindNames.join(', ')}`, kinds, [])
+    .option('--fix <file>', 'for data: write the rows without problems to this new file')
+    .option('--threads <count>', 'for data: threads that look; one for each core unless given', wholeNumber(1))
     .option('--json', 'print one JSON document')
-    .action(async (path: string, { json: asJson, ...flags }: DataFlags & { json?: true }) => {
-      const { json, lines } = await find(path, flags);
+    .action(async (path: string, { json: asJson, problems = asJson ? 1000 : 10, ...flags }: Flags) => {
+      const { json, lines } = await find(path, { ...flags, problems });
       if (asJson) printJson(json);
       else print(lines.join('\n'));
     });

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DataError } from '../errors.ts';
+import { DataError, type ErrorDetails } from '../errors.ts';
 import type { ContentPart, ImageSource, InputMessage, VideoPart } from '../processor/message.ts';
 
 const Turn = z.object({ from: z.enum(['human', 'gpt', 'system']), value: z.string() });
@@ -34,10 +34,23 @@ export interface ParsedConversation {
   readonly droppedQuestions: number;
 }
 
-/** Checks one row and turns it into messages; `resolve` gives an image's or a video's place. `name` (file#index) begins every message. Throws DataError. */
+/** A row that cannot be used, and in what way. */
+export class RowError extends DataError {
+  readonly kind: 'broken row' | 'roles' | 'image tags';
+
+  constructor(kind: RowError['kind'], message: string, details: ErrorDetails) {
+    super(message, details);
+    this.kind = kind;
+  }
+}
+
+/** Checks one row and turns it into messages; `resolve` gives an image's or a video's place. `name` (file#index) begins every message. Throws RowError. */
 export function parseConversation(row: unknown, name: string, resolve: (file: string) => string): ParsedConversation {
   const parsed = Conversation.safeParse(row);
-  if (!parsed.success) throw new DataError(`${name}: ${described(parsed.error)}`, { hint: hintFor(row), cause: parsed.error });
+  if (!parsed.success) {
+    const kind = parsed.error.issues[0]?.path.at(-1) === 'from' ? 'roles' : 'broken row';
+    throw new RowError(kind, `${name}: ${described(parsed.error)}`, { hint: hintFor(row), cause: parsed.error });
+  }
   const { id, image, video } = parsed.data;
   const [images, videos] = [list(image), list(video)];
   const onlyVideos = images.length === 0 && videos.length > 0;
@@ -54,7 +67,7 @@ export function parseConversation(row: unknown, name: string, resolve: (file: st
   const left: Left = { images: images.map(resolve), videos: videos.map(resolve) };
   const messages = turns.map(({ from, value }) => ({ role: roles[from], content: contentOf(value, left) }));
   if (left.images.length + left.videos.length > 0)
-    throw new DataError(`${name}: ${left.images.length > 0 ? 'an image' : 'a video'} belongs to a turn that takes no part`, {
+    throw new RowError('image tags', `${name}: ${left.images.length > 0 ? 'an image' : 'a video'} belongs to a turn that takes no part`, {
       hint: 'begin with a human turn and end with an answer of gpt',
     });
   return {
@@ -71,7 +84,7 @@ function checkTags(
 ): void {
   const tags = conversations.reduce((sum, { value }) => sum + value.split(tag).length - 1, 0);
   if (tags === count) return;
-  throw new DataError(`${name}: ${plural(tags, `${tag} tag`)} but ${plural(count, noun)}`, {
+  throw new RowError('image tags', `${name}: ${plural(tags, `${tag} tag`)} but ${plural(count, noun)}`, {
     hint: tags > count ? `add the missing ${noun}, or remove a tag` : `add a tag where the ${noun} belongs, or remove the ${noun}`,
   });
 }
@@ -85,13 +98,13 @@ interface Left {
 /** Roles have to alternate, a system turn only comes first, and there has to be an answer. */
 function checkOrder(turns: Conversation['conversations'], skipped: number, name: string): void {
   if (turns.length === 0)
-    throw new DataError(`${name}: no question is answered`, { hint: 'a row needs a turn of "human" followed by one of "gpt"' });
+    throw new RowError('roles', `${name}: no question is answered`, { hint: 'a row needs a turn of "human" followed by one of "gpt"' });
   for (const [i, { from }] of turns.entries()) {
     const before = turns[i - 1]?.from;
     const fits = from === 'system' ? i === 0 : from === 'human' ? before !== 'human' : before === 'human';
     if (fits) continue;
     const place = `${name}: turn ${i + skipped + 1} is of ${JSON.stringify(from)}`;
-    throw new DataError(before === undefined ? place : `${place} after one of ${JSON.stringify(before)}`, {
+    throw new RowError('roles', before === undefined ? place : `${place} after one of ${JSON.stringify(before)}`, {
       hint: 'turns of "human" and "gpt" alternate; "system" may come first; join or remove turns',
     });
   }

@@ -1,6 +1,6 @@
 import { dirname } from 'node:path';
 import { parseConversation } from './conversation.ts';
-import { JsonRows } from './json-rows.ts';
+import { type JsonLayout, JsonRows } from './json-rows.ts';
 import { placeOf } from './place.ts';
 import type { OpenRows, Part, Row, RowSizes } from './rows.ts';
 
@@ -52,6 +52,16 @@ export class Dataset implements OpenRows {
   /** Where an image of a row is: data: URLs and absolute paths as they are, others in the image folder. */
   resolve(image: string): string {
     return placeOf(image, this.imageFolder);
+  }
+
+  /** Row `index` as it stands in the file. */
+  bytes(index: number): Buffer {
+    return this.#rows.bytes(index);
+  }
+
+  /** Whether rows stand in an array, or one a line. */
+  get layout(): JsonLayout {
+    return this.#rows.layout;
   }
 
   close(): void {

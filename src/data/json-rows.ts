@@ -9,6 +9,9 @@ const [quote, backslash, comma, newline] = [0x22, 0x5c, 0x2c, 0x0a];
 const [openBrace, closeBrace, openBracket, closeBracket] = [0x7b, 0x7d, 0x5b, 0x5d];
 const tags = ['<image>', '<video>'] as const;
 
+/** How rows stand in a file. */
+export type JsonLayout = 'array' | 'lines';
+
 /**
  * The rows of a JSON array of objects, or of a JSONL file, read from disk one at a time: opening scans the file once for where rows begin and end
  * (no row is parsed), so that files larger than the memory work.
@@ -16,12 +19,14 @@ const tags = ['<image>', '<video>'] as const;
 export class JsonRows implements Disposable {
   readonly file: string;
   readonly length: number;
+  readonly layout: JsonLayout;
   #fd: number | undefined;
   /** Begin and end of row i in bytes at 2 i and 2 i + 1. */
   readonly #spans: Float64Array;
 
-  private constructor(file: string, fd: number, spans: Float64Array) {
+  private constructor(file: string, fd: number, { layout, spans }: { layout: JsonLayout; spans: Float64Array }) {
     this.file = file;
+    this.layout = layout;
     this.length = spans.length / 2;
     this.#fd = fd;
     this.#spans = spans;
@@ -42,7 +47,8 @@ export class JsonRows implements Disposable {
     try {
       const scan = new Scan(file);
       for await (const { bytes, at } of chunks(fd)) scan.read(bytes, at);
-      return new JsonRows(file, fd, scan.end(fstatSync(fd).size));
+      const spans = scan.end(fstatSync(fd).size);
+      return new JsonRows(file, fd, { layout: scan.layout ?? 'array', spans });
     } catch (error) {
       closeSync(fd);
       if (error instanceof DataError) throw error;
@@ -52,10 +58,7 @@ export class JsonRows implements Disposable {
 
   /** Row `index` as parsed JSON. Throws DataError naming the row. */
   row(index: number): unknown {
-    const [start, end] = [this.#spans[2 * index], this.#spans[2 * index + 1]];
-    if (start === undefined || end === undefined) throw new DataError(`${this.file} has ${this.length} rows, there is no row ${index}`);
-    const bytes = Buffer.allocUnsafe(end - start);
-    readSync(this.#open(), bytes, 0, bytes.length, start);
+    const bytes = this.bytes(index);
     try {
       return JSON.parse(bytes.toString('utf8'));
     } catch (cause) {
@@ -64,6 +67,15 @@ export class JsonRows implements Disposable {
         cause,
       });
     }
+  }
+
+  /** Row `index` as it stands in the file. Throws DataError where there is none. */
+  bytes(index: number): Buffer {
+    const [start, end] = [this.#spans[2 * index], this.#spans[2 * index + 1]];
+    if (start === undefined || end === undefined) throw new DataError(`${this.file} has ${this.length} rows, there is no row ${index}`);
+    const bytes = Buffer.allocUnsafe(end - start);
+    readSync(this.#open(), bytes, 0, bytes.length, start);
+    return bytes;
   }
 
   /** The bytes of each row and the tags in it, found without parsing. */
@@ -115,7 +127,7 @@ class Scan {
   readonly #file: string;
   #spans = new Float64Array(2048);
   #spanCount = 0;
-  #layout: 'array' | 'lines' | undefined;
+  layout: JsonLayout | undefined;
   #depth = 0;
   #inString = false;
   #escaped = false;
@@ -147,7 +159,7 @@ class Scan {
   /** The begins and ends of all rows. */
   end(size: number): Float64Array {
     if (size === 0) throw this.#error(size, 'the file is empty');
-    if (this.#depth > 0 || this.#inString || (this.#layout === 'array' && !this.#closed)) {
+    if (this.#depth > 0 || this.#inString || (this.layout === 'array' && !this.#closed)) {
       throw new DataError(`${this.#file} ends in the middle of row ${Math.floor(this.#spanCount / 2)}`, {
         hint: 'the file is cut off: fetch or write it again',
       });
@@ -188,24 +200,24 @@ class Scan {
   #between(byte: number, at: number): void {
     const isSpace = byte === 0x20 || byte === newline || byte === 0x0d || byte === 0x09;
     if (isSpace) {
-      if (byte === newline && this.#layout === 'lines') this.#afterRow = false;
+      if (byte === newline && this.layout === 'lines') this.#afterRow = false;
     } else if (at < 3 && (byte === 0xef || byte === 0xbb || byte === 0xbf)) {
       // a byte order mark
     } else if (this.#closed) {
       throw this.#error(at, 'something follows the array');
-    } else if (this.#layout === undefined && byte === openBracket) {
-      this.#layout = 'array';
+    } else if (this.layout === undefined && byte === openBracket) {
+      this.layout = 'array';
     } else if (byte === openBrace && !this.#afterRow) {
-      this.#layout ??= 'lines';
+      this.layout ??= 'lines';
       this.#push(at);
       this.#depth = 1;
-    } else if (this.#layout === 'array' && byte === comma && this.#afterRow) {
+    } else if (this.layout === 'array' && byte === comma && this.#afterRow) {
       this.#afterRow = false;
-    } else if (this.#layout === 'array' && byte === closeBracket) {
+    } else if (this.layout === 'array' && byte === closeBracket) {
       this.#closed = true;
     } else {
       const wanted = this.#afterRow
-        ? `a ${this.#layout === 'array' ? 'comma' : 'line break'} should follow row ${this.#spanCount / 2 - 1}`
+        ? `a ${this.layout === 'array' ? 'comma' : 'line break'} should follow row ${this.#spanCount / 2 - 1}`
         : `row ${this.#spanCount / 2} should begin with "{"`;
       throw this.#error(at, `${wanted}, found ${JSON.stringify(String.fromCharCode(byte))}`);
     }

@@ -3,32 +3,84 @@ import type { Processor } from '../processor/processor.ts';
 import type { Span } from './spans.ts';
 import type { Spread } from './statistics.ts';
 
+/** What may be wrong, worst first. */
+export const problemKinds = [
+  'broken row',
+  'roles',
+  'image tags',
+  'refused',
+  'missing image',
+  'unreadable image',
+  'nothing learned',
+  'image in answer',
+  'empty answer',
+  'too long',
+  'duplicate row',
+  'duplicate id',
+] as const;
+export type ProblemKind = (typeof problemKinds)[number];
+
+/** What training stops at, or skips where its recipe says so; it takes rows with any other problem as they are. */
+export const unusable: ReadonlySet<ProblemKind> = new Set([
+  'broken row',
+  'roles',
+  'image tags',
+  'refused',
+  'missing image',
+  'unreadable image',
+  'nothing learned',
+]);
+
 /** What to look at. */
 export interface InspectOptions {
   readonly imageFolder?: string;
-  /** Counts tokens and shows what is learned; without one only the file and its images are looked at. */
+  /** Counts tokens and shows what is learned, in the calling thread alone; without one or a `model` only the file and its images are looked at. */
   readonly processor?: Processor;
+  /** A checkpoint's folder, whose processor each thread opens, and a chat template in place of its own. */
+  readonly model?: { readonly folder: string; readonly template?: string | undefined };
   /** The most tokens of a conversation, as in training. */
   readonly maxLength?: number;
   /** Rows to look at, evenly spread; all unless given. */
   readonly rows?: number;
   /** Rows whose spans are shown. */
   readonly samples?: number;
-  /** Images to decode, evenly spread; of the others only the file is looked for. */
+  /** Images to decode, evenly spread, all unless given; of the others only the file is looked for. */
   readonly decode?: number;
-  /** Problems to name; all are counted. */
+  /** Problems of each kind to name; all are counted. */
   readonly problems?: number;
-  /** Gets `inspected` with `rows` done and `of` how many, every 10,000 rows. */
+  /** Kinds that are no problem here. */
+  readonly ignore?: Iterable<ProblemKind>;
+  /** A file that does not exist yet: gets the rows without problems, those of JSON as they are and others as LLaVA's. What was left out, and why, goes to a file of its name with `.dropped.jsonl`. */
+  readonly fix?: string;
+  /** Threads to look with, 0 for the calling one; one for each core unless given, and none for what is quickly done. */
+  readonly threads?: number;
+  /** Gets `inspected` with `rows` done and `of` how many, then with `images`, as they are done. */
   readonly log?: Log;
+  /** Aborting it ends the work; no file is left behind. */
+  readonly signal?: AbortSignal;
+}
+
+/** What is wrong with something. */
+export interface Flaw {
+  readonly kind: ProblemKind;
+  readonly message: string;
+  readonly hint: string | undefined;
 }
 
 /** What is wrong with one row or image. */
-export interface DataProblem {
-  readonly kind: 'row' | 'missing image' | 'unreadable image' | 'too long' | 'nothing learned' | 'refused';
+export interface DataProblem extends Flaw {
   /** file#index, or the image's path. */
   readonly name: string;
-  readonly message: string;
-  readonly hint: string | undefined;
+}
+
+/** The subset without problems, and what was left out. */
+export interface FixedData {
+  readonly file: string;
+  readonly rows: number;
+  readonly droppedFile: string;
+  readonly dropped: number;
+  /** Where its images are, for a file that lies elsewhere than theirs. */
+  readonly imageFolder: string;
 }
 
 /** What a data file holds. */
@@ -37,7 +89,10 @@ export interface DataReport {
   readonly rows: number;
   /** How many of them were looked at. */
   readonly inspected: number;
+  /** Rows that training takes; those whose images were not decoded count. */
   readonly usable: number;
+  /** Rows without problems; a duplicate id alone is none, as training does not read ids. */
+  readonly clean: number;
   readonly turns: { readonly system: number; readonly human: number; readonly gpt: number };
   readonly answers: { readonly empty: number; readonly skipped: number; readonly unanswered: number };
   readonly turnsPerRow: Spread | undefined;
@@ -49,11 +104,14 @@ export interface DataReport {
     readonly files: number;
     readonly decoded: number;
   };
-  /** Of usable rows, before they are cut; undefined without a processor. */
-  readonly tokens: { readonly perRow: Spread | undefined; readonly supervisedPerRow: Spread | undefined; readonly cut: number } | undefined;
-  /** By kind, how many. */
-  readonly problemCounts: Readonly<Partial<Record<DataProblem['kind'], number>>>;
-  /** The first of them. */
+  /** Before they are cut, and how many rows are, and how many of all learned tokens that loses; undefined without a processor. */
+  readonly tokens:
+    | { readonly perRow: Spread | undefined; readonly supervisedPerRow: Spread | undefined; readonly cut: number; readonly lost: number }
+    | undefined;
+  /** By kind, how many rows, or images. */
+  readonly problemCounts: Readonly<Partial<Record<ProblemKind, number>>>;
+  /** The first of each kind. */
   readonly problems: readonly DataProblem[];
   readonly samples: readonly { readonly name: string; readonly spans: readonly Span[] }[];
+  readonly fixed: FixedData | undefined;
 }

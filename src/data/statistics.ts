@@ -10,12 +10,34 @@ export interface Spread {
   readonly max: number;
 }
 
-/** The spread of numbers; undefined when there are none. */
-export function spreadOf(numbers: readonly number[]): Spread | undefined {
-  const sorted = Float64Array.from(numbers).sort();
-  const [min, max] = [sorted[0], sorted.at(-1)];
-  if (min === undefined || max === undefined) return undefined;
-  const total = sorted.reduce((sum, value) => sum + value, 0);
-  const rank = (share: number): number => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? max;
-  return { count: sorted.length, total, min, mean: total / sorted.length, median: rank(0.5), p95: rank(0.95), max };
+/** Counts how often each number occurs, so that millions of lengths take the room of the few thousand that differ. */
+export class Histogram {
+  readonly #times = new Map<number, number>();
+
+  add(value: number, times = 1): void {
+    this.#times.set(value, (this.#times.get(value) ?? 0) + times);
+  }
+
+  /** Each number with how often it occurs. */
+  get entries(): [value: number, times: number][] {
+    return [...this.#times];
+  }
+
+  /** Undefined when there are no numbers. */
+  get spread(): Spread | undefined {
+    const sorted = this.entries.sort(([a], [b]) => a - b);
+    const [min, max] = [sorted[0]?.[0], sorted.at(-1)?.[0]];
+    if (min === undefined || max === undefined) return undefined;
+    const count = sorted.reduce((sum, [, times]) => sum + times, 0);
+    const total = sorted.reduce((sum, [value, times]) => sum + value * times, 0);
+    const rank = (share: number): number => {
+      let passed = 0;
+      for (const [value, times] of sorted) {
+        passed += times;
+        if (passed >= share * count) return value;
+      }
+      return max;
+    };
+    return { count, total, min, mean: total / count, median: rank(0.5), p95: rank(0.95), max };
+  }
 }

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
 /** What a model is opened for, and so which of its files are fetched. */
-export type HubUse = 'model' | 'vision' | 'language' | 'tokenizer';
+export type HubUse = 'model' | 'vision' | 'language' | 'processor' | 'tokenizer';
 
 const tokenizer = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja', 'chat_template.json'];
 // Of images and, with some models, the chat template.
@@ -13,6 +13,7 @@ const small: Readonly<Record<HubUse, readonly string[]>> = {
   model: [...settings, ...tokenizer, processor, images],
   vision: ['config.json', processor, images],
   language: [...settings, ...tokenizer, processor],
+  processor: [...settings, ...tokenizer, processor, images],
   tokenizer: [...tokenizer, processor],
 };
 /** Without these a snapshot whose list of files is unknown does not count as whole. */
@@ -20,6 +21,7 @@ const essential: Readonly<Record<HubUse, readonly string[]>> = {
   model: ['config.json', 'tokenizer.json'],
   vision: ['config.json'],
   language: ['config.json', 'tokenizer.json'],
+  processor: ['config.json', 'tokenizer.json'],
   tokenizer: ['tokenizer.json'],
 };
 /** As they are preferred where a folder is opened. */
@@ -57,6 +59,7 @@ export function neededFiles(use: HubUse, names: ReadonlySet<string>, snapshot: s
   const found = small[use].filter((name) => names.has(name));
   if (use === 'tokenizer') return found;
   const adapter = [...adapterFiles, ...adapterWeights.filter((name) => names.has(name)).slice(0, 1)].filter((name) => names.has(name));
+  if (use === 'processor') return [...found, ...adapter];
   const weights = weightsAt('', names, snapshot);
   return [...found, ...adapter, ...(weights.length > 0 ? weights : factoryFolders.flatMap((folder) => weightsAt(folder, names, snapshot)))];
 }
@@ -68,6 +71,7 @@ export function missingFiles(use: HubUse, snapshot: string): string[] {
   if (use === 'tokenizer') return missing;
   // Its base has what else there is.
   if (there('adapter_config.json')) return adapterWeights.some(there) ? [] : adapterWeights.slice(0, 1);
+  if (use === 'processor') return missing;
   const places = weightFiles.some(there) ? [''] : factoryFolders;
   const lacking = places.flatMap((place) => {
     const first = weightFiles.map((name) => place + name).find(there);

@@ -125,6 +125,7 @@ function checkUsable({ text, repo, file }: Asked, use: HubUse, names: readonly s
   if (
     file !== undefined ||
     use === 'tokenizer' ||
+    use === 'processor' ||
     neededFiles(use, new Set(names), '').some((name) => /\.(safetensors|bin)(\.index\.json)?$/.test(name))
   )
     return;

@@ -461,11 +461,12 @@ describe('inspect', () => {
     const { code, stdout, stderr } = await tinyllava('inspect', path, '--model', model, '--samples', '1');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout.replaceAll(root, 'ROOT')).toMatchInlineSnapshot(`
-      "ROOT/data.json: 3 conversations, 2 of them usable
+      "ROOT/data.json: 3 conversations, 1 of them usable, 1 clean
       turns    3 human, 3 gpt, 0 system
       answers  0 empty, 0 skipped, 0 questions without one
-      images   2 files used 2 times; 0 rows without, 0 with several
-      cut      0 rows
+      images   2 files used 2 times, 1 decoded
+               0 rows without, 0 with several
+      cut      0 rows, 0 learned tokens
 
                                least  mean  median  95 %  most
       turns of a row               2     3       2     4     4
@@ -481,9 +482,11 @@ describe('inspect', () => {
         learned  "no </s>"
 
       2 problems
-        row: ROOT/data.json#2: no question is answered
+      roles: 1
+        ROOT/data.json#2: no question is answered
           fix: a row needs a turn of "human" followed by one of "gpt"
-        missing image: ROOT/missing.png: does not exist, first used by ROOT/data.json#1
+      missing image: 1
+        ROOT/missing.png: does not exist, first used by ROOT/data.json#1
           fix: check the image folder
       "
     `);
@@ -491,7 +494,40 @@ describe('inspect', () => {
     expect(plain).toMatchObject({ kind: 'data', rows: 3, samples: [] });
   });
 
-  test('shows the first problems of each kind, and all in JSON', async () => {
+  test('writes the rows without problems to a new file', async () => {
+    const path = join(root, 'mixed.json');
+    const row = (question: string, answer: string) => ({
+      conversations: [
+        { from: 'human', value: question },
+        { from: 'gpt', value: answer },
+      ],
+    });
+    writeFileSync(path, JSON.stringify([row('a', 'b'), row('a', 'b'), row('c', '')]));
+    const fixed = join(root, 'fixed', 'mixed.json');
+    const { code, stdout } = await tinyllava('inspect', path, '--fix', fixed);
+    expect(code).toBe(0);
+    expect(stdout.replaceAll(root, 'ROOT').split('\n').slice(-4)).toEqual([
+      'ROOT/fixed/mixed.json: 1 conversation without problems',
+      'ROOT/fixed/mixed.json.dropped.jsonl: the other 2, and why',
+      'its images are in ROOT: give that as imageFolder',
+      '',
+    ]);
+    expect(JSON.parse(readFileSync(fixed, 'utf8'))).toEqual([row('a', 'b')]);
+    const again = await tinyllava('inspect', path, '--fix', fixed);
+    expect({ ...again, stderr: again.stderr.replaceAll(root, 'ROOT') }).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'error: ROOT/fixed/mixed.json exists\n  fix: give a path where nothing is yet\n',
+    });
+    const ignored = join(root, 'fixed', 'ignored.json');
+    await tinyllava('inspect', path, '--fix', ignored, '--ignore', 'duplicate-row,empty answer');
+    expect(JSON.parse(readFileSync(ignored, 'utf8'))).toHaveLength(3);
+    const mistyped = await tinyllava('inspect', path, '--ignore', 'duplicates');
+    expect(mistyped.code).toBe(2);
+    expect(mistyped.stderr).toContain('expected some of broken-row, roles,');
+  });
+
+  test('shows the first problems of each kind, and more in JSON', async () => {
     const path = join(root, 'gone.json');
     const row = (i: number) => ({
       image: `gone-${i}.png`,
@@ -503,7 +539,8 @@ describe('inspect', () => {
     writeFileSync(path, JSON.stringify(Array.from({ length: 14 }, (_, i) => row(i))));
     const lines = (await tinyllava('inspect', path)).stdout.trimEnd().split('\n');
     expect(lines.filter((line) => line.includes('does not exist'))).toHaveLength(10);
-    expect(lines.at(-1)).toBe('  missing image: 4 more; --json lists all');
+    expect(lines.at(-1)).toBe('  4 more; --problems names more');
+    expect((await tinyllava('inspect', path, '--problems', '14')).stdout.match(/does not exist/g)).toHaveLength(14);
     expect(JSON.parse((await tinyllava('inspect', path, '--json')).stdout).problems).toHaveLength(14);
   });
 

@@ -1,11 +1,15 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { inspectData } from '../../src/data/inspect.ts';
-import { spreadOf } from '../../src/data/statistics.ts';
+import { keyOf, Seen } from '../../src/data/inspection/seen.ts';
+import { Histogram } from '../../src/data/statistics.ts';
+import { CheckpointError } from '../../src/errors.ts';
 import type { LogEvent } from '../../src/log.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
 import { Processor } from '../../src/processor/processor.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
+import { tinyCheckpoint } from '../generate/tiny-model.ts';
 import { colour, folderWith, row } from './files.ts';
 
 const tokenizer = wordLevelTokenizer(splitWords('What color is it? red green blue a b c d e f'));
@@ -59,6 +63,7 @@ test('a file is counted, and what is wrong with it is named', async () => {
         "skipped": 1,
         "unanswered": 1,
       },
+      "clean": 1,
       "file": "data.json",
       "images": {
         "decoded": 3,
@@ -69,15 +74,17 @@ test('a file is counted, and what is wrong with it is named', async () => {
       },
       "inspected": 8,
       "problemCounts": {
+        "empty answer": 1,
+        "image tags": 1,
         "missing image": 1,
         "nothing learned": 1,
-        "row": 1,
         "too long": 3,
         "unreadable image": 1,
       },
       "rows": 8,
       "tokens": {
         "cut": 3,
+        "lost": 5,
         "perRow": {
           "count": 7,
           "max": 16,
@@ -111,18 +118,19 @@ test('a file is counted, and what is wrong with it is named', async () => {
         "p95": 4,
         "total": 16,
       },
-      "usable": 6,
+      "usable": 4,
     }
   `);
   expect(problems.map(({ kind, name, message, hint }) => `${kind}: ${name}: ${message} (${hint})`)).toMatchInlineSnapshot(`
     [
-      "too long: data.json#0: 16 tokens are cut to 12 (raise maxLength, or split the conversation)",
-      "too long: data.json#2: 13 tokens are cut to 12 (raise maxLength, or split the conversation)",
-      "row: data.json#5: 1 <image> tag but 0 images (add the missing image, or remove a tag)",
-      "too long: data.json#7: 14 tokens are cut to 12 (raise maxLength, or split the conversation)",
-      "nothing learned: data.json#7: none of 12 tokens is learned (raise maxLength, or remove the row)",
+      "image tags: data.json#5: 1 <image> tag but 0 images (add the missing image, or remove a tag)",
       "missing image: gone.png: does not exist, first used by data.json#3 (check the image folder)",
       "unreadable image: cut.png: cannot be decoded as an image: Input buffer has corrupt header, first used by data.json#4 (fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or leave it out)",
+      "nothing learned: data.json#7: none of 12 tokens is learned (raise maxLength, or remove the row)",
+      "empty answer: data.json#1: turn 2 is empty (remove it with its question, or the row)",
+      "too long: data.json#0: 16 tokens are more than 12, 2 of 4 learned ones are cut (raise maxLength, or split the conversation)",
+      "too long: data.json#2: 13 tokens are more than 12, 1 of 7 learned ones are cut (raise maxLength, or split the conversation)",
+      "too long: data.json#7: 14 tokens are more than 12, 2 of 2 learned ones are cut (raise maxLength, or split the conversation)",
     ]
   `);
   expect(samples).toHaveLength(2);
@@ -145,8 +153,8 @@ test('without a processor the file and its images are looked at', async () => {
   expect({ tokens, samples, usable, problemCounts }).toEqual({
     tokens: undefined,
     samples: [],
-    usable: 7,
-    problemCounts: { row: 1, 'missing image': 1, 'unreadable image': 1 },
+    usable: 5,
+    problemCounts: { 'image tags': 1, 'missing image': 1, 'unreadable image': 1, 'empty answer': 1 },
   });
 });
 
@@ -155,21 +163,165 @@ test('a part of a large file can be looked at', async () => {
   expect([report.rows, report.inspected, report.images.decoded, report.problems]).toEqual([8, 3, 0, []]);
 });
 
-test('progress is reported', async () => {
-  const many = await folderWith({
-    'many.jsonl': Array.from({ length: 20_001 }, () => JSON.stringify(row(undefined, 'a', 'b'))).join('\n'),
-  });
+test('progress is reported, of rows and then of images', async () => {
   const events: LogEvent[] = [];
-  await inspectData(join(many, 'many.jsonl'), { log: (event) => void events.push(event) });
+  await inspectData(file, { log: (event) => void events.push(event) });
   expect(events).toEqual([
-    { event: 'inspected', rows: 10_000, of: 20_001 },
-    { event: 'inspected', rows: 20_000, of: 20_001 },
+    { event: 'inspected', rows: 8, of: 8 },
+    { event: 'inspected', images: 4, of: 4 },
   ]);
 });
 
+const flawed = [
+  row('red.png', '<image>\na', 'b'),
+  { id: 7, ...row(undefined, 'a', 'b') },
+  row('red.png', 'a\n<image>', 'b'),
+  { id: '7', ...row(undefined, 'a', ' ') },
+  { conversations: [{ from: 'user', value: 'a' }] },
+  { conversations: 'a' },
+  row('red.png', 'a', '<image> b'),
+  row('cut.png', '<image>', 'c'),
+  row('gone.png', '<image>', 'c'),
+  row('cut.png', '<image> d', 'c'),
+  row('slim.png', '<image> d', 'c'),
+];
+const slim = await colour(0, 0, 255, { width: 20_000, height: 1 });
+
+test('every kind of problem has a count and its first offenders', async () => {
+  const folder = await folderWith({
+    'data.json': flawed,
+    'red.png': await colour(255, 0, 0),
+    'cut.png': (await colour(0, 0, 255)).subarray(0, 40),
+    'slim.png': slim,
+  });
+  const narrow = new Processor({
+    tokenizer,
+    image: new ImageProcessor({ size: { shortestEdge: 224 }, crop: { height: 224, width: 224 } }),
+    template: 'tiny',
+    imageTokens: 4,
+  });
+  const report = await inspectData(join(folder, 'data.json'), { processor: narrow });
+  const { rows, usable, clean: kept, problems } = JSON.parse(JSON.stringify(report).replaceAll(`${folder}/`, '')) as typeof report;
+  expect({ rows, usable, kept }).toEqual({ rows: 11, usable: 5, kept: 2 });
+  expect(problems.map(({ kind, name, message }) => `${kind}: ${name}: ${message}`)).toMatchInlineSnapshot(`
+    [
+      "broken row: data.json#5: conversations: Invalid input: expected array, received string",
+      "roles: data.json#4: conversations[0].from: Invalid option: expected one of "human"|"gpt"|"system"",
+      "missing image: gone.png: does not exist, first used by data.json#8",
+      "unreadable image: cut.png: cannot be decoded as an image: Input buffer has corrupt header, first used by data.json#7",
+      "unreadable image: slim.png: is 20000 x 1 pixels, which would become 4480000 x 224, first used by data.json#10",
+      "image in answer: data.json#6: turn 2 shows an image",
+      "empty answer: data.json#3: turn 2 is empty",
+      "duplicate row: data.json#2: is the same as data.json#0",
+      "duplicate id: data.json#3: has the id "7" of data.json#1",
+    ]
+  `);
+  const { problemCounts } = await inspectData(join(folder, 'data.json'), { ignore: ['missing image', 'roles'], problems: 0 });
+  expect(problemCounts).toMatchInlineSnapshot(`
+    {
+      "broken row": 1,
+      "duplicate id": 1,
+      "duplicate row": 1,
+      "empty answer": 1,
+      "image in answer": 1,
+      "unreadable image": 1,
+    }
+  `);
+});
+
+describe('a clean subset', async () => {
+  const images = { 'red.png': await colour(255, 0, 0), 'cut.png': (await colour(0, 0, 255)).subarray(0, 40), 'slim.png': slim };
+  const folder = await folderWith({
+    ...images,
+    'data.json': JSON.stringify(flawed, undefined, 1),
+    'lines.jsonl': flawed.map((one) => JSON.stringify(one)).join('\n'),
+  });
+  const at = (name: string): string => join(folder, name);
+  const text = (name: string): string => readFileSync(at(name), 'utf8');
+
+  test('has the rows without problems, byte for byte, and says why others are not in it', async () => {
+    const { fixed, clean: kept } = await inspectData(at('data.json'), { fix: at('clean.json') });
+    expect(fixed).toEqual({
+      file: at('clean.json'),
+      rows: 3,
+      droppedFile: at('clean.json.dropped.jsonl'),
+      dropped: 8,
+      imageFolder: folder,
+    });
+    expect(kept).toBe(3);
+    for (const i of [0, 1, 10]) expect(text('clean.json')).toContain(JSON.stringify(flawed[i], undefined, 1).replaceAll('\n', '\n '));
+    expect(JSON.parse(text('clean.json'))).toEqual([flawed[0], flawed[1], flawed[10]]);
+    expect(text('clean.json.dropped.jsonl').replaceAll(`${folder}/`, '')).toMatchInlineSnapshot(`
+      "{"row":2,"name":"data.json#2","kind":"duplicate row","reason":"is the same as data.json#0"}
+      {"row":3,"name":"data.json#3","kind":"empty answer","reason":"turn 2 is empty"}
+      {"row":4,"name":"data.json#4","kind":"roles","reason":"conversations[0].from: Invalid option: expected one of \\"human\\"|\\"gpt\\"|\\"system\\""}
+      {"row":5,"name":"data.json#5","kind":"broken row","reason":"conversations: Invalid input: expected array, received string"}
+      {"row":6,"name":"data.json#6","kind":"image in answer","reason":"turn 2 shows an image"}
+      {"row":7,"name":"data.json#7","kind":"unreadable image","reason":"cut.png cannot be decoded as an image: Input buffer has corrupt header"}
+      {"row":8,"name":"data.json#8","kind":"missing image","reason":"gone.png does not exist"}
+      {"row":9,"name":"data.json#9","kind":"unreadable image","reason":"cut.png cannot be decoded as an image: Input buffer has corrupt header"}
+      "
+    `);
+    const again = await inspectData(at('clean.json'));
+    expect({ rows: again.rows, clean: again.clean, counts: again.problemCounts }).toEqual({ rows: 3, clean: 3, counts: {} });
+  });
+
+  test('has one row a line where its name says so', async () => {
+    await inspectData(at('data.json'), { fix: at('new/clean.jsonl') });
+    await inspectData(at('lines.jsonl'), { fix: at('same') });
+    expect(text('new/clean.jsonl')).toBe([0, 1, 10].map((i) => `${JSON.stringify(flawed[i])}\n`).join(''));
+    expect(text('same')).toBe(text('new/clean.jsonl'));
+  });
+
+  test('replaces no file, and is not there after a failure or an interruption', async () => {
+    const before = text('data.json');
+    await expect(inspectData(at('data.json'), { fix: at('data.json') })).rejects.toThrow(`${at('data.json')} exists`);
+    expect(text('data.json')).toBe(before);
+    writeFileSync(at('bad.json'), JSON.stringify([flawed[4]]));
+    await expect(inspectData(at('bad.json'), { fix: at('none.json') })).rejects.toThrow(
+      `${at('none.json')} is not written: no row of ${at('bad.json')} would be in it`,
+    );
+    const stopped = new AbortController();
+    const log = ({ images }: LogEvent): void => void (images !== undefined && stopped.abort(new Error('enough')));
+    await expect(inspectData(at('data.json'), { fix: at('none.json'), log, signal: stopped.signal })).rejects.toThrow('enough');
+    expect(readdirSync(folder).filter((name) => /none|part$/.test(name))).toEqual([]);
+  });
+});
+
+test('threads find what one finds', async () => {
+  const { folder: model, remove } = await tinyCheckpoint();
+  const many = await folderWith({
+    'many.jsonl': Array.from({ length: 1200 }, (_, i) => JSON.stringify({ id: i % 1100, ...(flawed[i % 4] ?? {}) })).join('\n'),
+    'red.png': await colour(255, 0, 0),
+  });
+  const look = (threads: number) => inspectData(join(many, 'many.jsonl'), { threads, model: { folder: model }, maxLength: 8 });
+  const [here, there] = [await look(0), await look(2)];
+  remove();
+  expect(here.problemCounts).toMatchObject({ 'duplicate row': 1197, 'duplicate id': expect.any(Number), 'empty answer': 300 });
+  expect(there).toEqual(here);
+}, 60_000);
+
+test('an error in a thread is the error', async () => {
+  const look = inspectData(file, { threads: 2, model: { folder: join(folder, 'nowhere') } });
+  await expect(look).rejects.toThrow(CheckpointError);
+}, 60_000);
+
+test('a key is known again among many', () => {
+  const seen = new Seen();
+  const first = Array.from({ length: 5000 }, (_, i) => seen.first(keyOf(`row ${i}`), i));
+  expect(first.every((number) => number === undefined)).toBe(true);
+  expect([0, 1234, 4999].map((i) => seen.first(keyOf(`row ${i}`), 9999))).toEqual([0, 1234, 4999]);
+});
+
 test('a spread says how numbers lie', () => {
+  const spreadOf = (numbers: readonly number[]) => {
+    const histogram = new Histogram();
+    for (const number of numbers) histogram.add(number);
+    return histogram.spread;
+  };
   expect(spreadOf([])).toBeUndefined();
   expect(spreadOf([7])).toEqual({ count: 1, total: 7, min: 7, mean: 7, median: 7, p95: 7, max: 7 });
+  expect(spreadOf([3, 1, 1, 1])).toMatchObject({ total: 6, median: 1, p95: 3 });
   expect(spreadOf(Array.from({ length: 100 }, (_, i) => 100 - i))).toEqual({
     count: 100,
     total: 5050,

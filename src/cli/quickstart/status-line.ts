@@ -72,6 +72,12 @@ export class StatusLine implements Disposable {
     this.#printedMs = Number.NEGATIVE_INFINITY;
   }
 
+  /** Takes the line that changes away. */
+  clear(): void {
+    if (this.#open) this.#screen.write('\r\x1b[2K');
+    this.#open = false;
+  }
+
   /** Ends a line that still changes, so that an error does not stand behind it. */
   [Symbol.dispose](): void {
     if (this.#open) this.#screen.write('\n');
@@ -80,8 +86,7 @@ export class StatusLine implements Disposable {
 
   /** Writes sentences that stay, broken at the width of the terminal. */
   say(text: string): void {
-    if (this.#open) this.#screen.write('\r\x1b[2K');
-    this.#open = false;
+    this.clear();
     this.#screen.write(`${wrap(text, this.columns, '  ')}\n`);
   }
 }
