@@ -67,6 +67,15 @@ test('every verb that takes a model takes a hub id', async () => {
     ]),
   );
   expect((await tinyllava('inspect', rows, '--model', 'tiny/llava')).stdout).toContain('learned');
+
+  // Counting tokens takes no weights.
+  process.env['HF_HUB_CACHE'] = join(root, 'settings-alone');
+  hub.taken();
+  expect((await tinyllava('inspect', rows, '--model', 'tiny/llava')).stdout).toContain('learned');
+  expect(hub.taken().filter((path) => /safetensors|\.bin/.test(path))).toEqual([]);
+  process.env['HF_HUB_OFFLINE'] = '1';
+  expect((await tinyllava('inspect', rows, '--model', 'tiny/llava')).stdout).toContain('learned');
+  expect((await tinyllava('ask', 'tiny/llava', ...question)).stderr).toContain('model.safetensors');
 });
 
 test('recipes take hub ids for a model, a tower, a language model and a tokenizer, and --from one too', async () => {

@@ -1,8 +1,11 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { Dataset } from '../../src/data/dataset.ts';
 import { inspectData } from '../../src/data/inspect.ts';
+import { writeClean } from '../../src/data/inspection/clean.ts';
 import { keyOf, Seen } from '../../src/data/inspection/seen.ts';
+import type { OpenRows, Row } from '../../src/data/rows.ts';
 import { Histogram } from '../../src/data/statistics.ts';
 import { CheckpointError } from '../../src/errors.ts';
 import type { LogEvent } from '../../src/log.ts';
@@ -271,6 +274,69 @@ describe('a clean subset', async () => {
     await inspectData(at('lines.jsonl'), { fix: at('same') });
     expect(text('new/clean.jsonl')).toBe([0, 1, 10].map((i) => `${JSON.stringify(flawed[i])}\n`).join(''));
     expect(text('same')).toBe(text('new/clean.jsonl'));
+  });
+
+  test('is LLaVA rows beside images where the source has other forms', async () => {
+    const pixels = await colour(1, 2, 3);
+    const rows: Row[] = [
+      {
+        ...{ name: 'shard.tar#a', id: 'a', skippedAnswers: 0, droppedQuestions: 0 },
+        messages: [
+          {
+            role: 'user',
+            content: [
+              { type: 'image', image: pixels },
+              { type: 'text', text: 'What color?' },
+            ],
+          },
+          { role: 'assistant', content: 'red' },
+        ],
+      },
+      { name: 'shard.tar#b', id: undefined, messages: [], skippedAnswers: 0, droppedQuestions: 0 },
+      {
+        ...{ name: 'shard.tar#c', id: undefined, skippedAnswers: 0, droppedQuestions: 0 },
+        messages: [
+          { role: 'system', content: 'a' },
+          {
+            role: 'user',
+            content: [
+              { type: 'text', text: 'b ' },
+              { type: 'image', image: at('red.png') },
+              { type: 'image', image: pixels },
+            ],
+          },
+          { role: 'assistant', content: 'c' },
+        ],
+      },
+    ];
+    const source: OpenRows = {
+      file: 'shard.tar',
+      length: rows.length,
+      parts: [],
+      row: async (index) => rows[index] as Row,
+      nameOf: (index) => rows[index]?.name ?? '',
+      sizes: () => Promise.reject(new Error('nobody asks')),
+      close: () => {},
+      [Symbol.dispose]: () => {},
+    };
+    const flaw = { kind: 'roles', message: 'no question is answered', hint: undefined } as const;
+    const choices = () => rows.map((_, row) => ({ row, flaw: row === 1 ? flaw : undefined }));
+    const fixed = await writeClean(source, at('other/rows.jsonl'), { choices, signal: undefined });
+    expect(fixed).toMatchObject({ rows: 2, dropped: 1, imageFolder: at('other') });
+    expect(text('other/rows.jsonl').replaceAll(folder, 'FOLDER')).toMatchInlineSnapshot(`
+      "{"id":"a","image":"rows.images/0-0.png","conversations":[{"from":"human","value":"<image>\\nWhat color?"},{"from":"gpt","value":"red"}]}
+      {"image":["FOLDER/red.png","rows.images/2-1.png"],"conversations":[{"from":"system","value":"a"},{"from":"human","value":"b <image><image>"},{"from":"gpt","value":"c"}]}
+      "
+    `);
+    expect(readFileSync(at('other/rows.images/0-0.png'))).toEqual(Buffer.from(pixels));
+    using dataset = await Dataset.open(at('other/rows.jsonl'));
+    const image = at('other/rows.images/0-0.png');
+    expect((await dataset.row(0)).messages[0]?.content).toEqual([
+      { type: 'image', image },
+      { type: 'text', text: 'What color?' },
+    ]);
+    const { clean: kept } = await inspectData(at('other/rows.jsonl'));
+    expect(kept).toBe(2);
   });
 
   test('replaces no file, and is not there after a failure or an interruption', async () => {
