@@ -99,7 +99,7 @@ function describeData(report: DataReport, width: number): string[] {
   const found = Object.values(problemCounts).reduce((sum, count) => sum + count, 0);
   return [
     wrap(`${file}: ${plural(rows, 'conversation')}, ${number(usable)} of them usable, ${number(clean)} clean`, width, '  '),
-    ...columns(facts),
+    ...columns(facts).map((line) => wrap(line, width, ' '.repeat(9))),
     ...(spreads.length > 0 ? ['', ...columns([['', 'least', 'mean', 'median', '95 %', 'most'], ...spreads])] : []),
     ...samples.flatMap(({ name, spans }) => [
       '',

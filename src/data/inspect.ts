@@ -20,7 +20,7 @@ const manyRows = 2000;
  */
 export async function inspectData(file: string, options: InspectOptions = {}): Promise<DataReport> {
   const { imageFolder, rows = Number.POSITIVE_INFINITY, problems = 100, ignore = [], fix, signal } = options;
-  if (fix !== undefined) checkCleanFile(fix);
+  if (fix !== undefined) await checkCleanFile(fix);
   using dataset = await openRows(file, imageFolder === undefined ? {} : { imageFolder });
   const count = Math.min(dataset.length, rows);
   const rowAt = (place: number): number => spread(place, dataset.length, count);

@@ -347,6 +347,9 @@ describe('a clean subset', async () => {
     await expect(inspectData(at('bad.json'), { fix: at('none.json') })).rejects.toThrow(
       `${at('none.json')} is not written: no row of ${at('bad.json')} would be in it`,
     );
+    await expect(inspectData(at('data.json'), { fix: at('red.png/none.json') })).rejects.toThrow(
+      `${at('red.png/none.json')} cannot be written`,
+    );
     const stopped = new AbortController();
     const log = ({ images }: LogEvent): void => void (images !== undefined && stopped.abort(new Error('enough')));
     await expect(inspectData(at('data.json'), { fix: at('none.json'), log, signal: stopped.signal })).rejects.toThrow('enough');

@@ -1,5 +1,5 @@
 import { createWriteStream, existsSync, readdirSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { access, constants, mkdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { DataError } from '../../errors.ts';
@@ -21,10 +21,16 @@ const imagesOf = (file: string): string => `${file.replace(/\.jsonl?$/, '')}.ima
 
 const draftOf = (path: string): string => join(dirname(path), `.${basename(path)}.${process.pid}.part`);
 
-/** Throws DataError where a subset would replace a file. */
-export function checkCleanFile(file: string): void {
+/** Makes the folder of a subset. Throws DataError where the subset would replace a file or cannot be written. */
+export async function checkCleanFile(file: string): Promise<void> {
   const there = [file, droppedFileOf(file), imagesOf(file)].find(existsSync);
   if (there !== undefined) throw new DataError(`${there} exists`, { hint: 'give a path where nothing is yet' });
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    await access(dirname(file), constants.W_OK);
+  } catch (cause) {
+    throw new DataError(`${file} cannot be written: ${(cause as Error).message}`, { hint: 'choose another folder', cause });
+  }
 }
 
 /**
@@ -64,8 +70,8 @@ export async function writeClean(
       counts.dropped++;
     }
   }
-  checkCleanFile(file);
-  await mkdir(json ? dirname(file) : draftOf(images), { recursive: true });
+  await checkCleanFile(file);
+  if (!json) await mkdir(draftOf(images), { recursive: true });
   try {
     await pipeline(inBlocks(kept()), createWriteStream(draftOf(file)), { signal });
     if (counts.rows === 0)
@@ -73,7 +79,7 @@ export async function writeClean(
         hint: 'see what is wrong with them by `tinyllava inspect` without --fix',
       });
     await pipeline(inBlocks(dropped()), createWriteStream(draftOf(droppedFile)), { signal });
-    checkCleanFile(file);
+    await checkCleanFile(file);
     if (!json) await (hasImages(draftOf(images)) ? rename(draftOf(images), images) : rm(draftOf(images), { recursive: true }));
     await rename(draftOf(droppedFile), droppedFile);
     await rename(draftOf(file), file);
