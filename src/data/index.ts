@@ -6,7 +6,7 @@ export { Loader, type LoaderOptions, type StepData } from './loader.ts';
 export { Mixture, type SourceOptions } from './mixture.ts';
 export { openRows } from './open-rows.ts';
 export { Random } from './random.ts';
-export type { DataProblem, DataReport, InspectOptions } from './report.ts';
+export { type DataProblem, type DataReport, type FixedData, type InspectOptions, type ProblemKind, problemKinds } from './report.ts';
 export type { Block, OpenRows, Part, Row, RowOptions, RowSizes, RowSource } from './rows.ts';
 export { Sampler, type SamplerOptions, type SamplerState } from './sampler.ts';
 export { type Span, spansOf } from './spans.ts';

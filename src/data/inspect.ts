@@ -71,7 +71,7 @@ async function lookAtFiles(eyes: readonly Eyes[], tally: Tally, { decode, signal
 async function openWatch(file: string, count: number, options: InspectOptions): Promise<AsyncDisposable & { eyes: readonly Eyes[] }> {
   const { imageFolder, model, maxLength, rows, samples, decode, processor } = options;
   const settings: LookSettings = { file, imageFolder, model, maxLength, rows, samples, decode };
-  const { threads = count < manyRows ? 0 : availableParallelism() } = options;
+  const { threads = count < manyRows ? 0 : Math.min(8, availableParallelism()) } = options;
   if (threads === 0 || processor) {
     const looker = await Looker.open(settings, processor);
     return { eyes: [looker], [Symbol.asyncDispose]: async () => looker.close() };

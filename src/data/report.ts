@@ -52,7 +52,7 @@ export interface InspectOptions {
   readonly ignore?: Iterable<ProblemKind>;
   /** A file that does not exist yet: gets the rows without problems, those of JSON as they are and others as LLaVA's. What was left out, and why, goes to a file of its name with `.dropped.jsonl`. */
   readonly fix?: string;
-  /** Threads to look with, 0 for the calling one; one for each core unless given, and none for what is quickly done. */
+  /** Threads to look with, 0 for the calling one; one for each core up to 8 unless given, and none for what is quickly done. */
   readonly threads?: number;
   /** Gets `inspected` with `rows` done and `of` how many, then with `images`, as they are done. */
   readonly log?: Log;

@@ -19,6 +19,9 @@ export interface LookSettings {
   readonly decode: number | undefined;
 }
 
+/** Every thread keeps as much of files that are read a stretch at a time. */
+const cacheBytes = 2 ** 27;
+
 /** Looks at rows and files, in any thread. */
 export class Looker {
   readonly #dataset: OpenRows;
@@ -34,7 +37,7 @@ export class Looker {
   /** Throws DataError when the file cannot be opened, and CheckpointError or ConfigError for the model. */
   static async open(settings: LookSettings, processor?: Processor): Promise<Looker> {
     const { file, imageFolder, model } = settings;
-    const dataset = await openRows(file, imageFolder === undefined ? {} : { imageFolder });
+    const dataset = await openRows(file, { cacheBytes, ...(imageFolder !== undefined && { imageFolder }) });
     try {
       return new Looker(dataset, settings, processor ?? (model && (await processorOf(model))));
     } catch (error) {
