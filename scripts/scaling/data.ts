@@ -40,7 +40,7 @@ export async function readData(
   const count = Math.min(sampled, dataset.length);
   const kinds: Kind[] = [];
   for (let i = 0; i < count; i++) {
-    const { messages } = dataset.row(Math.floor((i * dataset.length) / count));
+    const { messages } = await dataset.row(Math.floor((i * dataset.length) / count));
     const { ids, labels, images: shown } = processor.truncate(await processor.read(messages, { train: true }), stage.maxLength);
     const views = shown.reduce((sum, { layout }) => sum + viewsOf(layout), 0);
     kinds.push({ share: 1 / count, views, text: ids.length - views * model.viewTokens, supervised: supervisedTokens(labels) });
