@@ -1,5 +1,6 @@
 import { ChatModel } from '../generate/generate.ts';
 import { contentParts, type Message } from '../processor/message.ts';
+import { grouped } from './bootstrap.ts';
 import { ModelRespondent } from './respondent/model.ts';
 import type { Question, Respondent } from './respondent/respondent.ts';
 import type { Sample, Scored, Task } from './task.ts';
@@ -14,7 +15,10 @@ interface Numbered<S extends Sample> {
 export const respondentOf = (model: ChatModel | Respondent): Respondent =>
   model instanceof ChatModel ? new ModelRespondent(model) : model;
 
-/** Asks every sample but those in `known`, and gives each out as soon as it is scored; one that cannot be asked has its error and scores 0. */
+/**
+ * Asks every sample but those in `known`, those about one image behind each other, and gives each out as soon as it is scored; one that cannot be asked has
+ * its error and scores 0.
+ */
 export async function* answerSamples<S extends Sample>(
   model: ChatModel | Respondent,
   task: Task<S>,
@@ -27,8 +31,9 @@ export async function* answerSamples<S extends Sample>(
 ): AsyncGenerator<Numbered<S>, void> {
   const asked: number[] = [];
   function* questions(): Generator<Question> {
-    for (const [index, sample] of samples.entries()) {
-      if (known?.has(index)) continue;
+    for (const index of byImage(samples)) {
+      const sample = samples[index];
+      if (!sample || known?.has(index)) continue;
       asked.push(index);
       yield questionOf(task, sample);
     }
@@ -39,6 +44,12 @@ export async function* answerSamples<S extends Sample>(
     const sample = samples[index];
     if (sample) yield { index, scored: scoredResponse(task, sample, response) };
   }
+}
+
+/** The numbers of all samples in their order, but those about one image moved up to the first of them: POPE asks about an image in each of its splits. */
+function byImage(samples: readonly Sample[]): number[] {
+  const groups = grouped([...samples.keys()], (index) => samples[index]?.images[0] ?? `#${index}`);
+  return [...groups.values()].flat();
 }
 
 /** What a sample asks. */

@@ -1,9 +1,11 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { promptText } from '../../src/evaluate/answer-samples.ts';
 import { evaluate, type Results, withoutTimes } from '../../src/evaluate/evaluate.ts';
 import { markdown } from '../../src/evaluate/report.ts';
+import type { Respondent } from '../../src/evaluate/respondent/respondent.ts';
 import { readSamples } from '../../src/evaluate/samples-file.ts';
 import { ChatModel } from '../../src/generate/generate.ts';
 import type { LogEvent } from '../../src/log.ts';
@@ -101,6 +103,30 @@ describe('an evaluation', () => {
     expect(settings).toMatchObject({ limit: 5, batchSize: 8, dtype: 'float32', device: 'cpu' });
     expect(events.map(({ event }) => event)).toEqual(['evaluating', ...Array(5).fill('answered'), 'evaluated']);
     expect(events[5]).toMatchObject({ task: 'easy-vqa', done: 5, samples: 5 });
+  });
+
+  test('asks the questions about one image behind each other, wherever they stand', async () => {
+    const spread = join(root, 'spread');
+    mkdirSync(join(spread, 'test'), { recursive: true });
+    symlinkSync(join(data, 'test/images'), join(spread, 'test/images'));
+    const images = [0, 1, 0, 1, 0];
+    writeFileSync(join(spread, 'test/questions.json'), JSON.stringify(images.map((image, i) => [`is this ${i}?`, 'yes', image])));
+    const asked: string[] = [];
+    const respondent: Respondent = {
+      identity: {},
+      async *responses(questions) {
+        let index = 0;
+        for await (const { messages } of questions) {
+          asked.push(promptText(messages));
+          yield { index, answer: String(index) };
+          index += 1;
+        }
+      },
+    };
+    const out = join(root, 'spread-out');
+    await evaluate(respondent, { tasks: ['easy-vqa'], data: spread, out });
+    expect(asked.map((text) => Number(/\d/.exec(text)?.[0]))).toEqual([0, 2, 4, 1, 3]);
+    expect((await readSamples(join(out, 'samples_easy-vqa.jsonl'))).map(({ answer }) => answer)).toEqual(['0', '3', '1', '4', '2']);
   });
 
   test('keeps what was answered when it is interrupted', async () => {

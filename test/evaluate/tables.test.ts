@@ -83,18 +83,23 @@ describe('tables with tabs', () => {
     await expect(rowsOf('a\tb\n1\t"2')).rejects.toThrow('no closing quote');
   });
 
-  test('give their images as files, one for rows that name each other', async () => {
-    const png = (
-      await sharp({ create: { width: 2, height: 2, channels: 3, background: 'red' } })
-        .png()
-        .toBuffer()
-    ).toString('base64');
-    const path = file('images.tsv', `index\tquestion\timage\n0\tq\t${png}\n1000000\tq\t0\n2\tq\t"['${png}', '${png}']"\n`);
+  test('give their images as files, one for rows that name each other or hold the same', async () => {
+    const [red, blue] = await Promise.all(
+      ['red', 'blue'].map(async (background) => {
+        const bytes = await sharp({ create: { width: 2, height: 2, channels: 3, background } })
+          .png()
+          .toBuffer();
+        return bytes.toString('base64');
+      }),
+    );
+    const lines = ['index\tquestion\timage', `0\tq\t${red}`, '1000000\tq\t0', `2\tq\t"['${red}', '${red}', '${blue}']"`, `3\tq\t${blue}`];
+    const path = file('images.tsv', `${lines.join('\n')}\n`);
     const rows = await tableRows([path], z.looseObject({ index: z.string(), image: z.array(z.string()) }));
-    const [first, second, third] = rows.map(({ image }) => image);
+    const [first = [], second, third, fourth = []] = rows.map(({ image }) => image);
     expect(second).toEqual(first);
-    expect(third).toHaveLength(2);
-    expect((await sharp(first?.[0]).metadata()).width).toBe(2);
+    expect(third).toEqual([...first, ...first, ...fourth]);
+    expect(fourth).not.toEqual(first);
+    expect((await sharp(first[0]).metadata()).width).toBe(2);
   });
 });
 

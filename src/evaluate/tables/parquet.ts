@@ -54,9 +54,8 @@ export async function* parquetRows(
     for (const group of metadata.row_groups) {
       const end = done + Number(group.num_rows);
       const rows = await parquetReadObjects({ file, metadata, compressors, columns: names, rowStart: done, rowEnd: end, utf8: false });
-      for (const [i, row] of rows.entries()) {
-        const at = done + i;
-        for (const name of unpacker ? pictures : []) row[name] = await unpacked(unpacker, row[name], `${at}-${name}`);
+      for (const row of rows) {
+        for (const name of unpacker ? pictures : []) row[name] = await unpacked(unpacker, row[name]);
         yield plain(row) as Record<string, unknown>;
       }
       done = end;
@@ -77,11 +76,11 @@ function topColumns({ schema }: FileMetaData): string[] {
 }
 
 /** Files instead of the images in a cell; a list stays a list. */
-async function unpacked(unpacker: Unpacker | undefined, cell: unknown, name: string): Promise<unknown> {
+async function unpacked(unpacker: Unpacker | undefined, cell: unknown): Promise<unknown> {
   if (!unpacker || cell === null || cell === undefined) return undefined;
-  if (Array.isArray(cell)) return Promise.all(cell.map((one: unknown, i) => unpacked(unpacker, one, `${name}-${i}`)));
+  if (Array.isArray(cell)) return Promise.all(cell.map((one: unknown) => unpacked(unpacker, one)));
   const bytes = imageBytes(cell);
-  return bytes === undefined ? undefined : unpacker.file(name, bytes);
+  return bytes === undefined ? undefined : unpacker.file(bytes);
 }
 
 /** Without bigints and nulls: whole numbers are numbers, what is null is left out. */

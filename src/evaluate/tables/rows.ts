@@ -50,8 +50,7 @@ async function* withImages(file: string, { images = true }: OpenOptions): AsyncG
       continue;
     }
     const shared = image.length < 64 ? known.get(image) : undefined;
-    const found =
-      shared ?? (await Promise.all(base64List(image).map((one, i) => unpacker.file(`${index}-${i}`, Buffer.from(one, 'base64')))));
+    const found = shared ?? (await Promise.all(base64List(image).map((one) => unpacker.file(Buffer.from(one, 'base64')))));
     known.set(index, found);
     yield { ...row, image: found };
   }

@@ -19,10 +19,12 @@ const ending = (bytes: Uint8Array): string => kinds.find(([, start]) => start.ev
 
 /**
  * Images out of a table, each as a file of its own in the cache folder, so that they are decoded when they are asked about and the memory does not grow with
- * the table. What an earlier run unpacked from the same file is used again.
+ * the table. Equal images are one file, so that the questions about one share what is computed of it, as in tables that hold it in a row for each question.
+ * What an earlier run unpacked from the same file is used again.
  */
 export class Unpacker {
   readonly #folder: string;
+  #drafts = 0;
 
   private constructor(folder: string) {
     this.#folder = folder;
@@ -48,10 +50,12 @@ export class Unpacker {
   }
 
   /** The file that holds these bytes. */
-  async file(name: string, bytes: Uint8Array): Promise<string> {
+  async file(bytes: Uint8Array): Promise<string> {
+    const name = createHash('sha256').update(bytes).digest('hex').slice(0, 32);
     const path = join(this.#folder, `${name}.${ending(bytes)}`);
     if (existsSync(path)) return path;
-    const draft = `${path}.${process.pid}.part`;
+    this.#drafts += 1;
+    const draft = `${path}.${process.pid}-${this.#drafts}.part`;
     try {
       await writeFile(draft, bytes);
       await rename(draft, path);
