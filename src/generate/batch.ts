@@ -73,6 +73,11 @@ export class Batch {
     return this.#waiting.length + this.#live.length;
   }
 
+  /** Slots that nobody has and nobody waits for. */
+  get vacant(): number {
+    return Math.max(0, this.#slots - this.size);
+  }
+
   /** Lines up a request. */
   add(request: BatchRequest): void {
     this.#waiting.push(request);

@@ -88,7 +88,8 @@ export class ChatModel {
     options: BatchOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<Outcome, void> {
     const { slots = 8, signal } = options;
-    const queue = new Queue(new Batch(this.model, this.#images, { remembered: 2, ...options, slots }));
+    const supply = new Supply();
+    const queue = new Queue(new Batch(this.model, this.#images, { remembered: 2, ...options, slots }), { coming: () => supply.coming() });
     const over = new AbortController();
     const running = AbortSignal.any(signal ? [signal, over.signal] : [over.signal]);
     // Every open request listens.
@@ -109,6 +110,7 @@ export class ChatModel {
         if (!('coming' in event)) {
           open.delete(event.index);
           yield event;
+          supply.add({ untaken: -1 });
           continue;
         }
         coming = undefined;
@@ -118,12 +120,20 @@ export class ChatModel {
         const prepared = this.#prepare({ ...request, signal: request.signal ? AbortSignal.any([running, request.signal]) : running });
         // Images are decoded at once, but requests line up in their order; each forgets those before it.
         turn = Promise.allSettled([turn, prepared]).then(() => undefined);
-        const answered = turn.then(async () => last(this.#follow(await prepared, queue)));
-        open.set(index, outcome(index, answered));
+        supply.add({ preparing: 1 });
+        const answered = turn.then(async () => {
+          supply.add({ preparing: -1 });
+          return last(this.#follow(await prepared, queue));
+        });
+        open.set(
+          index,
+          outcome(index, answered).finally(() => supply.add({ untaken: 1 })),
+        );
         index += 1;
       }
     } finally {
       over.abort();
+      supply.end();
       await Promise.allSettled(open.values());
       queue.clear(undefined);
     }
@@ -233,6 +243,33 @@ async function outcome(index: number, answer: Promise<Answer>): Promise<Outcome>
   } catch (error) {
     if (error instanceof DataError) return { index, error };
     throw error;
+  }
+}
+
+/** What is about to bring requests to a queue: some that are being prepared, and answers whose taking makes room for others. */
+class Supply {
+  #preparing = 0;
+  #untaken = 0;
+  #ended = false;
+  #wake = (): void => {};
+
+  add({ preparing = 0, untaken = 0 }: { preparing?: number; untaken?: number }): void {
+    this.#preparing += preparing;
+    this.#untaken += untaken;
+    this.#wake();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  /** Settled at the next change; undefined when nothing is about to come. */
+  coming(): Promise<void> | undefined {
+    if (this.#ended || this.#preparing + this.#untaken === 0) return undefined;
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
   }
 }
 

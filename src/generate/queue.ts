@@ -6,10 +6,13 @@ import type { Reply } from './reply.ts';
 export class Queue {
   readonly #batch: Batch;
   readonly #replies = new Map<BatchRequest, Reply>();
+  readonly #coming: () => Promise<void> | undefined;
   #running = false;
 
-  constructor(batch: Batch) {
+  /** While the batch has room, a step waits for what `coming` gives: a step takes long, and it blocks the event loop that would bring more requests. */
+  constructor(batch: Batch, { coming = () => undefined }: { coming?: () => Promise<void> | undefined } = {}) {
     this.#batch = batch;
+    this.#coming = coming;
   }
 
   /** Lines up a request; should a step fail, the error goes to the replies of all. */
@@ -38,6 +41,10 @@ export class Queue {
       for (;;) {
         // First of all, so that requests made in one turn of the event loop share their first step.
         await setImmediate();
+        for (let coming = this.#coming(); coming && this.#batch.size > 0 && this.#batch.vacant > 0; coming = this.#coming()) {
+          await coming;
+          await setImmediate();
+        }
         if (this.#batch.size === 0) return;
         this.#batch.step();
       }
