@@ -5,7 +5,7 @@ import type { TinyLlava } from '../../model/tinyllava.ts';
 import { noGrad } from '../../tensor/autograd.ts';
 import { indices } from '../../tensor/create.ts';
 import { Scope } from '../../tensor/scope.ts';
-import { answerLosses } from '../likelihood.ts';
+import { Likelihood } from '../likelihood.ts';
 import { letters } from '../prompts.ts';
 import type { Identity, Question, Respondent, RespondOptions, Response } from './respondent.ts';
 
@@ -40,11 +40,12 @@ export class ModelRespondent implements Respondent {
     questions: Iterable<Question> | AsyncIterable<Question>,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Response, void> {
+    using likelihood = new Likelihood(this.#model);
     let index = 0;
     for await (const { messages, choices = [] } of questions) {
       signal?.throwIfAborted();
       try {
-        const losses = await answerLosses(this.#model, messages, choices);
+        const losses = likelihood.losses(await likelihood.prepare(messages, choices));
         yield { index, answer: letters[losses.indexOf(Math.min(...losses))] ?? '' };
       } catch (error) {
         if (!(error instanceof DataError)) throw error;
