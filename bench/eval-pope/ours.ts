@@ -1,60 +1,29 @@
-import { readFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { Batch } from '../../src/generate/batch.ts';
-import { ImageStore } from '../../src/generate/image-store.ts';
-import { Sampler } from '../../src/generate/sample.ts';
-import { loadCheckpoint } from '../../src/model/checkpoint.ts';
-import { wholeImage } from '../../src/model/image-layout.ts';
-import { ImageProcessor } from '../../src/processor/image.ts';
+import { evaluate } from '../../src/evaluate/evaluate.ts';
+import { readSamples } from '../../src/evaluate/samples-file.ts';
+import { tasks } from '../../src/evaluate/tasks/index.ts';
+import { loadModel } from '../../src/generate/generate.ts';
 import { print } from '../measure.ts';
 
 const [folder = '', shape = '', tokens = ''] = process.argv.slice(2);
-const [answerTokens, slots] = [2, 16];
-const { model } = await loadCheckpoint(join(folder, tokens));
-const questions = JSON.parse(readFileSync(join(folder, `${shape}-${tokens}.json`), 'utf8')) as { image: number; ids: number[] }[];
-const side = model.visionTower?.imageSize ?? 0;
-const half = [0.5, 0.5, 0.5] as const;
-const image = new ImageProcessor({ size: { height: side, width: side }, mean: [...half], std: [...half] });
+const known = shape === 'pope' ? tasks.pope : tasks.mme;
+// A random model would write to the limit.
+const task = { ...known, maxNewTokens: 2 };
+const [data, out] = [join(folder, `${shape}-${tokens}`), join(folder, 'out')];
+process.env['TINYLLAVA_CACHE'] = join(folder, 'cache');
+for (const left of [out, join(folder, 'cache')]) rmSync(left, { recursive: true, force: true });
 
-/** The answers of all, with no more images in memory than an evaluation has. */
-async function answer(asked: typeof questions): Promise<number[]> {
-  const store = new ImageStore(model, { image });
-  const batch = new Batch(model, store, { slots, remembered: 2 });
-  const answers = asked.map((): number[] => []);
-  const waiting = [...asked.entries()];
-  while (waiting.length > 0 || batch.size > 0) {
-    while (waiting.length > 0 && batch.size < 2 * slots) {
-      const [number, question] = waiting.shift() ?? [0, { image: 0, ids: [] }];
-      const start = question.ids.indexOf(model.config.imageTokenId ?? 0);
-      const place = {
-        source: join(folder, `${shape}-${tokens}-${question.image}.png`),
-        layout: wholeImage,
-        start,
-        end: start + Number(tokens),
-      };
-      const images = await store.acquire([place]);
-      const given = answers[number] ?? [];
-      batch.add({
-        ids: Int32Array.from(question.ids),
-        images,
-        sampler: new Sampler({}),
-        maxNewTokens: answerTokens,
-        begin: () => {},
-        take(id) {
-          given.push(id);
-          if (given.length === answerTokens) store.release(images);
-          return given.length < answerTokens;
-        },
-      });
-    }
-    batch.step();
-  }
-  batch.clear();
-  store.free();
-  return answers.flat();
-}
-
-await answer(questions.slice(0, 1));
+const model = await loadModel(join(folder, tokens));
+await evaluate(model, { tasks: [task], data, limit: 1, batchSize: 16 });
+// Forgets the image that was asked about.
+model.free();
 const start = performance.now();
-const answers = await answer(questions);
-print({ metrics: { questions: (1000 * questions.length) / (performance.now() - start) }, check: answers });
+await evaluate(model, { tasks: [task], data, out, batchSize: 16 });
+const seconds = (performance.now() - start) / 1000;
+const answers = (await readSamples(join(out, `samples_${shape}.jsonl`))).map(({ answer = '' }) => answer);
+const words = answers.flatMap((answer) => answer.split(' '));
+print({
+  metrics: { questions: answers.length / seconds },
+  check: words.map((word) => (/^w\d+$/.test(word) ? Number(word.slice(1)) : -1)),
+});

@@ -12,11 +12,12 @@ export function compareCommand(): Command {
     .description('how evaluations differ on the same questions')
     .argument('<runs...>', 'folders that `eval --out` wrote; all are compared with the first')
     .option('--html <file>', 'write one page with the runs side by side and every question that changed')
+    .option('--data <folder>', 'where the images of the page are, when they are no longer where the runs found them')
     .option('--json', 'print one JSON document')
-    .action(async ([first = '', ...others]: string[], { html, json }: { html?: string; json?: true }) => {
+    .action(async ([first = '', ...others]: string[], { html, data, json }: { html?: string; data?: string; json?: true }) => {
       if (html !== undefined) {
         const { writePage } = await import('../evaluate/write-report.ts');
-        await writePage(html, [first, ...others]);
+        await writePage(html, [first, ...others], { data });
       } else if (others.length === 0) {
         const { UsageError } = await import('../errors.ts');
         throw new UsageError(`${first} alone is nothing to compare`, {

@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { ChatModel } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
 import { version } from '../version.ts';
@@ -97,7 +97,7 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
   }
   const whole: Results = { version, settings: { batchSize, ...settings }, tasks: results };
   if (out !== undefined) {
-    await writeWhole(join(out, 'timings.json'), `${JSON.stringify({ batchSize, tasks: timings }, null, 2)}\n`);
+    await writeWhole(join(out, 'timings.json'), `${JSON.stringify({ batchSize, data: resolve(options.data), tasks: timings }, null, 2)}\n`);
     await writeWhole(join(out, 'results.json'), `${JSON.stringify(withoutTimes(whole), null, 2)}\n`);
   }
   return whole;
@@ -129,9 +129,9 @@ async function run(
   benchmark: Benchmark,
   options: EvaluateOptions & { batchSize: number },
 ): Promise<Omit<TaskResult, 'dataSha256'> & { timing: Timing }> {
-  const { limit, out, log = silent, batchSize, signal } = options;
+  const { data, limit, out, log = silent, batchSize, signal } = options;
   const samples = benchmark.samples.slice(0, limit);
-  const { file, answers } = out === undefined ? unkept : await SamplesFile.resume(join(out, `samples_${task.name}.jsonl`));
+  const { file, answers } = out === undefined ? unkept : await SamplesFile.resume(join(out, `samples_${task.name}.jsonl`), { data });
   let scored: Scored[] = new Array(samples.length);
   let total = 0;
   for (const [index, answer] of answers) {
@@ -158,7 +158,7 @@ async function run(
   const judge = task.judge && options.judge;
   if (judge) {
     scored = await judgeScored(task, scored, judge, { log, signal });
-    if (out !== undefined) await SamplesFile.rewrite(join(out, `samples_${task.name}.jsonl`), scored);
+    if (out !== undefined) await SamplesFile.rewrite(join(out, `samples_${task.name}.jsonl`), scored, { data });
   }
   if (out !== undefined && task.submission)
     await writeWhole(join(out, `submission_${task.name}.json`), `${JSON.stringify(task.submission(scored, benchmark))}\n`);

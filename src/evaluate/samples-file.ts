@@ -1,6 +1,7 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { z } from 'zod';
 import { DataError } from '../errors.ts';
+import { dataFolderOf, fileAt, placeOf } from './image-places.ts';
 import { readRows } from './questions-file.ts';
 import type { Scored } from './task.ts';
 
@@ -20,23 +21,26 @@ const Line = z.looseObject({
 export class SamplesFile {
   readonly #path: string;
   readonly #file: FileHandle;
+  /** The data folder, which images are named in. */
+  readonly #data: string;
   /** Where the line of each sample stands, by its number; a later line takes the place of an earlier one. */
   readonly #lines = new Map<number, { readonly start: number; readonly bytes: number }>();
   #end = 0;
   #inOrder = true;
   #last = -1;
 
-  private constructor(path: string, file: FileHandle) {
+  private constructor(path: string, file: FileHandle, data: string) {
     this.#path = path;
     this.#file = file;
+    this.#data = data;
   }
 
   /**
    * Goes on with a file that a run has left, or begins it where there is none. Gives the answers in it, by the sample's number; a last line that was not written
    * to its end is dropped, and samples that could not be asked are asked again. Throws DataError.
    */
-  static async resume(path: string): Promise<{ file: SamplesFile; answers: Map<number, string> }> {
-    const opened = new SamplesFile(path, await openFile(path, 'a+'));
+  static async resume(path: string, { data }: { data: string }): Promise<{ file: SamplesFile; answers: Map<number, string> }> {
+    const opened = new SamplesFile(path, await openFile(path, 'a+'), data);
     const answers = new Map<number, string>();
     try {
       let [number, rest]: [number, Buffer] = [0, Buffer.alloc(0)];
@@ -60,14 +64,14 @@ export class SamplesFile {
   }
 
   /** Begins the file anew. Throws DataError where it cannot be written. */
-  static async create(path: string): Promise<SamplesFile> {
-    return new SamplesFile(path, await openFile(path, 'w+'));
+  static async create(path: string, { data }: { data: string }): Promise<SamplesFile> {
+    return new SamplesFile(path, await openFile(path, 'w+'), data);
   }
 
   /** Writes all samples anew, say after they were judged; the file is replaced at once. */
-  static async rewrite(path: string, scored: readonly Scored[]): Promise<void> {
+  static async rewrite(path: string, scored: readonly Scored[], { data }: { data: string }): Promise<void> {
     const draft = `${path}.part`;
-    const file = await SamplesFile.create(draft);
+    const file = await SamplesFile.create(draft, { data });
     try {
       for (const [index, one] of scored.entries()) await file.write(index, one);
       await file.close();
@@ -84,7 +88,7 @@ export class SamplesFile {
     const answers = answer === undefined ? { resps: [], filtered_resps: [] } : { resps: [answer], filtered_resps: [parsed] };
     const line = {
       doc_id: index,
-      doc,
+      doc: { ...doc, images: doc.images.map((image) => placeOf(image, this.#data)) },
       ...(input !== undefined && { input }),
       target: targets,
       ...answers,
@@ -164,11 +168,11 @@ function lineOf(text: string, place: string): { doc_id: number; resps: string[] 
   throw new DataError(`${place}: not a sample that a run wrote`, { hint: 'delete the line: its question is then asked again' });
 }
 
-/** The scored samples that a run wrote. Throws DataError. */
-export async function readSamples(path: string): Promise<Scored[]> {
-  const lines = await readRows(path, Line);
+/** The scored samples that a run wrote, with their images where the data folder was, or in `data` where it is elsewhere now. Throws DataError. */
+export async function readSamples(path: string, { data }: { readonly data?: string | undefined } = {}): Promise<Scored[]> {
+  const [lines, folder] = await Promise.all([readRows(path, Line), data ?? dataFolderOf(path)]);
   return lines.map(({ doc, input, target, resps, filtered_resps, score, error, unparsed }) => ({
-    sample: { ...doc, targets: target },
+    sample: { ...doc, images: doc.images.map((place) => fileAt(place, folder)), targets: target },
     ...(input !== undefined && { input }),
     ...(resps[0] !== undefined && { answer: resps[0] }),
     parsed: filtered_resps[0] ?? '',

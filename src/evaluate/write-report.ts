@@ -5,9 +5,16 @@ import { readRuns } from './html/runs.ts';
 import { markdown } from './report.ts';
 import { writeWhole } from './run-folder.ts';
 
-/** Writes the HTML page of runs, each a folder that `evaluate` wrote, side by side. Throws DataError for a folder without results. */
-export async function writePage(path: string, folders: readonly string[]): Promise<void> {
-  await writeWhole(path, await evaluationPage(await readRuns(folders), dirname(resolve(path))));
+/**
+ * Writes the HTML page of runs, each a folder that `evaluate` wrote, side by side; `data` is the data folder where it is elsewhere than it was. Throws DataError
+ * for a folder without results.
+ */
+export async function writePage(
+  path: string,
+  folders: readonly string[],
+  options: { readonly data?: string | undefined } = {},
+): Promise<void> {
+  await writeWhole(path, await evaluationPage(await readRuns(folders, options), dirname(resolve(path))));
 }
 
 /** Writes `report.md` and `report.html` beside the results in a folder. Throws DataError where there are none. */

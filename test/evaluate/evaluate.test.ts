@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -127,6 +127,20 @@ describe('an evaluation', () => {
     await evaluate(respondent, { tasks: ['easy-vqa'], data: spread, out });
     expect(asked.map((text) => Number(/\d/.exec(text)?.[0]))).toEqual([0, 2, 4, 1, 3]);
     expect((await readSamples(join(out, 'samples_easy-vqa.jsonl'))).map(({ answer }) => answer)).toEqual(['0', '3', '1', '4', '2']);
+  });
+
+  test('names images below the data folder, so that a run and its data can be moved', async () => {
+    const [tree, moved] = [join(root, 'tree'), join(root, 'moved')];
+    cpSync(join(data, 'test'), join(tree, 'data/test'), { recursive: true });
+    const out = join(tree, 'run');
+    await evaluate(chat, { tasks: ['easy-vqa'], data: join(tree, 'data'), out, limit: 1 });
+    const line = JSON.parse(readFileSync(join(out, 'samples_easy-vqa.jsonl'), 'utf8'));
+    expect(line.doc.images).toEqual(['test/images/0.png']);
+    const images = async (folder: string, now?: string) =>
+      (await readSamples(join(folder, 'samples_easy-vqa.jsonl'), { data: now })).flatMap(({ sample }) => sample.images);
+    expect(await images(out)).toEqual([join(tree, 'data/test/images/0.png')]);
+    renameSync(tree, moved);
+    expect(await images(join(moved, 'run'), join(moved, 'data'))).toEqual([join(moved, 'data/test/images/0.png')]);
   });
 
   test('keeps what was answered when it is interrupted', async () => {

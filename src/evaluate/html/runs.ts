@@ -13,15 +13,15 @@ export interface Run {
   readonly samples: Readonly<Record<string, readonly Scored[]>>;
 }
 
-/** Reads what `evaluate` wrote into folders; a run is named by its folder. Throws DataError for one without results. */
-export async function readRuns(folders: readonly string[]): Promise<Run[]> {
+/** Reads what `evaluate` wrote into folders; a run is named by its folder. `data` is where the images are now. Throws DataError for one without results. */
+export async function readRuns(folders: readonly string[], { data }: { readonly data?: string | undefined } = {}): Promise<Run[]> {
   const names = folders.map((folder) => basename(resolve(folder)));
   return Promise.all(
     folders.map(async (folder, i) => {
       const name = names[i] ?? '';
       const results = await readResults(folder);
       const samples: Record<string, Scored[]> = {};
-      for (const task of Object.keys(results.tasks)) samples[task] = await readSamples(join(folder, `samples_${task}.jsonl`));
+      for (const task of Object.keys(results.tasks)) samples[task] = await readSamples(join(folder, `samples_${task}.jsonl`), { data });
       const twice = names.indexOf(name) !== names.lastIndexOf(name);
       return { name: twice ? `${basename(dirname(resolve(folder)))}/${name}` : name, results, samples };
     }),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { cacheFolder } from '../../cache-folder.ts';
 import { DataError } from '../../errors.ts';
 
@@ -20,7 +20,7 @@ const ending = (bytes: Uint8Array): string => kinds.find(([, start]) => start.ev
 /**
  * Images out of a table, each as a file of its own in the cache folder, so that they are decoded when they are asked about and the memory does not grow with
  * the table. Equal images are one file, so that the questions about one share what is computed of it, as in tables that hold it in a row for each question.
- * What an earlier run unpacked from the same file is used again.
+ * Files are named by their content: what an earlier run unpacked is used again.
  */
 export class Unpacker {
   readonly #folder: string;
@@ -32,12 +32,7 @@ export class Unpacker {
 
   /** For the images of this table. Throws DataError where the cache folder cannot be written. */
   static async of(table: string): Promise<Unpacker> {
-    const { size, mtimeMs } = await stat(table);
-    const key = createHash('sha256')
-      .update(`${resolve(table)}\n${size}\n${mtimeMs}`)
-      .digest('hex')
-      .slice(0, 16);
-    const folder = join(cacheFolder(process.env), 'benchmark-images', key);
+    const folder = join(cacheFolder(process.env), 'benchmark-images');
     try {
       await mkdir(folder, { recursive: true });
     } catch (cause) {
@@ -52,11 +47,13 @@ export class Unpacker {
   /** The file that holds these bytes. */
   async file(bytes: Uint8Array): Promise<string> {
     const name = createHash('sha256').update(bytes).digest('hex').slice(0, 32);
-    const path = join(this.#folder, `${name}.${ending(bytes)}`);
+    const folder = join(this.#folder, name.slice(0, 2));
+    const path = join(folder, `${name}.${ending(bytes)}`);
     if (existsSync(path)) return path;
     this.#drafts += 1;
     const draft = `${path}.${process.pid}-${this.#drafts}.part`;
     try {
+      await mkdir(folder, { recursive: true });
       await writeFile(draft, bytes);
       await rename(draft, path);
     } catch (cause) {
