@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { promptText } from '../../src/evaluate/answer-samples.ts';
 import { evaluate, withoutTimes } from '../../src/evaluate/evaluate.ts';
 import { type Browsed, browsed } from '../../src/evaluate/html/browsed.ts';
 import { fitsScript } from '../../src/evaluate/html/browser.ts';
@@ -25,8 +26,8 @@ const recorded = (answers: readonly (string | undefined)[]): Respondent => ({
   identity: { weights: 'abc' },
   async *responses(questions: Iterable<Question> | AsyncIterable<Question>) {
     let index = 0;
-    for await (const _ of questions) {
-      const answer = answers[index];
+    for await (const { messages } of questions) {
+      const answer = answers[texts.findIndex((text) => promptText(messages).endsWith(text))];
       yield answer === undefined ? { index, error: 'x.png cannot be decoded' } : { index, answer };
       index += 1;
     }
