@@ -25,6 +25,8 @@ export interface Benchmark {
   readonly question: string;
   /** Work that both sides do, one process a side and round; the words are arguments of both programs. */
   readonly variants: readonly (readonly string[])[];
+  /** A module that Python needs besides torch and transformers; the benchmark is skipped where it is absent. */
+  readonly needs?: string;
   readonly metrics: readonly Metric[];
   /** How far apart the numbers of `check` may be, relative to the larger. */
   readonly tolerance?: number;

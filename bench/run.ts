@@ -37,6 +37,10 @@ if (spawnSync(settings.python, ['-c', 'import torch, transformers']).status !== 
 
 mkdirSync(join(import.meta.dirname, 'results'), { recursive: true });
 for (const benchmark of benchmarks.filter(({ name }) => positionals.length === 0 || positionals.includes(name))) {
+  if (benchmark.needs !== undefined && spawnSync(settings.python, ['-c', `import ${benchmark.needs}`]).status !== 0) {
+    console.error(`${benchmark.name} skipped: ${settings.python} cannot import ${benchmark.needs}`);
+    continue;
+  }
   await prepare(benchmark, settings);
   const results: Result[] = [];
   for (const variant of benchmark.variants) {

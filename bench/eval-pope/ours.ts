@@ -8,6 +8,7 @@ import { print } from '../measure.ts';
 
 const [folder = '', shape = '', tokens = ''] = process.argv.slice(2);
 const known = shape === 'pope' ? tasks.pope : tasks.mme;
+const batchSize = 32;
 // A random model would write to the limit.
 const task = { ...known, maxNewTokens: 2 };
 const [data, out] = [join(folder, `${shape}-${tokens}`), join(folder, 'out')];
@@ -15,11 +16,11 @@ process.env['TINYLLAVA_CACHE'] = join(folder, 'cache');
 for (const left of [out, join(folder, 'cache')]) rmSync(left, { recursive: true, force: true });
 
 const model = await loadModel(join(folder, tokens));
-await evaluate(model, { tasks: [task], data, limit: 1, batchSize: 16 });
+await evaluate(model, { tasks: [task], data, limit: 1, batchSize });
 // Forgets the image that was asked about.
 model.free();
 const start = performance.now();
-await evaluate(model, { tasks: [task], data, out, batchSize: 16 });
+await evaluate(model, { tasks: [task], data, out, batchSize });
 const seconds = (performance.now() - start) / 1000;
 const answers = (await readSamples(join(out, `samples_${shape}.jsonl`))).map(({ answer = '' }) => answer);
 const words = answers.flatMap((answer) => answer.split(' '));
