@@ -84,8 +84,9 @@ export function replicatedCommunication({ counts, kinds, cluster, ranks, rate, m
 }
 
 /**
- * Every rank has a share of each parameter: a block is gathered while the one before it computes, in the forward pass and again in the backward pass, and its
- * gradients are summed and shared out while the next one computes; what belongs to no block is gathered once a step. Zhao et al. 2023, arXiv:2304.11277.
+ * Every rank has a share of each parameter: a block is gathered while the one before it computes, in the forward pass and, but for the last block, again
+ * in the backward pass, and its gradients are summed and shared out while the next one computes; what belongs to no block is gathered once a step. Zhao et al.
+ * 2023, arXiv:2304.11277.
  */
 export function shardedCommunication({ counts, kinds, cluster, ranks, precision, rate, microBatches }: Traffic): Communication {
   const bytes = dtypeBytes(precisions[precision].compute);
@@ -101,11 +102,14 @@ export function shardedCommunication({ counts, kinds, cluster, ranks, precision,
     learned(piece) === 0 ? 0 : collectiveSeconds(cluster, 'reduce-scatter', 4 * learned(piece), ranks);
   const all = [...tower, ...blocks];
   const reached = all.filter(isReached);
+  // The last block of the forward pass is the first of the backward pass.
+  const again = reached.filter((block) => block !== all.at(-1));
+  const regather = (block: Counts): number => (again.includes(block) ? gather(block) : 0);
   const root = { tensors: rest.flatMap(({ tensors }) => tensors) };
-  const [first, last, lowest] = [all[0], reached.at(-1), reached[0]];
+  const [first, lowest] = [all[0], reached[0]];
   // Nothing is computed in front of the first block of a pass, and behind the step's last gradients.
   let seconds = gather(root) + scatter(root) + (lowest ? scatter(lowest) : 0);
-  seconds += microBatches.length * ((first ? gather(first) : 0) + (last ? gather(last) : 0));
+  seconds += microBatches.length * (first ? gather(first) : 0);
   for (const [stack, own] of [
     ['tower', tower],
     ['language', blocks],
@@ -120,10 +124,10 @@ export function shardedCommunication({ counts, kinds, cluster, ranks, precision,
     const [forward, backward] = [each('forward', own.length), each('backward', backs.length)];
     for (const rows of microBatches) {
       seconds += sumOf(own, (block) => Math.max(0, gather(block) - (rows * forward) / rate));
-      seconds += sumOf(backs, (block) => Math.max(0, gather(block) + scatter(block) - (rows * backward) / rate));
+      seconds += sumOf(backs, (block) => Math.max(0, regather(block) + scatter(block) - (rows * backward) / rate));
     }
   }
-  const gathered = bytes * (microBatches.length * (sumOf(all, held) + sumOf(reached, held)) + held(root));
+  const gathered = bytes * (microBatches.length * (sumOf(all, held) + sumOf(again, held)) + held(root));
   const scattered = 4 * microBatches.length * (sumOf(reached, learned) + learned(root));
   return {
     sent: {
