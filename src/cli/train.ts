@@ -181,10 +181,12 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
   };
   const group = job && new (await import('../tensor/distributed.ts')).ProcessGroup(job.place);
   const speaks = !group || group.rank === 0;
-  const [{ watch }, { SampleAnswers }] = await Promise.all([import('./watch/watch.ts'), import('./watch/samples.ts')]);
+  const [{ watch, watched }, { SampleAnswers }] = await Promise.all([import('./watch/watch.ts'), import('./watch/samples.ts')]);
   const { saveEvery: steps, saveMinutes: minutes, keep } = flags;
   const save = { minutes, keep, ...(steps !== undefined && { steps }) };
-  await using page = flags.watch === undefined || !speaks ? undefined : await watch(out, flags.watch === true ? usualPort : flags.watch);
+  const stages = recipe.stages.map(({ name }) => name);
+  await using page =
+    flags.watch === undefined || !speaks ? undefined : await watch(out, flags.watch === true ? usualPort : flags.watch, stages);
   if (page) line.say(`watch it on ${page.url}`);
   // Weights that lie on many ranks cannot answer in between.
   const samples = page && !(group && flags.sharded) ? new SampleAnswers(recipe, { root, out }) : undefined;
@@ -192,7 +194,8 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
   const kept = { ...(features !== undefined && { features: { folder: features } }), ...(onStep && { onStep }) };
   await interruptible(async (signal) => {
     const together = { group, sharded: flags.sharded === true };
-    const result = await train(recipe, { ...launch, ...kept, ...together, out, log, signal, save, resume: flags.resume === true });
+    const options = { ...launch, ...kept, ...together, out, log, signal, save, resume: flags.resume === true };
+    const result = await watched(page, () => train(recipe, options));
     group?.close();
     if (result.stopped) throw new Interrupted('interrupted; go on with --resume', { exitCode: resumable });
     if (!speaks) return;

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +12,7 @@ import { readRuns } from '../../src/evaluate/html/runs.ts';
 import { thumbnails } from '../../src/evaluate/html/thumbnails.ts';
 import type { Question, Respondent } from '../../src/evaluate/respondent/respondent.ts';
 import { writePage, writeReport } from '../../src/evaluate/write-report.ts';
+import { chromium, Page } from '../browser.ts';
 import { tinyllava } from '../cli/run.ts';
 import { picture } from '../generate/tiny-model.ts';
 
@@ -145,42 +145,26 @@ describe('the page', () => {
   });
 });
 
-const browser = ['chromium', 'chromium-browser', 'google-chrome'].find((name) => spawnSync(name, ['--version']).status === 0);
-
-describe.skipIf(browser === undefined)('in a browser (skipped where neither chromium nor google-chrome is found)', () => {
+describe.skipIf(chromium === undefined)('in a browser (skipped where neither chromium nor google-chrome is found)', () => {
   /** The page as the browser has made it, and what its script complained of. */
-  function opened(page: string): { dom: string; complaints: string } {
-    const flags = [
-      '--headless=new',
-      '--no-sandbox',
-      '--disable-gpu',
-      '--enable-logging=stderr',
-      '--virtual-time-budget=3000',
-      '--dump-dom',
-    ];
-    const { stdout, stderr } = spawnSync(browser ?? '', [...flags, `file://${page}`], { encoding: 'utf8' });
-    return {
-      dom: stdout,
-      complaints: stderr
-        .split('\n')
-        .filter((line) => line.includes('CONSOLE'))
-        .join('\n'),
-    };
+  async function opened(page: string): Promise<{ dom: string; complaints: readonly string[] }> {
+    await using shown = await Page.open(`file://${page}`);
+    return { dom: await shown.value('document.documentElement.outerHTML'), complaints: shown.complaints };
   }
 
   test('the page lists the questions that its address asks for', async () => {
     const page = join(root, 'browser.html');
     await writePage(page, [first, second]);
-    const { dom, complaints } = opened(`${page}#change=worse&run=1`);
-    expect(complaints).toBe('');
+    const { dom, complaints } = await opened(`${page}#change=worse&run=1`);
+    expect(complaints).toEqual([]);
     expect(dom).toContain('>1 question.<');
     expect(dom.match(/class="sample"/g)).toHaveLength(1);
     expect(dom).toContain('vqa · early · 2');
     expect(dom).toMatch(/class="said">b</);
-    const all = opened(page).dom;
+    const all = (await opened(page)).dom;
     expect(all).toContain('>6 questions.<');
     expect(all).toContain('is it red? &lt;/script&gt;&lt;b&gt;');
     expect(all.match(/class="pictures"><a href="data\/\d.png"><img src="data:image\/webp/g)).toHaveLength(6);
-    expect(opened(`${page}#text=nowhere`).dom).toContain('No question fits.');
+    expect((await opened(`${page}#text=nowhere`)).dom).toContain('No question fits.');
   }, 60_000);
 });

@@ -1,19 +1,24 @@
+import { createHash } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import sharp from 'sharp';
 import type { RowSource } from '../../data/rows.ts';
 import { DataError } from '../../errors.ts';
 import { ChatModel } from '../../generate/generate.ts';
-import type { InputMessage } from '../../processor/message.ts';
+import { decodeImage } from '../../processor/image-decode.ts';
+import { type InputMessage, imagesOf } from '../../processor/message.ts';
 import { openData } from '../../train/build.ts';
 import type { Recipe } from '../../train/recipe.ts';
 import type { StepEvent } from '../../train/stage.ts';
 import type { Trained } from '../../train/trainer.ts';
-import { samplesFile } from './app.ts';
-import type { TrainingSample } from './page.ts';
+import type { TrainingSample } from './answers.ts';
+import { imagesFolder, samplesFile } from './app.ts';
 
 const asked = 3;
 const moments = 20;
 const maxNewTokens = 48;
+const side = 200;
 
 function textOf(message: InputMessage | undefined): string {
   const { content = '' } = message ?? {};
@@ -22,19 +27,36 @@ function textOf(message: InputMessage | undefined): string {
   return words.join(' ').trim();
 }
 
-interface Question {
+interface Question extends Pick<TrainingSample, 'row' | 'images' | 'truth'> {
   readonly messages: readonly InputMessage[];
-  readonly truth: string;
+}
+
+/** Keeps a small copy of each image of a conversation in a folder. Gives their names, which follow from what they show. */
+async function smallImages(messages: readonly InputMessage[], folder: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const { source } of imagesOf(messages)) {
+    const { data, width, height } = await decodeImage(source);
+    const image = sharp(data, { raw: { width, height, channels: 3 } });
+    const small = await image.resize(side, side, { fit: 'inside', withoutEnlargement: true }).webp({ quality: 70 }).toBuffer();
+    const name = `${createHash('sha256').update(small).digest('hex').slice(0, 16)}.webp`;
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, name), small);
+    names.push(name);
+  }
+  return names;
 }
 
 /** What stands before the first answer of rows spread over the data, and that answer. */
-async function questionsOf(rows: RowSource): Promise<Question[]> {
+async function questionsOf(rows: RowSource, { root, folder }: { root: string; folder: string }): Promise<Question[]> {
   const questions: Question[] = [];
   for (let i = 0; i < Math.min(asked, rows.length); i++) {
     try {
-      const { messages } = await rows.row(Math.floor((i * rows.length) / asked));
+      const { name, messages } = await rows.row(Math.floor((i * rows.length) / asked));
       const first = messages.findIndex(({ role }) => role === 'assistant');
-      if (first > 0) questions.push({ messages: messages.slice(0, first), truth: textOf(messages[first]) });
+      if (first <= 0) continue;
+      const before = messages.slice(0, first);
+      const images = await smallImages(before, folder);
+      questions.push({ row: relative(root, name), messages: before, truth: textOf(messages[first]), images });
     } catch (error) {
       if (!(error instanceof DataError)) throw error; // training says what is wrong with the row
     }
@@ -46,13 +68,13 @@ async function questionsOf(rows: RowSource): Promise<Question[]> {
 export class SampleAnswers {
   readonly #recipe: Recipe;
   readonly #root: string;
-  readonly #file: string;
+  readonly #out: string;
   readonly #questions = new Map<string, Question[]>();
 
   constructor(recipe: Recipe, { root, out }: { root: string; out: string }) {
     this.#recipe = recipe;
     this.#root = root;
-    this.#file = join(out, samplesFile);
+    this.#out = out;
   }
 
   /** For calling behind every step. */
@@ -62,10 +84,10 @@ export class SampleAnswers {
     const chat = new ChatModel(model, processor);
     try {
       for await (const outcome of chat.answers(questions.map(({ messages }) => ({ messages, maxNewTokens, temperature: 0 })))) {
-        const { messages, truth } = questions[outcome.index] as Question;
+        const { messages, ...asked } = questions[outcome.index] as Question;
         if ('error' in outcome) continue;
-        const sample: TrainingSample = { stage, step, question: textOf(messages.at(-1)), answer: outcome.answer.text, truth };
-        appendFileSync(this.#file, `${JSON.stringify(sample)}\n`);
+        const sample: TrainingSample = { stage, step, ...asked, question: textOf(messages.at(-1)), answer: outcome.answer.text };
+        appendFileSync(join(this.#out, samplesFile), `${JSON.stringify(sample)}\n`);
       }
     } finally {
       chat.free();
@@ -76,7 +98,7 @@ export class SampleAnswers {
     const known = this.#questions.get(stage);
     if (known) return known;
     await using data = await openData(this.#recipe.stages.find(({ name }) => name === stage)?.data ?? [], this.#root);
-    const found = await questionsOf(data);
+    const found = await questionsOf(data, { root: this.#root, folder: join(this.#out, imagesFolder) });
     this.#questions.set(stage, found);
     return found;
   }

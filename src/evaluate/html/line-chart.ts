@@ -7,7 +7,7 @@ export interface ChartPoint {
   readonly title?: string;
 }
 
-/** One line. `tone` names its colour in the style sheet; a faint line is the noise behind a smoothed one. */
+/** One line. `tone` names its colour in the style sheet; a faint line is the noise behind a smoothed one; without a name it is not in the legend. */
 export interface Series {
   readonly name: string;
   readonly tone: string;
@@ -49,9 +49,11 @@ function place({ scale, from, to }: Axis, value: number): number {
 const round = (value: number): number => Math.round(value * 100) / 100;
 
 function path(points: readonly ChartPoint[], x: Axis, y: Axis): string {
-  return points
-    .map((point, index) => `${index === 0 ? 'M' : 'L'}${round(1000 * place(x, point.x))} ${round(1000 * (1 - place(y, point.y)))}`)
-    .join('');
+  const line = points.map(
+    (point, index) => `${index === 0 ? 'M' : 'L'}${round(1000 * place(x, point.x))} ${round(1000 * (1 - place(y, point.y)))}`,
+  );
+  // A single point is seen by a line of no length, whose ends are round.
+  return line.length === 1 ? `${line[0]}h0` : line.join('');
 }
 
 /**
@@ -68,10 +70,10 @@ export function lineChart({ description, x, y, series, marks = [] }: LineChart):
   const columns = x.ticks.map(
     ({ at, label }) => html`<text class="tick" x="${across(at)}" y="100%" dy="1.6em" text-anchor="middle">${label}</text>`,
   );
-  const places = marks.map(
-    ({ at, label }) =>
-      html`<line class="mark" x1="${across(at)}" x2="${across(at)}" y1="0" y2="100%"/><text class="mark-name" x="${across(at)}" dx="6" y="0" dy="1em">${label}</text>`,
-  );
+  const places = marks.map(({ at, label }) => {
+    const side = place(x, at) > 0.7 ? html`dx="-6" text-anchor="end"` : html`dx="6"`;
+    return html`<line class="mark" x1="${across(at)}" x2="${across(at)}" y1="0" y2="100%"/><text class="mark-name" x="${across(at)}" ${side} y="0" dy="1em">${label}</text>`;
+  });
   const lines = series.map(
     ({ tone, look, points }) => html`<path class="${look}" style="stroke:var(--tone-${tone})" d="${path(points, x, y)}"/>`,
   );
@@ -83,9 +85,9 @@ export function lineChart({ description, x, y, series, marks = [] }: LineChart):
       html`<circle class="spot" style="color:var(--tone-${tone})" cx="${across(point.x)}" cy="${down(point.y)}" r="7"><title>${title}</title></circle>`,
   );
   const legend = series
-    .filter(({ look }) => look !== 'faint')
+    .filter(({ name, look }) => name !== '' && look !== 'faint')
     .map(({ name, tone, look }) => html`<li><span class="swatch ${look}" style="color:var(--tone-${tone})"></span>${name}</li>`);
-  return html`<ul class="legend">${legend}</ul>
+  return html`${legend.length === 0 ? undefined : html`<ul class="legend">${legend}</ul>`}
 <div class="plot"><svg role="img" aria-label="${description}">
 ${rows}${columns}${places}
 <svg viewBox="0 0 1000 1000" preserveAspectRatio="none" width="100%" height="100%">${lines}</svg>
