@@ -12,6 +12,7 @@ const guides = [
   'ARCHITECTURE.md',
   'CONTRIBUTING.md',
   'docs/training.md',
+  'docs/many-processes.md',
   'docs/data.md',
   'docs/evaluation.md',
   'docs/models.md',
