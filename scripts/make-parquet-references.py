@@ -1,4 +1,4 @@
-"""Small tables in the form of Hugging Face's image data sets and of VLMEvalKit, for test/evaluate/tables.test.ts. Needs pyarrow, pandas, openpyxl and pillow."""
+"""Small tables in the form of Hugging Face's image data sets and of VLMEvalKit, for test/evaluate/tables.test.ts and test/data/forms.test.ts. Needs pyarrow, pandas, openpyxl and pillow."""
 
 import io
 import os
@@ -110,3 +110,36 @@ pd.DataFrame(
         "prediction": ["A", None, "00123"],
     }
 ).to_excel(f"{here}/vlmevalkit.xlsx", index=False)
+
+# Training data: The Cauldron's columns, FineVision's, LLaVA's with images in the table, and captions; the last image of the captions is cut off.
+colours = ["red", "green", "blue", "yellow"]
+text = pa.struct([("user", pa.string()), ("assistant", pa.string()), ("source", pa.string())])
+turn = pa.struct([("from", pa.string()), ("value", pa.string())])
+images = [[picture("red")], [picture("green"), picture("blue")], [], [picture("yellow")]]
+texts = [
+    [{"user": "what color is it?", "assistant": "red", "source": "a"}, {"user": "is it green?", "assistant": "no", "source": "a"}],
+    [{"user": "are they red?", "assistant": "no", "source": "a"}],
+    [{"user": "is water wet?", "assistant": "yes", "source": "b"}],
+    [{"user": "so <image> is?", "assistant": "yellow", "source": "b"}],
+]
+cauldron = {"images": pa.array(images, pa.list_(image)), "texts": pa.array(texts, pa.list_(text))}
+ratings = {"relevance_ratings": [[5, 4], [5], [3], [1]], "relevance_min": [4, 5, 3, 1], "source": ["a", "a", "b", "b"]}
+llava = {
+    "id": ["r", "t", "p"],
+    "image": pa.array([picture("red"), None, {"bytes": None, "path": "green.png"}], image),
+    "conversations": pa.array(
+        [
+            [{"from": "human", "value": "<image>\nwhat color is it?"}, {"from": "gpt", "value": "red"}],
+            [{"from": "human", "value": "is water wet?"}, {"from": "gpt", "value": "yes"}],
+            [{"from": "human", "value": "<image>\nis it red?"}, {"from": "gpt", "value": "no"}],
+        ],
+        pa.list_(turn),
+    ),
+}
+pictures = [picture(colour) for colour in colours]
+captions = {"image": pa.array(pictures, image), "text": [f"a {colour} square" for colour in colours]}
+broken = {**captions, "image": pa.array([*pictures[:3], {**pictures[3], "bytes": pictures[3]["bytes"][:40]}], image)}
+tables = {"cauldron": cauldron, "finevision": {**cauldron, **ratings}, "llava": llava, "captions": captions, "broken": broken}
+os.makedirs(f"{here}/data", exist_ok=True)
+for name, columns in tables.items():
+    pq.write_table(pa.table(columns), f"{here}/data/{name}.parquet", row_group_size=3)

@@ -22,7 +22,7 @@ export interface DataFlags {
   readonly threads?: number;
 }
 
-/** What a file of LLaVA conversations holds: counts, the first problems of each kind and, with a model, what is learned of the first rows. */
+/** What training data holds: counts, the first problems of each kind and, with a model, what is learned of the first rows. */
 export async function findData(file: string, { model, template, ...options }: DataFlags): Promise<Finding> {
   const folder = model === undefined ? undefined : await findModel(model, 'processor');
   const { inspectData } = await import('../data/inspect.ts');

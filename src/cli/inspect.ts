@@ -1,5 +1,7 @@
 import { statSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
+import { isDataFolder, isDataName } from '../data/find.ts';
+import { isPattern } from '../data/patterns.ts';
 import { type ProblemKind, problemKinds } from '../data/report.ts';
 import { ConfigError } from '../errors.ts';
 import { parseHubName } from '../hub/name.ts';
@@ -129,14 +131,16 @@ async function recipe(path: string): Promise<Finding> {
 
 async function find(path: string, flags: DataFlags): Promise<Finding> {
   const found = statSync(path, { throwIfNoEntry: false });
+  if (!found && isPattern(path)) return findData(path, flags);
   if (!found && parseHubName(path)) return checkpoint(path);
   if (!found) throw new ConfigError(`${path}: no such file or folder`);
-  if (found.isDirectory() || path.endsWith('.gguf')) return checkpoint(path);
+  if (found.isDirectory()) return (await isDataFolder(path)) ? findData(path, flags) : checkpoint(path);
+  if (path.endsWith('.gguf')) return checkpoint(path);
   if (path.endsWith('.safetensors')) return safetensors(path);
   if (/\.ya?ml$/.test(path)) return recipe(path);
-  if (/\.jsonl?$/.test(path)) return findData(path, flags);
+  if (isDataName(path)) return findData(path, flags);
   throw new ConfigError(`${path}: cannot tell what this is`, {
-    hint: 'inspect takes a checkpoint folder, a language model (.gguf), a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)',
+    hint: 'inspect takes a checkpoint folder, a language model (.gguf), a recipe (.yaml), data (.json, .parquet, .tar, .csv, a folder of images) or tensors (.safetensors)',
   });
 }
 
@@ -158,7 +162,7 @@ type Flags = Omit<DataFlags, 'problems'> & { readonly problems?: number; readonl
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('what a checkpoint, GGUF, recipe, data or safetensors file holds')
-    .argument('<path>', 'file, checkpoint folder or hub id')
+    .argument('<path>', 'file, pattern of shards, folder or hub id')
     .option('--model <model>', 'for data: count its tokens and show what is learned')
     .option('--template <name>', "for data: another chat template than the model's")
     .option('--image-folder <folder>', 'for data: where images are; beside the file unless given')

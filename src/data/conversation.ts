@@ -44,15 +44,23 @@ export class RowError extends DataError {
   }
 }
 
-/** Checks one row and turns it into messages; `resolve` gives an image's or a video's place. `name` (file#index) begins every message. Throws RowError. */
-export function parseConversation(row: unknown, name: string, resolve: (file: string) => string): ParsedConversation {
+/** Where the images and videos of a row come from. */
+export interface RowFiles {
+  /** The place of a file that the row names. */
+  readonly resolve: (file: string) => string;
+  /** Images that came with the row, in place of those that it names. */
+  readonly images?: readonly ImageSource[] | undefined;
+}
+
+/** Checks one row and turns it into messages. `name` (file#index) begins every message. Throws RowError. */
+export function parseConversation(row: unknown, name: string, { resolve, images: given }: RowFiles): ParsedConversation {
   const parsed = Conversation.safeParse(row);
   if (!parsed.success) {
     const kind = parsed.error.issues[0]?.path.at(-1) === 'from' ? 'roles' : 'broken row';
     throw new RowError(kind, `${name}: ${described(parsed.error)}`, { hint: hintFor(row), cause: parsed.error });
   }
   const { id, image, video } = parsed.data;
-  const [images, videos] = [list(image), list(video)];
+  const [images, videos] = [given ?? list(image).map(resolve), list(video)];
   const onlyVideos = images.length === 0 && videos.length > 0;
   const conversations = onlyVideos
     ? parsed.data.conversations.map(({ from, value }) => ({ from, value: value.replaceAll(imageTag, videoTag) }))
@@ -64,7 +72,7 @@ export function parseConversation(row: unknown, name: string, resolve: (file: st
   checkOrder(turns, skippedAnswers, name);
   checkTags(conversations, { tag: imageTag, noun: 'image', count: images.length, name });
   if (videos.length > 0) checkTags(conversations, { tag: videoTag, noun: 'video', count: videos.length, name });
-  const left: Left = { images: images.map(resolve), videos: videos.map(resolve) };
+  const left: Left = { images: [...images], videos: videos.map(resolve) };
   const messages = turns.map(({ from, value }) => ({ role: roles[from], content: contentOf(value, left) }));
   if (left.images.length + left.videos.length > 0)
     throw new RowError('image tags', `${name}: ${left.images.length > 0 ? 'an image' : 'a video'} belongs to a turn that takes no part`, {

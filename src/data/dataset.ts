@@ -1,28 +1,31 @@
 import { dirname } from 'node:path';
+import { withConversations } from './caption.ts';
 import { parseConversation } from './conversation.ts';
 import { type JsonLayout, JsonRows } from './json-rows.ts';
 import { placeOf } from './place.ts';
-import type { OpenRows, Part, Row, RowSizes } from './rows.ts';
+import type { OpenRows, Part, Row, RowOptions, RowSizes } from './rows.ts';
 
 /** Rows of JSON are read one at a time, and lie in the order of the file. */
 const blockRows = 1000;
 
-/** A file of LLaVA conversations, JSON or JSONL. Rows are read and checked when they are asked for. */
+/** A file of LLaVA conversations or of images with captions, JSON or JSONL. Rows are read and checked when they are asked for. */
 export class Dataset implements OpenRows {
   readonly file: string;
   /** The folder that image paths start from. */
   readonly imageFolder: string;
   readonly #rows: JsonRows;
+  readonly #prompt: string | undefined;
 
-  private constructor(rows: JsonRows, imageFolder: string) {
+  private constructor(rows: JsonRows, imageFolder: string, prompt: string | undefined) {
     this.file = rows.file;
     this.imageFolder = imageFolder;
     this.#rows = rows;
+    this.#prompt = prompt;
   }
 
   /** Opens a data file; images are looked for beside it unless `imageFolder` is given. Throws DataError. */
-  static async open(file: string, { imageFolder = dirname(file) }: { imageFolder?: string } = {}): Promise<Dataset> {
-    return new Dataset(await JsonRows.open(file), imageFolder);
+  static async open(file: string, { imageFolder = dirname(file), prompt }: RowOptions = {}): Promise<Dataset> {
+    return new Dataset(await JsonRows.open(file), imageFolder, prompt);
   }
 
   get length(): number {
@@ -38,7 +41,8 @@ export class Dataset implements OpenRows {
   /** Row `index`, checked. Rejects with a DataError that names it. */
   async row(index: number): Promise<Row> {
     const name = this.nameOf(index);
-    return { name, ...parseConversation(this.#rows.row(index), name, (image) => this.resolve(image)) };
+    const row = withConversations(this.#rows.row(index), this.#prompt);
+    return { name, ...parseConversation(row, name, { resolve: (file) => this.resolve(file) }) };
   }
 
   nameOf(index: number): string {

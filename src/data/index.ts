@@ -1,5 +1,5 @@
 export { type Batch, microBatches, pack, type ReadyExample, supervisedTokens } from './batch.ts';
-export { parseConversation } from './conversation.ts';
+export { parseConversation, type RowFiles } from './conversation.ts';
 export { Dataset } from './dataset.ts';
 export { inspectData } from './inspect.ts';
 export { Loader, type LoaderOptions, type StepData } from './loader.ts';

@@ -7,7 +7,9 @@ import type { RowFacts } from './inspection/rows.ts';
 import { Tally } from './inspection/tally.ts';
 import { type Eyes, inOrder, LookingThread } from './inspection/threads.ts';
 import { openRows } from './open-rows.ts';
+import { placeIn } from './place-in.ts';
 import type { DataReport, InspectOptions } from './report.ts';
+import type { RowSource } from './rows.ts';
 
 /** What one look takes in. */
 const [rowsAtOnce, filesAtOnce] = [250, 64];
@@ -28,7 +30,11 @@ export async function inspectData(file: string, options: InspectOptions = {}): P
   const tally = new Tally({ count, name, problems, ignore: new Set(ignore), reasons: fix !== undefined });
   {
     await using watch = await openWatch(file, count, options);
-    await lookAtRows(watch.eyes, tally, { ...options, count });
+    await lookAtRows(watch.eyes, tally, {
+      ...options,
+      count,
+      end: count === dataset.length ? stretches(dataset) : (from) => from + rowsAtOnce,
+    });
     await lookAtFiles(watch.eyes, tally, options);
   }
   const report = tally.report();
@@ -39,17 +45,26 @@ export async function inspectData(file: string, options: InspectOptions = {}): P
   return { file: dataset.file, rows: dataset.length, inspected: count, ...report, fixed };
 }
 
+/** Ends of stretches of rows: no two have rows of one block that is read as a whole, so that no two threads read it. */
+function stretches({ parts, length }: RowSource): (from: number) => number {
+  const blocks = parts.flatMap((part) => part.blocks);
+  if (blocks.every(({ memory }) => memory === 0)) return (from) => from + rowsAtOnce;
+  const ends: number[] = [0];
+  for (const { rows } of blocks) ends.push((ends.at(-1) ?? 0) + rows);
+  return (from) => ends[placeIn(ends, Math.max(from + rowsAtOnce, ends[placeIn(ends, from) + 1] ?? length))] ?? length;
+}
+
 async function lookAtRows(
   eyes: readonly Eyes[],
   tally: Tally,
-  { count, signal, log = silent }: InspectOptions & { count: number },
+  { count, end, signal, log = silent }: InspectOptions & { count: number; end: (from: number) => number },
 ): Promise<void> {
   const look = (one: Eyes, from: number, to: number): Promise<RowFacts[]> => one.rows(from, to);
   const take = (found: RowFacts[], from: number): void => {
     for (const [i, facts] of found.entries()) tally.row(from + i, facts);
     log({ event: 'inspected', rows: from + found.length, of: count });
   };
-  await inOrder(eyes, { count, part: rowsAtOnce, signal }, { look, take });
+  await inOrder(eyes, { count, size: rowsAtOnce, end, signal }, { look, take });
 }
 
 /** Looks for every file, and decodes images. */
@@ -64,7 +79,7 @@ async function lookAtFiles(eyes: readonly Eyes[], tally: Tally, { decode, signal
     for (const [i, facts] of found.entries()) tally.file(from + i, files[from + i]?.path ?? '', facts);
     log({ event: 'inspected', images: from + found.length, of: files.length });
   };
-  await inOrder(eyes, { count: files.length, part: filesAtOnce, signal }, { look, take });
+  await inOrder(eyes, { count: files.length, size: filesAtOnce, signal }, { look, take });
 }
 
 /** Threads that look, or the calling one; the end of the block ends them. */

@@ -57,8 +57,8 @@ export interface OpenRows extends RowSource, Disposable {
 export interface RowOptions {
   /** The folder that image paths start from, that of the file unless given. */
   readonly imageFolder?: string;
-  /** What captions answer, `<image>` in front; a brief request to describe the image, by the row's number, unless given. */
-  readonly prompt?: string;
+  /** What captions answer, behind their image; the image alone unless given. */
+  readonly prompt?: string | undefined;
   /** What is kept of files that are read a stretch at a time (512 MiB). */
   readonly cacheBytes?: number;
 }

@@ -66,10 +66,12 @@ const ProcessorSettings = z.strictObject({
 });
 
 const Source = z.strictObject({
-  /** A file of conversations as LLaVA writes them. */
+  /** LLaVA's JSON, Parquet or tar shards, or images with captions: a file, a folder, or a pattern of shards. */
   conversations: z.string().min(1),
-  /** Where the images are, the folder of the conversations unless said otherwise. */
+  /** Where the images are that rows name, the folder of the conversations unless said otherwise. */
   images: folder.optional(),
+  /** What captions answer, behind their image; the image alone unless given. */
+  prompt: z.string().min(1).optional(),
   /** How often each row comes in an epoch. */
   repeat: z.int().positive().default(1),
   /** Only the first so many rows. */

@@ -557,7 +557,7 @@ describe('inspect', () => {
       {
         "code": 1,
         "stderr": "error: LICENSE: cannot tell what this is
-        fix: inspect takes a checkpoint folder, a language model (.gguf), a recipe (.yaml), data (.json, .jsonl) or tensors (.safetensors)
+        fix: inspect takes a checkpoint folder, a language model (.gguf), a recipe (.yaml), data (.json, .parquet, .tar, .csv, a folder of images) or tensors (.safetensors)
       ",
         "stdout": "",
       }

@@ -3,7 +3,7 @@ import { parseConversation } from '../../src/data/conversation.ts';
 import type { InputMessage } from '../../src/processor/message.ts';
 import { row } from './files.ts';
 
-const parse = (value: unknown) => parseConversation(value, 'data.json#7', (image) => `images/${image}`);
+const parse = (value: unknown) => parseConversation(value, 'data.json#7', { resolve: (image) => `images/${image}` });
 /** Messages as text, images as {path}. */
 const shown = (messages: readonly InputMessage[]): string[] =>
   messages.map(

@@ -2,6 +2,7 @@ import { readConfig } from '../../model/checkpoint.ts';
 import { createTinyLlava } from '../../model/tinyllava.ts';
 import { openProcessor } from '../../processor/open.ts';
 import type { Processor } from '../../processor/processor.ts';
+import { inLanes } from '../lanes.ts';
 import { openRows } from '../open-rows.ts';
 import type { InspectOptions } from '../report.ts';
 import type { OpenRows } from '../rows.ts';
@@ -51,7 +52,7 @@ export class Looker {
     const { length } = this.#dataset;
     const { rows = length, samples = 2, maxLength = Number.POSITIVE_INFINITY, decode = length } = this.#settings;
     const taken = Math.min(rows, length);
-    return some(to - from, (i) => {
+    return inLanes(to - from, (i) => {
       const index = spread(from + i, length, taken);
       return lookAtRow(this.#dataset.nameOf(index), () => this.#dataset.row(index), {
         processor: this.#processor,
@@ -63,7 +64,7 @@ export class Looker {
   }
 
   files(files: readonly FileLook[]): Promise<FileFacts[]> {
-    return some(files.length, (i) => lookAtFile(files[i] as FileLook, this.#processor));
+    return inLanes(files.length, (i) => lookAtFile(files[i] as FileLook, this.#processor));
   }
 
   close(): void {
@@ -73,17 +74,6 @@ export class Looker {
 
 async function processorOf({ folder, template }: NonNullable<LookSettings['model']>): Promise<Processor> {
   return openProcessor(folder, createTinyLlava(await readConfig(folder)), { template });
-}
-
-/** The results of `one` for each number below `count`, eight at a time, so that some are read while others are decoded. */
-async function some<Result>(count: number, one: (i: number) => Promise<Result>): Promise<Result[]> {
-  const results: Result[] = new Array(count);
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    for (let i = next++; i < count; i = next++) results[i] = await one(i);
-  };
-  await Promise.all(Array.from({ length: Math.min(8, count) }, lane));
-  return results;
 }
 
 /** Number `i` of `taken` that are evenly spread over all below `count`. */

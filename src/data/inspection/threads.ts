@@ -64,17 +64,27 @@ function asError({ name, message, hint }: { name: string; message: string; hint?
   return Kind ? new Kind(message, hint === undefined ? {} : { hint }) : new TinyLlavaError(message, hint === undefined ? {} : { hint });
 }
 
+/** How numbers are parted. */
+export interface Parting {
+  readonly count: number;
+  /** Numbers that are looked at together, more or less. */
+  readonly size: number;
+  /** Where the part ends that begins at `from`, behind `size` of them unless given. */
+  readonly end?: (from: number) => number;
+  readonly signal: AbortSignal | undefined;
+}
+
 /**
  * Runs `look` on the parts of all numbers below `count`, each part on whichever eyes are free, and hands what they find to `take` in order. Those
  * that are ahead wait for the slowest, so that little is kept. Throws what a look or `take` throws, and what aborted `signal`.
  */
 export async function inOrder<Seen>(
   eyes: readonly Eyes[],
-  { count, part, signal }: { count: number; part: number; signal: AbortSignal | undefined },
+  { count, size, end = (from) => from + size, signal }: Parting,
   { look, take }: { look: (eyes: Eyes, from: number, to: number) => Promise<Seen>; take: (found: Seen, from: number) => void },
 ): Promise<void> {
-  const ready = new Map<number, Seen>();
-  const ahead = 4 * eyes.length * part;
+  const ready = new Map<number, { found: Seen; to: number }>();
+  const ahead = 4 * eyes.length * size;
   let [next, taken] = [0, 0];
   const wake: (() => void)[] = [];
   let failed = false;
@@ -86,12 +96,13 @@ export async function inOrder<Seen>(
       signal?.throwIfAborted();
       if (next >= count || failed) return;
       const from = next;
-      next = Math.min(count, from + part);
-      ready.set(from, await look(one, from, Math.min(count, from + part)));
-      for (let found = ready.get(taken); found !== undefined; found = ready.get(taken)) {
+      const to = Math.min(count, end(from));
+      next = to;
+      ready.set(from, { found: await look(one, from, to), to });
+      for (let seen = ready.get(taken); seen !== undefined; seen = ready.get(taken)) {
         ready.delete(taken);
-        take(found, taken);
-        taken = Math.min(count, taken + part);
+        take(seen.found, taken);
+        taken = seen.to;
       }
       for (const resolve of wake.splice(0)) resolve();
     }

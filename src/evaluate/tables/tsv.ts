@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { tableRecords } from '../../data/captions/records.ts';
 import { DataError } from '../../errors.ts';
 
 /** Cells that pandas reads as missing. */
@@ -31,7 +31,7 @@ export const missing: ReadonlySet<string> = new Set([
 export async function* tsvRows(path: string): AsyncGenerator<Record<string, string>> {
   let names: readonly string[] | undefined;
   let number = 0;
-  for await (const cells of records(path)) {
+  for await (const cells of tableRecords(path, '\t')) {
     number += 1;
     if (names === undefined) {
       names = cells;
@@ -42,60 +42,5 @@ export async function* tsvRows(path: string): AsyncGenerator<Record<string, stri
     }
     const columns = names;
     yield Object.fromEntries(cells.flatMap((cell, i) => (missing.has(cell) ? [] : [[columns[i] ?? '', cell]])));
-  }
-}
-
-async function* records(path: string): AsyncGenerator<string[]> {
-  let cells: string[] = [];
-  // Pieces of the open cell: base64 cells are megabytes long, and adding to a string by the letter is slow.
-  let pieces: string[] = [];
-  let quoted = false;
-  let afterQuote = false;
-  let empty = true;
-  const endCell = (): void => {
-    cells.push(pieces.join(''));
-    pieces = [];
-    afterQuote = false;
-    empty = true;
-  };
-  for await (const chunk of createReadStream(path, { encoding: 'utf8', highWaterMark: 1 << 20 }) as AsyncIterable<string>) {
-    let from = 0;
-    for (let i = 0; i < chunk.length; i++) {
-      const letter = chunk[i];
-      if (quoted) {
-        if (letter !== '"') continue;
-        pieces.push(chunk.slice(from, i));
-        from = i + 1;
-        quoted = false;
-        afterQuote = true;
-        continue;
-      }
-      if (letter === '"' && (afterQuote || (empty && i === from))) {
-        // A quote behind a closing one stands for a quote in the cell.
-        if (afterQuote) pieces.push('"');
-        quoted = true;
-        afterQuote = false;
-        empty = false;
-        from = i + 1;
-      } else if (letter === '\t' || letter === '\n') {
-        pieces.push(chunk.slice(from, letter === '\n' && chunk[i - 1] === '\r' && i - 1 >= from ? i - 1 : i));
-        endCell();
-        from = i + 1;
-        if (letter === '\n') {
-          if (cells.length > 1 || cells[0] !== '') yield cells;
-          cells = [];
-        }
-      } else {
-        afterQuote = false;
-        empty = false;
-      }
-    }
-    pieces.push(chunk.slice(from));
-    if (from < chunk.length) empty = false;
-  }
-  if (quoted) throw new DataError(`${path}: the last cell has no closing quote`, { hint: 'the file may be cut off; get it again' });
-  if (pieces.some((piece) => piece !== '') || cells.length > 0) {
-    endCell();
-    yield cells;
   }
 }
