@@ -54,7 +54,7 @@ export function trainingProgress(line: StatusLine): Log {
     if (event === 'early-stop') line.say(`ends early: nothing is better than step ${facts['best']}`);
     if (event === 'checkpoint') {
       line.finish(last);
-      line.say(`saved ${facts['folder']}`);
+      line.say(`saved ${facts['folder']}${skippedIn(facts)}`);
     }
     if (event !== 'step') return;
     const [loss, rate, speed] = [Number(facts['loss']), Number(facts['learningRate']), Number(facts['tokensPerSecond'])];
@@ -67,6 +67,12 @@ export function trainingProgress(line: StatusLine): Log {
     ];
     line.update(last);
   };
+}
+
+/** What a stage left out, where it did. */
+function skippedIn(facts: Readonly<Record<string, unknown>>): string {
+  const [rows, steps] = [Number(facts['skippedRows']), Number(facts['skippedSteps'])];
+  return rows + steps === 0 ? '' : `; skipped on the way: ${count(rows)} rows, ${count(steps)} steps`;
 }
 
 const size = (bytes: number): string => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);

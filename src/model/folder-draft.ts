@@ -49,6 +49,6 @@ export async function withDraft(
 export async function writeFiles(draft: string, files: Readonly<Record<string, string | Uint8Array>>, target: string): Promise<void> {
   for (const [name, content] of Object.entries(files)) {
     if (basename(name) !== name) throw new CheckpointError(`${target}: the file name "${name}" is not a plain one`);
-    await writeFile(join(draft, name), content);
+    await writeFile(join(draft, name), content, { flush: true });
   }
 }

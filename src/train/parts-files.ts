@@ -29,6 +29,20 @@ export function writeParts(path: string, tensors: Iterable<readonly [string, Ten
   writeSafetensors(size === 1 ? path : partOf(path, rank, size), tensors);
 }
 
+/** Writes them in the place of what another number of ranks wrote there. */
+export function replaceParts(
+  path: string,
+  tensors: Iterable<readonly [string, Tensor]>,
+  team: Pick<Team, 'rank' | 'size' | 'barrier'>,
+): void {
+  writeParts(path, tensors, team);
+  team.barrier();
+  if (team.rank > 0) return;
+  const { size } = team;
+  const own = new Set(size === 1 ? [path] : Array.from({ length: size }, (_, rank) => partOf(path, rank, size)));
+  for (const file of [path, ...partsOf(path)]) if (!own.has(file)) rmSync(file, { force: true });
+}
+
 /** Removes them. */
 export function removeParts(path: string): void {
   for (const file of [path, ...partsOf(path)]) rmSync(file, { force: true });

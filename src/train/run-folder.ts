@@ -1,4 +1,16 @@
-import { appendFileSync, closeSync, existsSync, fstatSync, fsyncSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
@@ -7,11 +19,11 @@ import type { LogEvent } from '../log.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Environment } from './environment.ts';
-import { openParts, removeParts, writeParts } from './parts-files.ts';
+import { openParts, removeParts, replaceParts } from './parts-files.ts';
 import type { Recipe } from './recipe.ts';
 import { readRecipe, writeRecipe } from './recipe-file.ts';
 import { recipeFile } from './save.ts';
-import { newestState, newestStateFolder, removeStates, saveState, type TrainingState } from './state.ts';
+import { flush, newestState, newestStateFolder, removeStates, saveState, type TrainingState } from './state.ts';
 import type { Team } from './team.ts';
 import { EventFile, type ScalarEvent } from './tensorboard.ts';
 
@@ -37,7 +49,7 @@ function differences(before: unknown, now: unknown, path = ''): string[] {
 /** The weights of a stage's best validation until it is done. */
 export interface BestWeights {
   /** `team` are the ranks that keep parts of them. */
-  save(weights: Iterable<readonly [string, Tensor]>, team: Pick<Team, 'rank' | 'size'>): void;
+  save(weights: Iterable<readonly [string, Tensor]>, team: Team): void;
   open(): WeightSource;
 }
 
@@ -46,7 +58,7 @@ const bestFile = (folder: string, stage: string): string => join(folder, `${stag
 /** The best weights of a run whose folder rank 0 writes: other ranks write their parts alone. */
 export const othersBest = (folder: string, stage: string): BestWeights => ({
   save: (weights, team) => {
-    if (team.size > 1) writeParts(bestFile(folder, stage), weights, team);
+    if (team.size > 1) replaceParts(bestFile(folder, stage), weights, team);
   },
   open: () => openParts(bestFile(folder, stage)),
 });
@@ -99,6 +111,7 @@ export class RunFolder implements Disposable {
     const done = missing < 0 ? stages.length : missing;
     const { state, unreadable } = newestState(join(folder, 'state'), stages[done] ?? '');
     const run = new RunFolder(folder, { stages, done, ...(state && { state }) });
+    run.#removeHalves();
     run.#cutMetrics();
     await run.#redrawTensorboard();
     for (const { folder, reason } of unreadable) run.append({ event: 'unreadable-state', folder, reason });
@@ -176,7 +189,8 @@ export class RunFolder implements Disposable {
     return {
       save: (weights, team) => {
         try {
-          writeParts(file, weights, team);
+          replaceParts(file, weights, team);
+          flush(this.folder); // a state that is saved from now on counts on them
         } catch (error) {
           throw this.explained(error);
         }
@@ -213,6 +227,13 @@ export class RunFolder implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** Removes what was being written when the run was killed, and what it had no time to remove. */
+  #removeHalves(): void {
+    const half = (name: string): boolean => this.#stages.some((stage) => name.startsWith(`.${stage}.`)) && name.endsWith('.part');
+    for (const name of readdirSync(this.folder).filter(half)) rmSync(join(this.folder, name), { recursive: true, force: true });
+    for (const stage of this.#stages.slice(0, this.done)) removeParts(bestFile(this.folder, stage));
   }
 
   /** Forgets what was reported behind the state or checkpoint that the run goes on from. */

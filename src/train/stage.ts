@@ -202,20 +202,22 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   });
   if (!state) log({ event: 'stage', stage: stage.name, rows: data.length, steps, trainable: model.parameterCount({ trainable: true }) });
   const progress = stage.validation && heldOut ? new Progress(stage.validation, state?.progress) : undefined;
-  /** Gives whether the stage has gone on for long enough without getting better. */
-  const checkProgress = async (): Promise<boolean> => {
-    if (!progress || !stage.validation || !heldOut || (done % stage.validation.every !== 0 && done < steps)) return false;
-    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers, team, aligned, exchange });
+  /** Validates when it is time to. Gives why the stage is to end: it has gone on for long enough without getting better, or the signal says so. */
+  const checkProgress = async (): Promise<'early' | 'stopped' | undefined> => {
+    if (!progress || !stage.validation || !heldOut || (done % stage.validation.every !== 0 && done < steps)) return undefined;
+    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers, team, aligned, exchange, signal });
+    if (!facts) return 'stopped';
     const event: ValidationEvent = { event: 'validation', stage: stage.name, step: done, ...facts, best: progress.add(facts.loss, done) };
     if (event.best && stage.validation.keep === 'best') options.best?.save(optimizer.weights(), writers);
     log({ ...event });
     await options.onValidation?.(event);
     if (progress.over) log({ event: 'early-stop', stage: stage.name, step: done, best: progress.state.best?.step });
-    return progress.over;
+    return progress.over ? 'early' : undefined;
   };
   const run: StepEvent[] = [];
   const pace = new Pace();
-  let [done, at, early, fresh] = [state?.step ?? 0, sampler.state, false, false];
+  let [done, at, fresh] = [state?.step ?? 0, sampler.state, false];
+  let ended: 'early' | 'stopped' | undefined;
   const snapshot = (): Snapshot => ({
     stage: stage.name,
     step: done,
@@ -250,14 +252,17 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     }
   };
   try {
-    for (let unused = 0; done < steps; ) {
+    // A state that was saved in the middle of a validation says nothing of it.
+    if (state && done > 0 && progress?.state.last !== done) ended = await checkProgress();
+    for (let unused = 0; done < steps && !ended; ) {
       const started = now();
       const read = await loader.next();
       const waitedSeconds = now() - started;
       const step = shareStep(team, read, { stop: signal?.aborted === true, save: fresh && saveDue?.(done) === true, aligned });
-      if (step.save || step.stop) onSnapshot?.(snapshot(), { team: writers });
+      if (step.stop) ended = 'stopped';
+      else if (step.save) onSnapshot?.(snapshot(), { team: writers });
       fresh = false;
-      if (step.stop) break;
+      if (ended) break;
       at = read.state;
       for (const row of step.skipped) log({ event: 'skipped-row', ...row });
       skipped.rows += step.skipped.length;
@@ -292,10 +297,10 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       }
       // Data that is ready resolves without a turn of the event loop, and signals need one.
       await setImmediate();
-      early = await checkProgress();
-      if (early) break;
+      ended = await checkProgress();
     }
-    const stopped = done < steps && !early;
+    const stopped = ended === 'stopped';
+    if (stopped) onSnapshot?.(snapshot(), { team: writers });
     const best = stage.validation?.keep === 'best' ? (progress?.state.best?.step ?? done) : done;
     if (!stopped && best !== done && options.best) {
       team.barrier();

@@ -18,7 +18,9 @@ const StateFacts = z.strictObject({
   /** Rows and steps that were left out, and steps that were left out in a row. */
   skipped: z.strictObject({ rows: z.int(), steps: z.int(), together: z.int() }),
   /** Of validations. */
-  progress: z.strictObject({ best: z.strictObject({ loss: z.number(), step: z.int() }).optional(), worse: z.int() }).optional(),
+  progress: z
+    .strictObject({ best: z.strictObject({ loss: z.number(), step: z.int() }).optional(), worse: z.int(), last: z.int().optional() })
+    .optional(),
   /** Of training, all stages together. */
   seconds: z.number(),
   /** How long metrics.jsonl was. */
@@ -40,7 +42,7 @@ const named = /^(.+)-(\d{8})$/;
 const nameOf = ({ stage, step }: Pick<StateFacts, 'stage' | 'step'>): string => `${stage}-${String(step).padStart(8, '0')}`;
 
 /** Puts what was written to a file or folder on the disk. */
-function flush(path: string): void {
+export function flush(path: string): void {
   const file = openSync(path, 'r');
   try {
     fsyncSync(file);

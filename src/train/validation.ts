@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { Loader } from '../data/loader.ts';
 import type { RowSource } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
@@ -30,11 +31,16 @@ export interface ValidationInput {
   readonly team?: Team;
   readonly aligned?: Wishes['aligned'];
   readonly exchange?: Exchange | undefined;
+  /** Ends it where it is. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** The mean loss over all supervised tokens of the rows. Throws DataError for rows that cannot be used, unless the stage says to skip them. */
-export async function validate(options: ValidationInput): Promise<ValidationFacts> {
-  const { model, processor, rows, stage, microBatch, workers, team = solo, aligned, exchange } = options;
+/**
+ * The mean loss over all supervised tokens of the rows, undefined when the signal ended it. Throws DataError for rows that cannot be used, unless the
+ * stage says to skip them.
+ */
+export async function validate(options: ValidationInput): Promise<ValidationFacts | undefined> {
+  const { model, processor, rows, stage, microBatch, workers, team = solo, aligned, exchange, signal } = options;
   await using loader = new Loader({
     rows,
     processor,
@@ -48,7 +54,10 @@ export async function validate(options: ValidationInput): Promise<ValidationFact
   let [loss, used, supervisedTokens] = [0, 0, 0];
   for (let position = 0; position < rows.length; ) {
     const step = await loader.next();
-    const shared = shareStep(team, step, { aligned });
+    // Signals need a turn of the event loop, which data that is ready does not take.
+    await setImmediate();
+    const shared = shareStep(team, step, { aligned, stop: signal?.aborted === true });
+    if (shared.stop) return undefined;
     exchange?.open();
     for (const batch of shared.input.batches()) {
       using _scope = new Scope();
@@ -69,6 +78,8 @@ export interface ProgressState {
   readonly best?: { readonly loss: number; readonly step: number } | undefined;
   /** Validations since then. */
   readonly worse: number;
+  /** The step behind which the last one was. */
+  readonly last?: number | undefined;
 }
 
 /** Whether validation still gets better. */
@@ -89,7 +100,7 @@ export class Progress {
   add(loss: number, step: number): boolean {
     const { best, worse } = this.#state;
     const better = best === undefined || loss < best.loss - this.#options.minImprovement;
-    this.#state = better ? { best: { loss, step }, worse: 0 } : { best, worse: worse + 1 };
+    this.#state = better ? { best: { loss, step }, worse: 0, last: step } : { best, worse: worse + 1, last: step };
     return better;
   }
 

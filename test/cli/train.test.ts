@@ -1,4 +1,4 @@
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { StatusLine } from '../../src/cli/quickstart/status-line.ts';
@@ -124,10 +124,24 @@ test('a run can be watched while it trains', async () => {
   };
   const url = () => /watch it on (http:\S+)/.exec(said)?.[1];
   await until(async () => url() !== undefined);
-  await until(async () => (await (await fetch(`${url()}live`)).text()).includes('Answers on the way'));
+  await until(async () => (await (await fetch(url() ?? '')).text()).includes('Answers on the way'));
+  const live = fetch(`${url()}live`).then((page) => page.text());
+  await until(async () => (await stat(join(out, 'metrics.jsonl'))).size > 1000);
   child.kill('SIGINT');
   expect((await outcome).code).toBe(75);
+  expect(await live).toContain('Interrupted; it goes on with --resume.');
 }, 30_000);
+
+test('the line of a checkpoint counts what was left out', () => {
+  const said = (skippedRows: number): string => {
+    const written: string[] = [];
+    const log = trainingProgress(new StatusLine({ write: (text: string) => written.push(text) }));
+    log({ event: 'checkpoint', stage: 'align', folder: 'runs/a/align', skippedRows, skippedSteps: 0 });
+    return written.join('').trim();
+  };
+  expect(said(0)).toBe('saved runs/a/align');
+  expect(said(2)).toBe('saved runs/a/align; skipped on the way: 2 rows, 0 steps');
+});
 
 test('progress is one line that fits the terminal', () => {
   const written: string[] = [];

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Random } from '../../src/data/random.ts';
 import type { LogEvent } from '../../src/log.ts';
+import { full } from '../../src/tensor/create.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
+import { openParts, replaceParts } from '../../src/train/parts-files.ts';
 import type { Recipe } from '../../src/train/recipe.ts';
 import { readRecipe, writeRecipe } from '../../src/train/recipe-file.ts';
 import { type TrainOptions, train } from '../../src/train/trainer.ts';
@@ -212,11 +214,12 @@ const ended = (child: ChildProcess): Promise<{ code: number | null; signal: Node
     child.on('close', (code, signal) => resolve({ code, signal, stderr }));
   });
 
-/** Resolves when the run has reported more bytes of metrics than that, or has ended. */
-async function reported(child: ChildProcess, out: string, bytes: number): Promise<void> {
+/** Resolves when the run has reported more bytes of metrics than that, `words` among them all, or has ended. */
+async function reported(child: ChildProcess, out: string, bytes: number, words = ''): Promise<void> {
   const file = join(out, 'metrics.jsonl');
   while (child.exitCode === null && child.signalCode === null) {
-    if (existsSync(file) && readFileSync(file).length > bytes) return;
+    const metrics = existsSync(file) ? readFileSync(file) : Buffer.alloc(0);
+    if (metrics.length > bytes && metrics.includes(words)) return;
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
@@ -256,6 +259,61 @@ test(
   60_000 + 20_000 * kills,
 );
 
+test(
+  'a run that is killed between its best validation and its end has the best weights at the end, and no half of a file is left',
+  async () => {
+    // So fast that it soon unlearns what the slow warm-up taught it.
+    const [first, second] = recipe.stages as [Recipe['stages'][number], Recipe['stages'][number]];
+    const validation = { rows: 4, every: 3, keep: 'best', minImprovement: 0 } as const;
+    const fast = { ...first, optimizer: { ...first.optimizer, learningRate: 0.3, warmupRatio: 0.5 }, steps: 15 + 5 * kills, validation };
+    const given = { ...recipe, stages: [fast, second] };
+    writeFileSync(join(root, 'recipe.yaml'), writeRecipe(given));
+    const [whole, killed] = [join(root, 'best'), join(root, 'best-killed')];
+    await run(given, { out: whole });
+    const validations = outcome(whole).metrics.filter(({ event }) => event === 'validation');
+    const best = validations.findLast(({ best }) => best === true)?.['step'] as number;
+    expect(best).toBeLessThan(fast.steps);
+    const metrics = join(killed, 'metrics.jsonl');
+    for (let i = 0; i < kills / 2; i++) {
+      const child = start(killed);
+      const over = ended(child);
+      const bytes = existsSync(metrics) ? readFileSync(metrics).length : 0;
+      await reported(child, killed, bytes, `"step":${best + 1},`);
+      child.kill('SIGKILL');
+      expect((await over).signal).toBe('SIGKILL');
+    }
+    expect(existsSync(join(killed, 'align.best.safetensors'))).toBe(true);
+    mkdirSync(join(killed, '.align.1.part'));
+    writeFileSync(join(killed, '.align.best.safetensors.1.part'), 'half');
+    const { code, stderr } = await ended(start(killed));
+    expect(stderr).not.toMatch(/error/);
+    expect(code).toBe(0);
+    expect(outcome(killed)).toEqual(outcome(whole));
+    expect(readdirSync(killed).sort()).toEqual(readdirSync(whole).sort());
+  },
+  60_000 + 20_000 * kills,
+);
+
+test('what a stage that is done had no time to remove goes when the run is resumed', async () => {
+  const out = join(root, 'untidy');
+  await brokenOff(recipe, out, { stage: 'instruct', step: 2 });
+  writeFileSync(join(out, 'align.best.safetensors'), '');
+  await run(recipe, { out, resume: true });
+  expect(existsSync(join(out, 'align.best.safetensors'))).toBe(false);
+});
+
+test('parts take the place of those of another number of ranks', () => {
+  const path = join(root, 'parts.safetensors');
+  const write = (value: number, size: number) => {
+    for (let rank = size - 1; rank >= 0; rank--) replaceParts(path, [['w', full([1], value)]], { rank, size, barrier: () => {} });
+  };
+  const written = () => openParts(path).tensor('w').toArray();
+  for (const size of [2, 3, 1, 2]) {
+    write(size, size);
+    expect(Array.from(written() as Float32Array)).toEqual(new Array(size).fill(size));
+  }
+});
+
 test('a polite end saves the state, says how to go on and exits with 75', async () => {
   writeFileSync(join(root, 'recipe.yaml'), writeRecipe(recipe));
   const out = join(root, 'polite');
@@ -272,11 +330,11 @@ test('a polite end saves the state, says how to go on and exits with 75', async 
   expect(outcome(out)).toEqual(outcome(whole));
 }, 60_000);
 
-/** A file system of one megabyte, where this process may make one. */
-function smallDisk(folder: string): boolean {
+/** A small file system, where this process may make one. */
+function smallDisk(folder: string, size = '1100k'): boolean {
   mkdirSync(folder);
   try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1100k', 'tmpfs', folder], { stdio: 'ignore' });
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', folder], { stdio: 'ignore' });
     return true;
   } catch {
     return false;
@@ -306,6 +364,35 @@ test('a full disk stops the run, names what was saved last and leaves nothing ha
     await run(recipe, { out: saved, resume: true });
     const whole = join(root, 'unrescued');
     await run(recipe, { out: whole });
+    expect(outcome(saved)).toEqual(outcome(whole));
+  } finally {
+    execFileSync('umount', [disk]);
+  }
+});
+
+test('a disk that is full for the best weights keeps those from before and the newest states', async ({ skip }) => {
+  const disk = join(root, 'disk-best');
+  if (!smallDisk(disk, '2m')) skip('file systems cannot be mounted here');
+  try {
+    const out = join(disk, 'run');
+    const validation = { rows: 4, every: 2, keep: 'best', minImprovement: 0 } as const;
+    const given = { ...recipe, stages: recipe.stages.map((stage, i) => (i === 0 ? { ...stage, steps: 6, validation } : stage)) };
+    const attempt = run(given, {
+      out,
+      save: { steps: 1, keep: 1 },
+      onStep: ({ step }) => {
+        if (step === 4) writeFileSync(join(disk, 'filler'), Buffer.alloc(free(disk) - 60_000));
+      },
+    });
+    await expect(attempt).rejects.toThrow(/align\.best\.safetensors: cannot be written: .*(ENOSPC|No space left)/);
+    await expect(attempt).rejects.toMatchObject({ hint: expect.stringContaining('state/align-00000003 was saved whole before') });
+    expect(readdirSync(out).filter((name) => name.startsWith('.') || name.includes('best'))).toEqual(['align.best.safetensors']);
+    rmSync(join(disk, 'filler'));
+    const saved = join(root, 'rescued-best');
+    cpSync(out, saved, { recursive: true });
+    await run(given, { out: saved, resume: true });
+    const whole = join(root, 'unrescued-best');
+    await run(given, { out: whole });
     expect(outcome(saved)).toEqual(outcome(whole));
   } finally {
     execFileSync('umount', [disk]);

@@ -75,7 +75,7 @@ test('validation is the mean over the supervised tokens, whatever the micro-batc
       using data = await openData(given.stages[0]?.data ?? [], root);
       const { heldOut: rows } = holdOut(data, 5, given.seed);
       const stage = { ...(given.stages[0] as Recipe['stages'][number]), batchSize: 2 };
-      again.push((await validate({ model, processor, rows, stage, microBatch: 1, workers: 0 })).loss);
+      again.push((await validate({ model, processor, rows, stage, microBatch: 1, workers: 0 }))?.loss ?? Number.NaN);
     },
   });
   expect(seen.map(({ step, rows }) => [step, rows])).toEqual([
@@ -104,7 +104,7 @@ test('patience is counted from the best validation, and less than the least impr
     [false, true],
     [true, false],
   ]);
-  expect(progress.state).toEqual({ best: { loss: 1, step: 5 }, worse: 0 });
+  expect(progress.state).toEqual({ best: { loss: 1, step: 5 }, worse: 0, last: 5 });
 });
 
 test.each(['float32', 'bfloat16'] as const)(
@@ -139,6 +139,24 @@ test.each(['float32', 'bfloat16'] as const)(
     }
   },
 );
+
+test.each([4, 8])('a run that is told to stop in front of the validation behind step %i of 8 does it when it is resumed', async (last) => {
+  const given = validated({ rows: 4, every: 4, keep: 'best' }, { steps: 8 });
+  const [whole, broken] = [join(root, `stopped-${last}-whole`), join(root, `stopped-${last}`)];
+  await run(given, { out: whole });
+  const controller = new AbortController();
+  const onStep = ({ step }: { step: number }) => (step === last ? controller.abort() : undefined);
+  expect((await run(given, { out: broken, signal: controller.signal, onStep })).stopped).toBe(true);
+  const validations = (out: string) =>
+    eventsOf(out)
+      .filter(({ event }) => event === 'validation')
+      .map(({ time: _, ...facts }) => facts);
+  expect(validations(broken).map(({ step }) => step)).toEqual(last === 4 ? [] : [4]);
+  await run(given, { out: broken, resume: true });
+  expect(validations(broken)).toEqual(validations(whole));
+  const weights = (out: string) => readFileSync(join(out, 'align/model.safetensors'));
+  expect(weights(broken).equals(weights(whole))).toBe(true);
+});
 
 test('what cannot be validated or kept is said before training', async () => {
   await expect(run(validated({ rows: 2, keep: 'best' }))).rejects.toThrow(
