@@ -3,6 +3,7 @@
 
 #include "value.h"
 
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
@@ -24,7 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
-using Store = c10::intrusive_ptr<c10d::TCPStore>;
+using Store = c10::intrusive_ptr<c10d::Store>;
 
 std::vector<uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
 std::string text(const std::vector<uint8_t>& data) { return {data.begin(), data.end()}; }
@@ -65,6 +66,8 @@ class Group : public std::enable_shared_from_this<Group> {
     bool server;
     milliseconds patience;  // for the others to come
     milliseconds silence;   // after which a rank is lost
+    std::string attempt;    // what is said at the rendezvous is of one start of the job
+    std::string terms;      // what has to be the same on all ranks
   };
 
   explicit Group(const Settings& settings) : settings_(settings) {
@@ -138,21 +141,38 @@ class Group : public std::enable_shared_from_this<Group> {
     options.isServer = server;
     options.waitWorkers = false;
     options.timeout = settings_.patience;
-    return c10::make_intrusive<c10d::TCPStore>(settings_.host, options);
+    const auto start = Clock::now();
+    try {
+      return c10::make_intrusive<c10d::PrefixStore>(settings_.attempt, c10::make_intrusive<c10d::TCPStore>(settings_.host, options));
+    } catch (const c10::Error& error) {
+      if (std::string(error.what()).find("EADDRINUSE") != std::string::npos) throw Misuse("the port is taken");
+      own_address(settings_.host, settings_.port);
+      const auto waited = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - start).count();
+      throw Misuse("no rendezvous has answered there for " + std::to_string(waited) + " s");
+    }
   }
 
-  /// Waits until every rank has said where it runs.
+  /// Waits until every rank has said where it runs and on what terms. Throws where they are others.
   void meet() {
     char host[256] = "";
     ::gethostname(host, sizeof(host) - 1);
-    store_->set(key("place", settings_.rank), bytes(std::string(host) + ", process " + std::to_string(::getpid())));
+    const auto place_of = [](const std::string& said) { return said.substr(0, said.find('\n')); };
+    const auto own = std::string(host) + ", process " + std::to_string(::getpid()) + "\n" + settings_.terms;
+    const auto first = text(store_->compareSet(key("place", settings_.rank), {}, bytes(own)));
+    if (first != own) throw Misuse("another process is rank " + std::to_string(settings_.rank) + " already: " + place_of(first));
     const auto end = Clock::now() + settings_.patience;
     for (int other = 0; other < settings_.size; ++other) {
       while (!store_->check({key("place", other)})) {
         if (Clock::now() > end) throw Misuse(missing());
         std::this_thread::sleep_for(milliseconds(50));
       }
-      places_.push_back(text(store_->get(key("place", other))));
+      const auto said = text(store_->get(key("place", other)));
+      places_.push_back(place_of(said));
+      const auto terms = said.substr(places_.back().size() + 1);
+      if (terms == settings_.terms) continue;
+      // The others find it out too, while the rendezvous is there.
+      std::this_thread::sleep_for(milliseconds(1000));
+      throw Misuse(name(other) + " is of " + terms + ", and this rank of " + settings_.terms);
     }
   }
 
@@ -245,13 +265,14 @@ napi_value fly(const Call& call, std::shared_ptr<Group> group, c10::intrusive_pt
   return call.value(call.addon.flights.put(std::move(flight)));
 }
 
-/// group(rank, size, host, port, whether it serves the rendezvous, patience in ms, silence in ms): joins the others; waits until all are there.
+/// group(rank, size, host, port, whether it serves the rendezvous, patience in ms, silence in ms, attempt, terms): joins the others; waits until all
+/// are there.
 napi_value make_group(const Call& call) {
-  // What c10d warns of, such as addresses without a name, is no trouble, and what is comes as an exception.
-  ::setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*overwrite=*/0);
+  // What c10d warns of, such as addresses without a name, is no trouble, and what is comes as an exception; it logs that, too, with its C++ stack.
+  ::setenv("TORCH_CPP_LOG_LEVEL", "FATAL", /*overwrite=*/0);
   c10::initLogging();
   Group::Settings settings{static_cast<int>(call.integer(0)), static_cast<int>(call.integer(1)), call.string(2), static_cast<int>(call.integer(3)),
-                           call.boolean(4), milliseconds(call.integer(5)), milliseconds(call.integer(6))};
+                           call.boolean(4), milliseconds(call.integer(5)), milliseconds(call.integer(6)), call.string(7), call.string(8)};
   auto group = std::make_shared<Group>(settings);
   group->start();
   // The watch keeps the group too, so that it can outlast a network that hangs; what JavaScript lets go of ends the watch.

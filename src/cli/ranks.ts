@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { createInterface } from 'node:readline';
-import { TinyLlavaError } from '../errors.ts';
+import { ConfigError, TinyLlavaError } from '../errors.ts';
+import { jobFromEnvironment } from '../train/job.ts';
+import type { DeviceFlags } from './options.ts';
 import { describeError, Interrupted, resumable } from './print.ts';
 
 /** What a rank tells the process that started it: why it ends, and whether only because another did. */
@@ -34,16 +36,25 @@ const delay = (milliseconds: number): Promise<void> => new Promise((resolve) => 
  * Runs this command in `count` processes that train together; rank 0 speaks for all. The first that fails ends the others, and its error is this
  * one's. Signals are passed on.
  */
-export async function launchRanks(count: number, argv: readonly string[]): Promise<void> {
+export async function launchRanks(count: number, argv: readonly string[], { threads }: Pick<DeviceFlags, 'threads'>): Promise<void> {
+  const job = jobFromEnvironment(process.env);
+  if (job) {
+    throw new ConfigError(
+      `--processes starts ranks, but by its environment this process is rank ${job.place.rank} of ${job.place.size} already`,
+      {
+        hint: 'leave --processes away behind torchrun and srun, or unset RANK and WORLD_SIZE',
+      },
+    );
+  }
   const port = await freePort();
-  const threads = argv.includes('--threads') ? [] : ['--threads', String(Math.max(1, Math.floor(availableParallelism() / count)))];
+  const each = threads === undefined ? ['--threads', String(Math.max(1, Math.floor(availableParallelism() / count)))] : [];
   const [program = '', ...args] = argv;
   const children = Array.from({ length: count }, (_, rank) => {
     const place = { RANK: rank, LOCAL_RANK: rank, WORLD_SIZE: count, MASTER_ADDR: '127.0.0.1', MASTER_PORT: port, [launched]: 1 };
     const env = { ...process.env, ...Object.fromEntries(Object.entries(place).map(([name, value]) => [name, String(value)])) };
     const [out, err] = rank === 0 ? (['inherit', 'inherit'] as const) : (['ignore', 'pipe'] as const);
     // Apart from the terminal, whose Ctrl-C would come a second time.
-    return fork(program, [...args, ...threads], { env, detached: true, stdio: ['ignore', out, err, 'ipc'] });
+    return fork(program, [...args, ...each], { env, detached: true, stdio: ['ignore', out, err, 'ipc'] });
   });
   for (const [rank, { stderr }] of children.entries()) {
     if (stderr) createInterface({ input: stderr }).on('line', (line) => process.stderr.write(`[rank ${rank}] ${line}\n`));

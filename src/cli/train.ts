@@ -78,14 +78,15 @@ function skippedIn(facts: Readonly<Record<string, unknown>>): string {
 const size = (bytes: number): string => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
 
 /** A dry run as lines to read. */
-function describeDryRun({ parts, parameters, stages }: DryRun): string {
+function describeDryRun({ parts, parameters, stages }: DryRun, { processes }: Pick<TrainFlags, 'processes'>): string {
+  const each = processes === undefined ? '' : ` in each of ${processes} processes`;
   const lines = columns([
     ...Object.entries(parts).map(([name, part]) => [name, part.type, part.parameters, part.shape]),
     ['all', '', parameters, ''],
   ]);
   for (const { name, rows, steps, warmupSteps, trainable, sample, memory } of stages) {
     const learning = Object.entries(trainable).filter(([, parameters]) => parameters > 0);
-    const { parameters: weights, gradients, optimizer, activations, total } = memory;
+    const { parameters: weights, gradients, optimizer, activations, gathered, total } = memory;
     lines.push(
       '',
       `${name}: ${count(rows)} rows, ${count(steps)} steps, ${count(warmupSteps)} of them warm-up`,
@@ -98,7 +99,9 @@ function describeDryRun({ parts, parameters, stages }: DryRun): string {
         ['  images', `${(sample.images / sample.rows).toFixed(2)} a row`],
         [
           '  memory',
-          `about ${size(total)}: weights ${size(weights)}, gradients ${size(gradients)}, optimizer ${size(optimizer)}, activations ${size(activations)}`,
+          `about ${size(total)}${each}: weights ${size(weights)}, gradients ${size(gradients)}, optimizer ${size(optimizer)}, activations ${size(activations)}${
+            gathered === undefined ? '' : `, gathered ${size(gathered)}`
+          }`,
         ],
       ]),
     );
@@ -138,7 +141,7 @@ export function trainCommand(): Command {
   return withDeviceOptions(command).action((file: string, flags: TrainFlags) => {
     const { processes = 1, dryRun, printRecipe } = flags;
     if (processes === 1 || dryRun || printRecipe) return asRank(() => run(file, flags));
-    return launchRanks(processes, withoutProcesses(process.argv.slice(1)));
+    return launchRanks(processes, withoutProcesses(process.argv.slice(1)), flags);
   });
 }
 
@@ -148,7 +151,7 @@ const withoutProcesses = (argv: readonly string[]): string[] =>
 
 /** Does what the flags say. */
 async function run(file: string, flags: TrainFlags): Promise<void> {
-  const { data: root, microBatch, recompute = false, features, json } = flags;
+  const { data: root, microBatch, recompute = false, processes = 1, sharded = false, features, json } = flags;
   const [{ parseOverride, readOverrides, readRecipe, writeRecipe }, { selectStages, startFrom }] = await Promise.all([
     import('../train/recipe-file.ts'),
     import('../train/recipe.ts'),
@@ -174,9 +177,9 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
   using line = new StatusLine(process.stderr);
   const downloads = hubProgress(line);
   if (flags.dryRun) {
-    const found = await interruptible((signal) => dryRun(recipe, { ...launch, log: downloads, signal }));
+    const found = await interruptible((signal) => dryRun(recipe, { ...launch, processes, sharded, log: downloads, signal }));
     if (json) printJson(found);
-    else print(describeDryRun(found));
+    else print(describeDryRun(found, flags));
     return;
   }
   const out = flags.out ?? join('runs', basename(file, extname(file)));
@@ -195,11 +198,11 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
     flags.watch === undefined || !speaks ? undefined : await watch(out, flags.watch === true ? usualPort : flags.watch, stages);
   if (page) line.say(`watch it on ${page.url}`);
   // Weights that lie on many ranks cannot answer in between.
-  const samples = page && !(group && flags.sharded) ? new SampleAnswers(recipe, { root, out }) : undefined;
+  const samples = page && !(group && sharded) ? new SampleAnswers(recipe, { root, out }) : undefined;
   const onStep = samples && ((event: StepEvent, trained: Trained) => samples.after(event, trained));
   const kept = { ...(features !== undefined && { features: { folder: features } }), ...(onStep && { onStep }) };
   await interruptible(async (signal) => {
-    const together = { group, sharded: flags.sharded === true };
+    const together = { group, sharded };
     const options = { ...launch, ...kept, ...together, out, log, signal, save, resume: flags.resume === true };
     const result = await watched(page, () => train(recipe, options));
     group?.close();

@@ -1,4 +1,5 @@
 import { NativeError } from '../errors.ts';
+import { version } from '../version.ts';
 import { tensor, zeros } from './create.ts';
 import { type FlightHandle, type GroupHandle, native } from './native.ts';
 import { Scope } from './scope.ts';
@@ -13,6 +14,8 @@ export interface Place {
   readonly port: number;
   /** Whether this process serves the rendezvous: rank 0 unless the launcher does. */
   readonly serves?: boolean;
+  /** Which start of the job it is, where a rendezvous outlasts one: 0 unless said otherwise. */
+  readonly attempt?: number;
 }
 
 /** How long to wait for others, in seconds. */
@@ -65,12 +68,14 @@ export class ProcessGroup {
   readonly #handle: GroupHandle;
   #traffic: Traffic = { allReduce: 0, allGather: 0, reduceScatter: 0, broadcast: 0 };
 
-  /** Joins the others and waits until all are there. Throws NativeError naming the ranks that have not come. */
-  constructor({ rank, size, host, port, serves = rank === 0 }: Place, { meeting = 300, silence = 20 }: Patience = {}) {
+  /** Joins the others and waits until all are there. Throws NativeError naming the ranks that have not come, or are of another job. */
+  constructor({ rank, size, host, port, serves = rank === 0, attempt = 0 }: Place, { meeting = 300, silence = 20 }: Patience = {}) {
     this.rank = rank;
     this.size = size;
+    const [patience, quiet] = [Math.round(1000 * meeting), Math.round(1000 * silence)];
+    const terms = `${size} processes of tinyllava ${version}`;
     try {
-      this.#handle = native.group(rank, size, host, port, serves, Math.round(1000 * meeting), Math.round(1000 * silence));
+      this.#handle = native.group(rank, size, host, port, serves, patience, quiet, `attempt ${attempt}`, terms);
     } catch (cause) {
       const hint =
         'start all ranks with the same MASTER_ADDR and MASTER_PORT, an address of rank 0 that all reach and a port that is free there';

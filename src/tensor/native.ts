@@ -79,7 +79,17 @@ export interface Native {
   place(pages: Pages, tensor: Handle, dtype: number): Handle;
   read(mapping: Mapping, offset: number, shape: Ints, dtype: number, pages?: Pages): Handle;
   writeTensor(file: number, tensor: Handle): void;
-  group(rank: number, size: number, host: string, port: number, server: boolean, patience: number, silence: number): GroupHandle;
+  group(
+    rank: number,
+    size: number,
+    host: string,
+    port: number,
+    server: boolean,
+    patience: number,
+    silence: number,
+    attempt: string,
+    terms: string,
+  ): GroupHandle;
   allReduce(group: GroupHandle, tensor: Handle): FlightHandle;
   broadcast(group: GroupHandle, tensor: Handle, from: number): FlightHandle;
   allGather(group: GroupHandle, into: Handle, tensor: Handle): FlightHandle;

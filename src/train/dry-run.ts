@@ -2,15 +2,15 @@ import { existsSync } from 'node:fs';
 import { supervisedTokens } from '../data/batch.ts';
 import type { Mixture } from '../data/mixture.ts';
 import { DataError } from '../errors.ts';
-import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { InputMessage } from '../processor/message.ts';
 import type { Processor } from '../processor/processor.ts';
-import type { Device } from '../tensor/device.ts';
 import { build, openData } from './build.ts';
 import { estimateMemory, type MemoryEstimate } from './memory.ts';
 import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
+import { checkElementwise } from './shards.ts';
 import { scheduleOf, stepsOf } from './stage.ts';
+import type { TrainOptions } from './trainer.ts';
 import { partsOf, trainableOf } from './tune.ts';
 
 /** One part of the model as the recipe makes it. */
@@ -51,6 +51,11 @@ export interface DryRun {
   readonly stages: readonly StageFacts[];
 }
 
+/** How the run would be launched. */
+export interface DryRunOptions extends Pick<TrainOptions, 'root' | 'device' | 'microBatch' | 'recompute' | 'sharded' | 'log' | 'signal'> {
+  readonly processes?: number;
+}
+
 const sampled = 256;
 const decoded = 16;
 
@@ -60,14 +65,7 @@ const decoded = 16;
  */
 export async function dryRun(
   input: RecipeInput,
-  {
-    root = '.',
-    device = 'cpu',
-    microBatch,
-    recompute = false,
-    log,
-    signal,
-  }: { root?: string; device?: Device; microBatch?: number; recompute?: boolean; log?: Log; signal?: AbortSignal } = {},
+  { root = '.', device = 'cpu', microBatch, recompute = false, processes = 1, sharded = false, log, signal }: DryRunOptions = {},
 ): Promise<DryRun> {
   const recipe = parseRecipe(input);
   const { model, processorFor } = await build(recipe, { root, device, initialize: false, log, signal });
@@ -75,12 +73,15 @@ export async function dryRun(
   for (const stage of recipe.stages) {
     await using data = await openData(stage.data, root);
     const sample = await sampleOf(data, processorFor(stage), { model, stage });
-    const together = Math.min(microBatch ?? stage.batchSize, stage.batchSize);
+    if (sharded) checkElementwise(stage.name, stage.optimizer.type);
+    const together = Math.min(microBatch ?? stage.batchSize, Math.ceil(stage.batchSize / processes));
     const packed = {
       tokens: together * sample.meanTokens,
       images: (together * sample.images) / sample.rows,
       recompute,
       precision: recipe.precision,
+      processes,
+      sharded,
     };
     const rows = data.length - (stage.validation?.rows ?? 0);
     const steps = stepsOf(stage, rows);

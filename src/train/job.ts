@@ -50,10 +50,14 @@ export function jobFromEnvironment(env: Environment): Job | undefined {
   }
   const [rank, size, port] = [whole(said, 'RANK'), whole(said, 'WORLD_SIZE'), whole(said, 'MASTER_PORT')];
   if (rank >= size) throw new ConfigError(`RANK=${rank}, but there are only ${size} processes (WORLD_SIZE)`);
-  // torchrun's agent serves the rendezvous itself.
+  if (port < 1 || port > 65_535) throw new ConfigError(`MASTER_PORT=${port} is no port: they go from 1 to 65535`);
+  const host = said['MASTER_ADDR'] ?? '';
+  if (host === '') throw new ConfigError('MASTER_ADDR is empty', { hint: 'set it to an address of rank 0 that all ranks reach' });
+  // torchrun's agent serves the rendezvous itself, which stays when the ranks are started again.
   const serves = rank === 0 && env['TORCHELASTIC_USE_AGENT_STORE'] !== 'True';
+  const attempt = env['TORCHELASTIC_RESTART_COUNT'] === undefined ? 0 : whole(env, 'TORCHELASTIC_RESTART_COUNT');
   return {
-    place: { rank, size, host: said['MASTER_ADDR'] ?? '', port, serves },
+    place: { rank, size, host, port, serves, attempt },
     localRank: said['LOCAL_RANK'] === undefined ? 0 : whole(said, 'LOCAL_RANK'),
   };
 }

@@ -8,13 +8,26 @@ import { type Precision, precisions } from './precision.ts';
 import { isLora, partNames, type Stage, type Tuning } from './recipe.ts';
 import { partsOf, trainableOf } from './tune.ts';
 
-/** Bytes that a stage of training takes; activations are estimated from the sizes of the blocks. */
+/** Bytes that a stage of training takes in each process; activations are estimated from the sizes of the blocks. */
 export interface MemoryEstimate {
   readonly parameters: number;
   readonly gradients: number;
   readonly optimizer: number;
   readonly activations: number;
+  /** What sharded ranks bring together: two layers and what is in none, and the gradients of layers on their way. */
+  readonly gathered?: number;
   readonly total: number;
+}
+
+/** What goes through the model at once, and how. */
+export interface EstimateOptions {
+  readonly tokens: number;
+  readonly images: number;
+  readonly recompute: boolean;
+  readonly precision: Precision;
+  /** Ranks that train together, and whether each keeps a part of the weights. */
+  readonly processes?: number;
+  readonly sharded?: boolean;
 }
 
 /** What autograd keeps of `tokens` rows in a stack of blocks: projections, norms and residuals are some 10 widths, the perceptron 4 of its own. */
@@ -28,6 +41,9 @@ function activationsOf(config: PartConfig, tokens: number, { recompute, bytes }:
   return Math.round(bytes * (recompute ? layers * tokens * width + block : layers * block));
 }
 
+/** Layers whose gradients are on their way to the ranks that keep them. */
+const travelling = 3;
+
 /** Bytes of a part's weights: so many for a number, but in qlora's linear layers half a byte or one, and 1/57 for the scales of the former. */
 function weightsOf(model: TinyLlava, part: Module, tuning: Tuning, bytes: number): number {
   const all = bytes * part.parameterCount();
@@ -40,8 +56,9 @@ function weightsOf(model: TinyLlava, part: Module, tuning: Tuning, bytes: number
 export function estimateMemory(
   model: TinyLlava,
   stage: Pick<Stage, 'name' | 'learns' | 'optimizer'>,
-  { tokens, images, recompute, precision }: { tokens: number; images: number; recompute: boolean; precision: Precision },
+  { tokens, images, recompute: chosen, precision, processes = 1, sharded = false }: EstimateOptions,
 ): MemoryEstimate {
+  const [recompute, share] = sharded ? [true, processes] : [chosen, 1];
   const { learns } = stage;
   const { compute, weights } = precisions[precision];
   const [bytes, kept] = [dtypeBytes(compute), dtypeBytes(weights)];
@@ -50,7 +67,9 @@ export function estimateMemory(
   const trainable = Object.values(trainableOf(model, stage)).reduce((sum, count) => sum + count, 0);
   const stored = partNames.reduce((sum, part) => sum + (parts[part] ? weightsOf(model, parts[part], learns[part], bytes) : 0), 0);
   // What learns has a master beside it where that is wider.
-  const parameters = stored + bytes * factors + (weights === compute ? 0 : kept * trainable);
+  const masters = weights === compute ? 0 : kept * trainable;
+  const whole = sharded && parts.vision && learns.vision.tune === 'frozen' ? weightsOf(model, parts.vision, learns.vision, bytes) : 0;
+  const parameters = whole + Math.round((stored - whole + bytes * factors + masters) / share);
   // A part keeps what its gradients need when it learns or when something before it does.
   const { vision, language } = model.config;
   const seen = images * (model.visionTower?.tokens ?? 0);
@@ -67,8 +86,27 @@ export function estimateMemory(
   const { type, rounding } = stage.optimizer;
   const compensation = rounding === 'kahan' ? kept : 0;
   const remembered = { adamw: 2 * kept, 'adamw-8bit': 2 + 8 / 256, muon: 4, adafactor: 0 }[type] + compensation;
-  const [gradients, optimizer] = [bytes * trainable, Math.round(remembered * trainable)];
-  return { parameters, gradients, optimizer, activations, total: parameters + gradients + optimizer + activations };
+  // Between ranks they are summed in float32.
+  const gradients = Math.round(((processes > 1 ? 4 : bytes) * trainable) / share);
+  const optimizer = Math.round((remembered * trainable) / share);
+  const own = { parameters, gradients, optimizer, activations };
+  const all = { ...own, ...(sharded && { gathered: gatheredBy(model, stage, bytes) }) };
+  return { ...all, total: Object.values(all).reduce((sum, part) => sum + part, 0) };
+}
+
+/** What a sharded rank holds of others for a while. */
+function gatheredBy(model: TinyLlava, { learns }: Pick<Stage, 'learns'>, bytes: number): number {
+  const parts = partsOf(model);
+  const spread = partNames.filter((name) => parts[name] && (name !== 'vision' || learns.vision.tune !== 'frozen'));
+  const layers = spread.flatMap((name) =>
+    Array.from(parts[name]?.namedModules() ?? [])
+      .filter(([key]) => /^(?:.*\.)?(?:layers?|blocks)\.\d+$/.test(key))
+      .map(([, layer]) => layer.parameterCount()),
+  );
+  const largest = Math.max(0, ...layers);
+  const rest = spread.reduce((sum, name) => sum + (parts[name]?.parameterCount() ?? 0), 0) - layers.reduce((sum, count) => sum + count, 0);
+  const gradient = bytes + 4;
+  return bytes * (2 * largest + rest) + (gradient + 4 * travelling) * largest + gradient * rest;
 }
 
 /** What the gradients of low-rank changes need beside that: A x of every layer and, with dropout, its mask and what the mask left. */

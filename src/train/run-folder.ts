@@ -12,7 +12,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { CheckpointError, ConfigError } from '../errors.ts';
 import type { LogEvent } from '../log.ts';
@@ -24,7 +26,7 @@ import type { Recipe } from './recipe.ts';
 import { readRecipe, writeRecipe } from './recipe-file.ts';
 import { recipeFile } from './save.ts';
 import { flush, newestState, newestStateFolder, removeStates, saveState, type TrainingState } from './state.ts';
-import type { Team } from './team.ts';
+import { fromFirst, type Team } from './team.ts';
 import { EventFile, type ScalarEvent } from './tensorboard.ts';
 
 /** How often the state of training is saved; whatever comes first. */
@@ -62,6 +64,26 @@ export const othersBest = (folder: string, stage: string): BestWeights => ({
   },
   open: () => openParts(bestFile(folder, stage)),
 });
+
+/** Throws ConfigError naming a rank that does not see a folder as rank 0 does. */
+export async function checkShared(team: Team, folder: string): Promise<void> {
+  if (team.size === 1) return;
+  const mark = join(
+    folder,
+    fromFirst(team, () => `.met-${hostname()}-${process.pid}`),
+  );
+  if (team.rank === 0) writeFileSync(mark, '');
+  team.barrier();
+  // What a file system of the network tells may be some seconds old.
+  for (let i = 0; i < 40 && !existsSync(mark); i++) await setTimeout(250);
+  const all = team.gather({ host: hostname(), sees: existsSync(mark) });
+  if (team.rank === 0) rmSync(mark);
+  const blind = all.findIndex(({ sees }) => !sees);
+  if (blind < 0) return;
+  throw new ConfigError(`rank ${blind} (${all[blind]?.host}) does not see the files that rank 0 (${all[0]?.host}) writes in ${folder}`, {
+    hint: 'name a folder with --out that all machines share, by the same path',
+  });
+}
 
 /** What a training run leaves on disk: the recipe, metrics, a checkpoint for each stage that is done, and states to go on from. */
 export class RunFolder implements Disposable {

@@ -13,7 +13,7 @@ import { dataFingerprints } from './fingerprint.ts';
 import { settle } from './low-rank.ts';
 import { Masters } from './precision.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
-import { othersBest, RunFolder, type SaveOptions } from './run-folder.ts';
+import { checkShared, othersBest, RunFolder, type SaveOptions } from './run-folder.ts';
 import { saveTrained, saveTrainedAdapter } from './save.ts';
 import { runStage, type StepEvent, type ValidationEvent } from './stage.ts';
 import { readState, saveState, type TrainingState } from './state.ts';
@@ -101,13 +101,27 @@ const following = ({ onStep, onValidation, onStageEnd, log, ...options }: TrainO
 
 async function trainAll(input: RecipeInput, options: TrainOptions): Promise<TrainResult> {
   const recipe = parseRecipe(input);
-  const { out, root = '.', device = 'cpu', log: report = silent, signal, resume = false, save = {}, group, onStep, onStageEnd } = options;
+  const {
+    out,
+    root = '.',
+    device = 'cpu',
+    log: report = silent,
+    signal,
+    resume = false,
+    save = {},
+    group,
+    sharded = false,
+    onStep,
+    onStageEnd,
+  } = options;
   const team = group ?? solo;
   checkEqual(team, 'the recipe', recipe);
+  checkEqual(team, 'the option sharded', sharded);
   const unsaved = recipe.stages.find(({ validation }) => validation?.keep === 'best');
   if (unsaved && out === undefined) throw new ConfigError(`stage ${unsaved.name}: the best weights can be kept only in a folder (out)`);
   const bases = adapterBases(recipe, { root, folders: out === undefined ? [] : recipe.stages.map(({ name }) => join(out, name)) });
   using folder = out === undefined || team.rank > 0 ? undefined : await RunFolder.open(out, recipe, { resume });
+  if (out !== undefined) await checkShared(team, out);
   const start = fromFirst(team, () => ({ next: folder?.done ?? 0, checkpoint: folder?.startFolder, state: folder?.state?.folder }));
   const { next, checkpoint } = start;
   const saved = folder?.state ?? (start.state === undefined ? undefined : readState(start.state));
@@ -124,7 +138,8 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     report(event);
   };
   const { microBatch, recompute, workers } = options;
-  if (folder) await folder.describe(await environment(device, { microBatch, recompute, workers }));
+  const together = group && { processes: group.size, sharded };
+  if (folder) await folder.describe(await environment(device, { microBatch, recompute, workers, ...together }));
   const before = (await folder?.events()) ?? [];
   const stages = recipe.stages.slice(0, next).map(({ name }) => stageSoFar(name, before, folder?.stageFolder(name)));
   let [seconds, stopped] = [

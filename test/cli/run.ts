@@ -28,12 +28,22 @@ export async function tinyllava(...argv: string[]): Promise<Outcome> {
   }
 }
 
+/** How the command line is started: by a shell that goes on behind it, by another program, with further variables. */
+interface StartOptions {
+  readonly shell?: string;
+  readonly launcher?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** Starts the command line as a process of its own, from the sources. */
-export function start(argv: readonly string[], { shell = '' } = {}): { child: ChildProcess; outcome: Promise<Outcome> } {
-  const command = [process.execPath, '--import', 'tsx', 'src/cli/main.ts', ...argv];
+export function start(
+  argv: readonly string[],
+  { shell = '', launcher = [], env = {} }: StartOptions = {},
+): { child: ChildProcess; outcome: Promise<Outcome> } {
+  const command = [...launcher, process.execPath, '--import', 'tsx', 'src/cli/main.ts', ...argv];
   const child =
     shell === ''
-      ? spawn(command[0] ?? '', command.slice(1))
+      ? spawn(command[0] ?? '', command.slice(1), { env: { ...process.env, ...env } })
       : spawn('bash', ['-c', `${command.map((word) => `'${word}'`).join(' ')} ${shell}`]);
   const written = { stdout: '', stderr: '' };
   child.stdout?.on('data', (data) => {

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readRecipe, writeRecipe } from '../../src/train/recipe-file.ts';
@@ -69,6 +69,16 @@ describe.skipIf(!connected)('two hosts', () => {
     const [first, second] = await ranks(2, { recipe, options: { root, sharded: true } }, hosts);
     expect([first?.error, second?.error]).toEqual([undefined, undefined]);
     expect(losses(first?.stages)).toEqual(losses(alone.stages));
+  });
+
+  test('end when the folder of the run is not the same on both', async () => {
+    const [recipe, out] = [await recipeOf(3), join(root, 'apart')];
+    await mkdir(out);
+    const mount = ['sh', '-c', `mount -t tmpfs none ${out} && exec "$@"`, 'sh'];
+    const prefix = (rank: number): string[] => [...hosts.prefix(rank), ...(rank === 1 ? mount : [])];
+    const all = await ranks(2, { recipe, options: { root, out } }, { ...hosts, prefix });
+    const message = new RegExp(`^rank 1 \\(.+\\) does not see the files that rank 0 \\(.+\\) writes in ${out}$`);
+    for (const one of all) expect(one?.error).toMatch(message);
   });
 
   /** Waits until training goes on. */
