@@ -2,20 +2,15 @@ import { DataError } from '../errors.ts';
 import { openRows } from './open-rows.ts';
 import type { Block, OpenRows, Part, Row, RowOptions, RowSizes, RowSource } from './rows.ts';
 
-/** One source of a mixture: the first `limit` rows of its data, each `repeat` times. */
-export interface SourceOptions extends RowOptions {
+/** One source of a mixture: the first `limit` rows of its data. */
+export interface SourceOptions extends RowOptions, Pick<Part, 'repeat' | 'weight'> {
   readonly file: string;
-  readonly repeat?: number;
   readonly limit?: number;
-  /** Its share of an epoch, against the other sources'. */
-  readonly weight?: number | undefined;
 }
 
-interface MixturePart {
+interface MixturePart extends Pick<Part, 'repeat' | 'weight'> {
   readonly source: OpenRows;
   readonly rows: number;
-  readonly repeat: number;
-  readonly weight: number | undefined;
   readonly end: number;
 }
 
@@ -31,12 +26,9 @@ export class Mixture implements RowSource, Disposable {
   private constructor(parts: readonly MixturePart[]) {
     this.#parts = parts;
     this.length = parts.at(-1)?.end ?? 0;
-    this.parts = parts.map(({ source, rows, repeat, weight }) => {
-      const blocks = firstRows(
-        source.parts.flatMap((part) => part.blocks),
-        rows,
-      );
-      return { rows: rows * repeat, weight, blocks: Array.from({ length: repeat }, () => blocks).flat() };
+    this.parts = parts.map(({ source, rows, repeat = 1, weight }) => {
+      const blocks = source.parts.flatMap((part) => part.blocks);
+      return { rows, repeat, weight, blocks: firstRows(blocks, rows) };
     });
   }
 
@@ -47,7 +39,7 @@ export class Mixture implements RowSource, Disposable {
       for (const { file, repeat = 1, limit = Number.POSITIVE_INFINITY, weight, ...options } of sources) {
         const source = await openRows(file, { cacheBytes: cacheBytes / sources.length, ...options });
         const rows = Math.min(source.length, limit);
-        parts.push({ source, rows, repeat, weight, end: (parts.at(-1)?.end ?? 0) + rows * repeat });
+        parts.push({ source, rows, repeat, weight, end: (parts.at(-1)?.end ?? 0) + rows });
       }
     } catch (error) {
       for (const { source } of parts) source.close();
@@ -69,13 +61,10 @@ export class Mixture implements RowSource, Disposable {
 
   async sizes(): Promise<RowSizes> {
     const [text, images] = [new Uint32Array(this.length), new Uint16Array(this.length)];
-    let from = 0;
-    for (const { source, rows, repeat } of this.#parts) {
+    for (const { source, rows, end } of this.#parts) {
       const sizes = await source.sizes();
-      for (let time = 0; time < repeat; time++, from += rows) {
-        text.set(sizes.text.subarray(0, rows), from);
-        images.set(sizes.images.subarray(0, rows), from);
-      }
+      text.set(sizes.text.subarray(0, rows), end - rows);
+      images.set(sizes.images.subarray(0, rows), end - rows);
     }
     return { text, images };
   }
@@ -91,7 +80,7 @@ export class Mixture implements RowSource, Disposable {
   #find(index: number): { source: OpenRows; at: number } {
     const part = this.#parts.find(({ end }) => index < end);
     if (!part || index < 0) throw new DataError(`there are ${this.length} rows, there is no row ${index}`);
-    return { source: part.source, at: (index - (part.end - part.rows * part.repeat)) % part.rows };
+    return { source: part.source, at: index - (part.end - part.rows) };
   }
 }
 

@@ -20,7 +20,9 @@ export interface Block {
 /** Rows one behind the other that have a share of an epoch of their own. */
 export interface Part {
   readonly rows: number;
-  /** Against the other parts'; as many as there are rows when no part has one. */
+  /** How often the rows come in an epoch, once unless given; half of them come by turns at 0.5. */
+  readonly repeat?: number;
+  /** Instead, what the part has of an epoch against the others; an epoch then has as many rows as there are. */
   readonly weight?: number | undefined;
   readonly blocks: readonly Block[];
 }

@@ -59,9 +59,10 @@ async function folderOf(part: object, use: HubUse, { root, log, signal }: BuildO
 /** Opens data files as one. Throws DataError. */
 export const openData = (sources: readonly Source[], root: string): Promise<Mixture> =>
   Mixture.open(
-    sources.map(({ conversations, images, prompt, repeat, limit }) => ({
+    sources.map(({ conversations, images, prompt, repeat, weight, limit }) => ({
       file: resolve(root, conversations),
       repeat,
+      weight,
       prompt,
       ...(images !== undefined && { imageFolder: resolve(root, images) }),
       ...(limit !== undefined && { limit }),

@@ -1,6 +1,9 @@
 import { existsSync } from 'node:fs';
 import { supervisedTokens } from '../data/batch.ts';
 import type { Mixture } from '../data/mixture.ts';
+import { Sampler } from '../data/sampler.ts';
+import { epochRows } from '../data/shares.ts';
+import { holdOut } from '../data/subset.ts';
 import { DataError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { InputMessage } from '../processor/message.ts';
@@ -83,7 +86,8 @@ export async function dryRun(
       processes,
       sharded,
     };
-    const rows = data.length - (stage.validation?.rows ?? 0);
+    const held = stage.validation?.rows;
+    const rows = epochRows((held === undefined ? data : holdOut(data, held, recipe.seed).rest).parts);
     const steps = stepsOf(stage, rows);
     stages.push({
       name: stage.name,
@@ -116,13 +120,14 @@ function partFacts(model: TinyLlava): Record<PartName, PartFacts> {
   return Object.fromEntries(partNames.map((part) => [part, facts(part)])) as Record<PartName, PartFacts>;
 }
 
-/** Reads rows spread over the data as training would; the images of the first ones are decoded, the others have to be there. */
+/** Reads the rows that an epoch may begin with, in its mix and with few shards open; the images of the first ones are decoded, the others have to be there. */
 async function sampleOf(data: Mixture, processor: Processor, { model, stage }: { model: TinyLlava; stage: Stage }): Promise<SampleFacts> {
   if (data.length === 0) throw new DataError(`stage ${stage.name}: the data has no rows`);
-  const rows = Math.min(sampled, data.length);
+  const taken = new Sampler({ parts: data.parts, batchSize: sampled, seed: 0 }).next();
+  const rows = taken.length;
   const seen: Sampled[] = [];
-  for (let i = 0; i < rows; i++) {
-    const { name, messages } = await data.row(Math.floor((i * data.length) / rows));
+  for (const [i, index] of taken.entries()) {
+    const { name, messages } = await data.row(index);
     try {
       seen.push(await readSample(messages, processor, { model, maxLength: stage.maxLength, decode: i < decoded }));
     } catch (cause) {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { modalities, orders } from '../data/sampler.ts';
 import { ConfigError, UsageError } from '../errors.ts';
 import { connectors } from '../model/connector/index.ts';
 import { languageModels } from '../model/language/index.ts';
@@ -72,8 +73,10 @@ const Source = z.strictObject({
   images: folder.optional(),
   /** What captions answer, behind their image; the image alone unless given. */
   prompt: z.string().min(1).optional(),
-  /** How often each row comes in an epoch. */
-  repeat: z.int().positive().default(1),
+  /** How often each row comes in an epoch; at 0.5 half of them do, the others in the next one. */
+  repeat: z.number().positive().default(1),
+  /** Instead, its share of an epoch against the other sources'. */
+  weight: z.number().positive().optional(),
   /** Only the first so many rows. */
   limit: z.int().positive().optional(),
 });
@@ -151,8 +154,31 @@ const Optimizer = z
   .refine((o) => o.warmupRatio === undefined || o.warmupSteps === undefined, { error: 'give warmupRatio or warmupSteps, not both' });
 export type OptimizerSettings = z.output<typeof Optimizer>;
 
-/** Files of conversations, mixed. */
-const Sources = choice((value) => (Array.isArray(value) ? z.array(Source).min(1) : Source.transform((source) => [source])));
+/** Data of one form or another, mixed. */
+const SourceList = z
+  .array(Source)
+  .min(1)
+  .refine((sources) => new Set(sources.map(({ weight }) => weight === undefined)).size === 1, {
+    error: 'some have a weight and some have none; give all of them one, or use repeat',
+  })
+  .refine((sources) => sources.every(({ weight, repeat }) => weight === undefined || repeat === 1), {
+    error: 'a weight says how often rows come, leave repeat out',
+  });
+const Sources = choice((value) => (Array.isArray(value) ? SourceList : Source.transform((source) => [source])));
+
+const Sampling = z
+  .strictObject({
+    /** `length-grouped` puts rows of like length into one step; `sequential` keeps the order of the files. */
+    order: z.enum(orders).default('shuffle'),
+    /** `apart`: a step has rows with images or rows without, but for the last ones of an epoch. */
+    modalities: z.enum(modalities).default('mixed'),
+    /** Rows that are drawn from at a time, for shards that are read one after the other: as many shards are open as have so many rows. */
+    buffer: z.int().positive().optional(),
+  })
+  .refine(({ order, modalities, buffer }) => order !== 'sequential' || (modalities === 'mixed' && buffer === undefined), {
+    error: 'rows that keep their order are neither put apart nor drawn from a buffer',
+  });
+const SamplingOrder = z.enum(orders).transform((order) => Sampling.parse({ order }));
 
 const Validation = z
   .strictObject({
@@ -188,8 +214,10 @@ const Stage = z
       }),
     /** Whether LoRA's changes are added to the weights of the checkpoint, as they are unless said otherwise; else it is an adapter's folder. */
     merge: z.boolean().optional(),
-    /** Files of conversations, mixed. */
+    /** Conversations, mixed. */
     data: Sources,
+    /** Which rows come when; a bare name stands for the order. */
+    sampling: choice((value) => (typeof value === 'object' ? Sampling : SamplingOrder)).prefault('shuffle'),
     /** How well the stage does on rows that it does not learn from. */
     validation: Validation.optional(),
     /** The chat template by name; that of the model's own folder unless said otherwise. */
@@ -207,10 +235,6 @@ const Stage = z
     nonFiniteLoss: Policy,
   })
   .refine((stage) => (stage.epochs === undefined) !== (stage.steps === undefined), { error: 'give either epochs or steps' })
-  .refine(({ data, validation }) => validation?.rows === undefined || data.every(({ repeat }) => repeat === 1), {
-    error: 'rows that are repeated cannot be held out, the same ones would be learned; name a file in validation.data',
-    path: ['validation', 'rows'],
-  })
   .refine(({ merge, learns }) => merge !== false || partNames.some((part) => isLora(learns[part])), {
     error: 'there is no adapter to keep: no part learns by lora or qlora',
     path: ['merge'],

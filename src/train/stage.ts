@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { Loader } from '../data/loader.ts';
 import type { RowSource } from '../data/rows.ts';
-import { Sampler } from '../data/sampler.ts';
+import { needsSizes, Sampler } from '../data/sampler.ts';
 import { DataError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
@@ -132,6 +132,9 @@ export const scheduleOf = ({ schedule, warmupRatio = 0, warmupSteps, finalRatio 
 const imageCacheBytes = 256 * 2 ** 20;
 const now = (): number => performance.now() / 1000;
 
+/** What a token of text takes, more or less. */
+const tokenBytes = 4;
+
 /** Steps in a row that may be skipped for a loss that is not finite: behind so many the weights are lost. */
 const mostSkipped = 20;
 
@@ -159,8 +162,16 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   } = options;
   const team: Team = group ?? solo;
   const skipped = { rows: 0, steps: 0, together: 0, ...state?.skipped };
-  const sampler = new Sampler({ count: data.length, batchSize: stage.batchSize, seed, ...(state && { state: state.sampler }) });
-  const steps = stepsOf(stage, data.length);
+  const sampler = new Sampler({
+    ...stage.sampling,
+    parts: data.parts,
+    sizes: needsSizes(stage.sampling) ? await data.sizes() : undefined,
+    imageBytes: tokenBytes * model.imageTokens,
+    batchSize: stage.batchSize,
+    seed,
+    state: state?.sampler,
+  });
+  const steps = stepsOf(stage, sampler.count);
   const schedule = scheduleOf(stage.optimizer, steps);
   const dropout = tune(model, stage, { seed });
   const masters = new Masters(model, precision);
@@ -200,7 +211,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     share: team,
     ...(workers !== undefined && { workers }),
   });
-  if (!state) log({ event: 'stage', stage: stage.name, rows: data.length, steps, trainable: model.parameterCount({ trainable: true }) });
+  if (!state) log({ event: 'stage', stage: stage.name, rows: sampler.count, steps, trainable: model.parameterCount({ trainable: true }) });
   const progress = stage.validation && heldOut ? new Progress(stage.validation, state?.progress) : undefined;
   /** Validates when it is time to. Gives why the stage is to end: it has gone on for long enough without getting better, or the signal says so. */
   const checkProgress = async (): Promise<'early' | 'stopped' | undefined> => {
@@ -268,7 +279,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       skipped.rows += step.skipped.length;
       unused += step.skipped.length;
       if (step.examples === 0) {
-        if (unused >= data.length) throw new DataError(`none of the ${data.length} rows of stage ${stage.name} can be used`);
+        if (unused >= sampler.count) throw new DataError(`none of the ${sampler.count} rows of stage ${stage.name} can be used`);
         continue;
       }
       unused = 0;
@@ -282,7 +293,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
           stage: stage.name,
           step: done,
           steps,
-          epoch: at.epoch + at.position / data.length,
+          epoch: at.epoch + at.position / sampler.count,
           ...facts,
           learningRate: stage.optimizer.learningRate * learningRateFactor(done - 1, schedule),
           seconds: options.secondsBefore + pace.seconds,

@@ -41,10 +41,13 @@ export interface ValidationInput {
  */
 export async function validate(options: ValidationInput): Promise<ValidationFacts | undefined> {
   const { model, processor, rows, stage, microBatch, workers, team = solo, aligned, exchange, signal } = options;
+  // each row once, however often it would be learned
+  const parts = rows.parts.map((part) => ({ rows: part.rows, blocks: part.blocks }));
+  const sampler = new Sampler({ parts, batchSize: stage.batchSize, seed: 0, order: 'sequential' });
   await using loader = new Loader({
     rows,
     processor,
-    sampler: new Sampler({ count: rows.length, batchSize: stage.batchSize, seed: 0, shuffle: false }),
+    sampler,
     microBatch: { examples: microBatch },
     maxLength: stage.maxLength,
     unusable: stage.unusableRows,

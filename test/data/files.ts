@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
+import type { Part } from '../../src/data/rows.ts';
 
 /** A new folder with the files given, JSON where they are not text. */
 export async function folderWith(files: Readonly<Record<string, unknown>>): Promise<string> {
@@ -26,4 +27,10 @@ export function row(image: string | string[] | undefined, ...values: string[]): 
     ...(image !== undefined && { image }),
     conversations: values.map((value, i) => ({ from: i % 2 === 0 ? 'human' : 'gpt', value })),
   };
+}
+
+/** Rows in blocks of so many, each of which takes a share of the memory. */
+export function partOf(rows: number, { size = rows, memory = 0, ...part }: Partial<Part> & { size?: number; memory?: number } = {}): Part {
+  const blocks = Array.from({ length: Math.ceil(rows / size) }, (_, i) => ({ rows: Math.min(size, rows - i * size), memory }));
+  return { rows, blocks, ...part };
 }

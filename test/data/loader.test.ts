@@ -10,7 +10,7 @@ import { ImageProcessor } from '../../src/processor/image.ts';
 import { Processor } from '../../src/processor/processor.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
-import { colour, folderWith, row } from './files.ts';
+import { colour, folderWith, partOf, row } from './files.ts';
 
 const tokenizer = wordLevelTokenizer(splitWords('What color is it? red green blue a b c d e f'));
 const image = new ImageProcessor({ size: { height: 4, width: 4 } });
@@ -35,7 +35,7 @@ const dataset = await Dataset.open(join(folder, 'data.json'));
 
 function loader(options: Partial<LoaderOptions> & { sampler?: Sampler } = {}): Loader {
   const { rows: source = dataset } = options;
-  const sampler = options.sampler ?? new Sampler({ count: source.length, batchSize: 3, seed: 1 });
+  const sampler = options.sampler ?? new Sampler({ parts: source.parts, batchSize: 3, seed: 1 });
   return new Loader({ rows: source, processor, sampler, microBatch: { examples: 2 }, workers: 0, ...options });
 }
 
@@ -58,7 +58,7 @@ async function steps(from: Loader, count: number): Promise<unknown[]> {
 }
 
 test('a step packs its conversations behind each other with their pixels', async () => {
-  await using loading = loader({ sampler: new Sampler({ count: 7, batchSize: 3, seed: 0, shuffle: false }) });
+  await using loading = loader({ sampler: new Sampler({ parts: [partOf(7)], batchSize: 3, seed: 0, order: 'sequential' }) });
   const step = await loading.next();
   const seen: unknown[] = [];
   for (const batch of step.batches()) {
@@ -152,7 +152,7 @@ describe('steps are the same', () => {
     await using first = loader({ prefetch: 4 });
     for (let i = 1; i < done; i++) await first.next();
     const { state } = await first.next();
-    await using second = loader({ sampler: new Sampler({ count: 7, batchSize: 3, seed: 1, state }) });
+    await using second = loader({ sampler: new Sampler({ parts: [partOf(7)], batchSize: 3, seed: 1, state }) });
     expect(await steps(second, 7 - done)).toEqual((await wanted).slice(2 * done));
   });
 });
@@ -160,7 +160,12 @@ describe('steps are the same', () => {
 test('a cache keeps pixels of files that are gone', async () => {
   const at = await folderWith({ 'data.json': [rows[0]], 'red.png': await colour(255, 0, 0) });
   using data = await Dataset.open(join(at, 'data.json'));
-  await using loading = loader({ rows: data, cacheBytes: 1e6, prefetch: 0, sampler: new Sampler({ count: 1, batchSize: 1, seed: 0 }) });
+  await using loading = loader({
+    rows: data,
+    cacheBytes: 1e6,
+    prefetch: 0,
+    sampler: new Sampler({ parts: [partOf(1)], batchSize: 1, seed: 0 }),
+  });
   await loading.next();
   await rm(join(at, 'red.png'));
   expect((await loading.next()).examples).toBe(1);
@@ -202,7 +207,7 @@ describe('a row that cannot be used', () => {
       rows: data,
       workers,
       maxLength: 4,
-      sampler: new Sampler({ count: 6, batchSize: 1, seed: 0, shuffle: false }),
+      sampler: new Sampler({ parts: [partOf(6)], batchSize: 1, seed: 0, order: 'sequential' }),
     });
     const outcomes: string[] = [];
     for (let i = 0; i < 6; i++) {
@@ -226,7 +231,7 @@ describe('a row that cannot be used', () => {
   test('is left out and told of when told to', async () => {
     const { at, data } = await broken();
     using _ = data;
-    const sampler = new Sampler({ count: 6, batchSize: 3, seed: 0, shuffle: false });
+    const sampler = new Sampler({ parts: [partOf(6)], batchSize: 3, seed: 0, order: 'sequential' });
     await using loading = loader({ rows: data, maxLength: 4, unusable: 'skip', prefetch: 0, sampler });
     const steps = [await loading.next(), await loading.next()];
     expect(steps.map((step) => Array.from(step.batches(), (batch) => batch.rows))).toEqual([
@@ -259,16 +264,21 @@ test('micro-batches keep to examples and tokens, and a long conversation stands 
   expect(lengths([], { examples: 3 })).toEqual([]);
 });
 
-test('a mixture gives its files one behind the other, each as often and as far as asked', async () => {
+test('a mixture gives its files one behind the other, each as far as asked', async () => {
   const at = await folderWith({ 'a.json': [row(undefined, 'a', 'b'), row(undefined, 'a', 'c')], 'sub/b.json': rows });
   using mixture = await Mixture.open([
     { file: join(at, 'a.json'), repeat: 2 },
     { file: join(at, 'sub/b.json'), imageFolder: folder, limit: 3 },
   ]);
-  expect(mixture.length).toBe(7);
-  const names = Array.from({ length: 7 }, (_, i) => mixture.nameOf(i).replace(`${at}/`, ''));
-  expect(names).toEqual(['a.json#0', 'a.json#1', 'a.json#0', 'a.json#1', 'sub/b.json#0', 'sub/b.json#1', 'sub/b.json#2']);
-  expect((await mixture.row(4)).messages[0]?.content).toContainEqual({ type: 'image', image: join(folder, 'red.png') });
-  await expect(mixture.row(7)).rejects.toThrow('there are 7 rows, there is no row 7');
+  expect(mixture.length).toBe(5);
+  const names = Array.from({ length: 5 }, (_, i) => mixture.nameOf(i).replace(`${at}/`, ''));
+  expect(names).toEqual(['a.json#0', 'a.json#1', 'sub/b.json#0', 'sub/b.json#1', 'sub/b.json#2']);
+  expect([...(await mixture.sizes()).images]).toEqual([0, 0, 1, 0, 1]);
+  expect(mixture.parts.map(({ rows: count, repeat }) => [count, repeat])).toEqual([
+    [2, 2],
+    [3, 1],
+  ]);
+  expect((await mixture.row(2)).messages[0]?.content).toContainEqual({ type: 'image', image: join(folder, 'red.png') });
+  await expect(mixture.row(5)).rejects.toThrow('there are 5 rows, there is no row 5');
   await expect(Mixture.open([{ file: join(at, 'a.json') }, { file: join(at, 'none.json') }])).rejects.toThrow('none.json does not exist');
 });

@@ -39,6 +39,7 @@ beforeAll(async () => {
     execFileSync('tar', ['-cf', join(root, name), ...keys.flatMap((key) => [`${key}.png`, `${key}.txt`])], { cwd: join(root, 'folder') });
   archive('shard-0.tar', 0, 1, 2);
   archive('shard-1.tar', 3);
+  for (const key of [0, 1, 2, 3]) archive(`one-${key}.tar`, key);
   copyFileSync(table, join(root, 'rows.parquet'));
   const whole = await readRecipe(join(import.meta.dirname, '../../recipes/tiny.cpu.yaml'));
   const [stage] = whole.stages;
@@ -65,18 +66,33 @@ test('two epochs from any form are those from JSON', async () => {
   expect(await losses(on('table.tsv', 'folder'))).toEqual(expected);
 });
 
-test('a run that was broken off goes on with the same shards alone', async () => {
-  const out = join(root, 'run');
-  const whole = await losses(on('shard-*.tar'));
-  const controller = new AbortController();
-  const onStep = ({ step }: { step: number }) => step === 2 && controller.abort();
-  await losses(on('shard-*.tar'), { out, signal: controller.signal, onStep: async (event) => void onStep(event) });
-  const shard = readFileSync(join(root, 'shard-1.tar'));
-  writeFileSync(join(root, 'shard-1.tar'), Buffer.from(shard).fill('A', 520, 521));
-  await expect(losses(on('shard-*.tar'), { out, resume: true })).rejects.toThrow('the data has changed since');
-  writeFileSync(join(root, 'shard-1.tar'), shard);
-  expect(await losses(on('shard-*.tar'), { out, resume: true })).toEqual(whole);
-});
+/** Sampled as said, and each row once for each step. */
+const sampled = (conversations: string, sampling: Partial<Recipe['stages'][number]['sampling']>): Recipe => {
+  const given = on(conversations);
+  return {
+    ...given,
+    stages: given.stages.map((stage) => ({ ...stage, batchSize: 1, sampling: { order: 'shuffle', modalities: 'mixed', ...sampling } })),
+  };
+};
+
+test.each([{ buffer: 2 }, { order: 'length-grouped', modalities: 'apart' }] as const)(
+  'a run that was broken off goes on to the same losses by %j, with the same shards alone',
+  async (sampling) => {
+    const [given, out] = [sampled('one-*.tar', sampling), join(root, `run-${Object.keys(sampling)}`)];
+    const whole = await losses(given);
+    expect(whole).toHaveLength(8);
+    for (const last of [3, 6]) {
+      const controller = new AbortController();
+      const onStep = ({ step }: { step: number }): void => void (step === last && controller.abort());
+      await losses(given, { out, signal: controller.signal, onStep, resume: last > 3 });
+    }
+    const shard = readFileSync(join(root, 'one-1.tar'));
+    writeFileSync(join(root, 'one-1.tar'), Buffer.from(shard).fill('A', 520, 521));
+    await expect(losses(given, { out, resume: true })).rejects.toThrow('the data has changed since');
+    writeFileSync(join(root, 'one-1.tar'), shard);
+    expect(await losses(given, { out, resume: true })).toEqual(whole);
+  },
+);
 
 test('a broken image in a table stops the run, or is left out, with the name of its row', async () => {
   const broken = on(join(import.meta.dirname, '../reference/data/broken.parquet'));

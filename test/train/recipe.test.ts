@@ -73,6 +73,10 @@ test('every default is filled in, and the resolved recipe reads back the same', 
         "warmupRatio": 0.03,
         "weightDecay": 0,
       },
+      "sampling": {
+        "modalities": "mixed",
+        "order": "shuffle",
+      },
       "steps": 4,
       "template": "plain",
       "unusableRows": "stop",
@@ -163,6 +167,18 @@ test('mistakes are told with file, line, path, what is expected and what is ther
     "tiny.yaml:10: stages.0.data.0.repeat: expected number to be >0, got 0
     tiny.yaml:10: stages.0.data.1.conversations: missing, expected string"
   `);
+  expect(complaint('{ conversations: a.json }', '[{ conversations: a.json, weight: 2 }, { conversations: b.json }]')).toMatchInlineSnapshot(
+    `"tiny.yaml:10: stages.0.data: some have a weight and some have none; give all of them one, or use repeat"`,
+  );
+  expect(complaint('{ conversations: a.json }', '[{ conversations: a.json, weight: 2, repeat: 3 }]')).toMatchInlineSnapshot(
+    `"tiny.yaml:10: stages.0.data: a weight says how often rows come, leave repeat out"`,
+  );
+  expect(complaint('steps: 4', 'steps: 4\n    sampling: random')).toMatchInlineSnapshot(
+    `"tiny.yaml:15: stages.0.sampling: expected one of "shuffle"|"length-grouped"|"sequential", got "random""`,
+  );
+  expect(complaint('steps: 4', 'steps: 4\n    sampling: { order: sequential, buffer: 10 }')).toMatchInlineSnapshot(
+    `"tiny.yaml:15: stages.0.sampling: rows that keep their order are neither put apart nor drawn from a buffer"`,
+  );
   expect(complaint('template: plain', 'template: plan')).toMatchInlineSnapshot(
     `"tiny.yaml:11: stages.0.template: expected one of "plain"|"llama"|"phi"|"gemma"|"qwen2_base"|"qwen2_instruct"|"chatml"|"tiny", got "plan""`,
   );
