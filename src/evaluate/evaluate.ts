@@ -5,6 +5,7 @@ import { version } from '../version.ts';
 import { answerSamples, promptText, respondentOf, scoredResponse } from './answer-samples.ts';
 import { majorityBaseline, questionOnlyBaseline, scoreBaseline } from './baseline.ts';
 import { type Facts, facts, whyUnscored } from './facts.ts';
+import { namingPlaces } from './image-places.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
 import { type OpenedTask, openTasks, type WantedTasks } from './open-tasks.ts';
@@ -145,10 +146,12 @@ async function run(
   let done = answers.size;
   try {
     for await (const one of answerSamples(respondent, task, samples, { batchSize, known: answers, signal })) {
-      scored[one.index] = one.scored;
-      await file?.write(one.index, one.scored);
+      const { error, ...rest } = one.scored;
+      const kept = error === undefined ? rest : { ...rest, error: namingPlaces(error, rest.sample.images, data) };
+      scored[one.index] = kept;
+      await file?.write(one.index, kept);
       done += 1;
-      total += one.scored.score;
+      total += kept.score;
       log({ event: 'answered', task: task.name, done, samples: samples.length, meanScore: total / done });
     }
   } finally {

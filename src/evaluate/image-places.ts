@@ -20,6 +20,10 @@ export function placeOf(file: string, data: string): string {
   return path;
 }
 
+/** A message about images, which it names as samples do. */
+export const namingPlaces = (message: string, images: readonly string[], data: string): string =>
+  images.reduce((text, image) => text.replaceAll(image, placeOf(image, data)), message);
+
 /** The file that `placeOf` named, with the data folder where it is now; what is not there is looked for in the cache folder. */
 export function fileAt(place: string, data: string | undefined): string {
   if (isAddress(place) || isAbsolute(place)) return place;

@@ -77,6 +77,17 @@ export function published<S extends Sample>(
 
 const firstName = (name: string): string => name.replace(/^\?/, '').split('|')[0] ?? '';
 
+const namesShown = 5;
+
+/** The first few of some names, and how many more there are. */
+function few(names: readonly string[]): string {
+  const shown = names
+    .slice(0, namesShown)
+    .map((name) => name.replaceAll('|', ' or '))
+    .join(', ');
+  return names.length > namesShown ? `${shown} and ${names.length - namesShown} more` : shown;
+}
+
 /** Says what is missing from the form that is nearest to being whole, or all forms when nothing is there. */
 function nothingWhole<S extends Sample>(
   folder: string,
@@ -86,26 +97,17 @@ function nothingWhole<S extends Sample>(
   const [best] = [...tried].sort((a, b) => b.there - a.there);
   if (best && best.there > 0) {
     const { form, home, missing } = best;
-    return new DataError(
-      `${home}: ${missing.map((name) => name.replaceAll('|', ' or ')).join(', ')} ${missing.length > 1 ? 'are' : 'is'} missing (${form.layout}'s layout)`,
-      {
-        hint: `get it from ${form.from}`,
-      },
-    );
+    return new DataError(`${home}: ${few(missing)} ${missing.length > 1 ? 'are' : 'is'} missing (${form.layout}'s layout)`, {
+      hint: `get it from ${form.from}`,
+    });
   }
   const forms = [...new Set(tried.map(({ form }) => form))];
-  const listed = forms.map(
-    ({ layout, files, from }) =>
-      `${files
-        .filter((name) => !name.startsWith('?'))
-        .join(', ')
-        .replaceAll('|', ' or ')} (${layout}, ${from})`,
-  );
+  const listed = forms.map(({ layout, files, from }) => `${layout}: ${few(files.filter((name) => !name.startsWith('?')))}, from ${from}`);
   const what = existsSync(folder)
     ? `none of ${folders[0]}'s files, neither here nor in ${folders.map((name) => `${name}/`).join(' or ')}`
     : 'no such folder';
   return new DataError(`${folder}: ${what}`, {
-    hint: `put one of these there: ${listed.join('; ')}`,
+    hint: ['put one of these there:', ...listed].join('\n    '),
   });
 }
 

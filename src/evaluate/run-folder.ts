@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError } from '../errors.ts';
 import { contentParts } from '../processor/message.ts';
@@ -44,7 +44,15 @@ export async function taskFacts({ task, benchmark }: OpenedTask, limit: number |
  * that was left in it unfinished is not thrown away. Throws ConfigError.
  */
 export async function openRunFolder(folder: string, facts: RunFacts, resume: boolean): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  try {
+    await mkdir(folder, { recursive: true });
+    await access(folder, constants.W_OK);
+  } catch (cause) {
+    throw new ConfigError(`${folder} cannot be written to: ${(cause as Error).message}`, {
+      hint: 'choose another folder with --out',
+      cause,
+    });
+  }
   const path = join(folder, 'run.json');
   const before = await readFacts(path);
   if (resume && before !== undefined) {

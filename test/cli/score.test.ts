@@ -85,7 +85,7 @@ describe('score', () => {
     const empty = await tinyllava('score', 'pope', '--answers', answers, '--data', join(root, 'nowhere'));
     expect([empty.code, empty.stderr]).toEqual([
       1,
-      expect.stringMatching(/^error: .*nowhere: no such folder\n {2}fix: put one of these there: llava_pope_test\.jsonl, /),
+      expect.stringMatching(/^error: .*nowhere: no such folder\n {2}fix: put one of these there:\n {4}LLaVA: llava_pope_test\.jsonl, /),
     ]);
     expect((await tinyllava('score', 'pope', '--answers', answers)).code).toBe(2);
     expect((await tinyllava('score', 'pope', '--answers', answers, '--data', root, '--profile', 'other')).code).toBe(2);

@@ -62,12 +62,20 @@ describe('an evaluation', () => {
   test('counts an unreadable image as a failure of its questions alone', async () => {
     const out = join(root, 'failures');
     const { tasks } = await evaluate(chat, { tasks: ['easy-vqa'], data, out, batchSize: 4 });
-    expect(tasks['easy-vqa']).toMatchObject({ samples: 18, failures: 6, firstFailure: expect.stringContaining('2.png') });
+    expect(tasks['easy-vqa']).toMatchObject({
+      samples: 18,
+      failures: 6,
+      firstFailure: expect.stringMatching(/^test\/images\/2\.png cannot/),
+    });
     const samples = await readSamples(join(out, 'samples_easy-vqa.jsonl'));
     const failed = samples.filter(({ error }) => error !== undefined);
     expect(failed.map(({ sample }) => sample.id)).toEqual(['12', '13', '14', '15', '16', '17']);
     expect(failed.every(({ score, answer }) => score === 0 && answer === undefined)).toBe(true);
-    expect(failed[0]?.error).toContain('test/images/2.png cannot be decoded');
+    expect(failed[0]?.error).toMatch(/^test\/images\/2\.png cannot be decoded/);
+    writeFileSync(join(root, 'a-file'), '');
+    await expect(evaluate(chat, { tasks: ['easy-vqa'], data, out: join(root, 'a-file') })).rejects.toThrow(
+      /a-file cannot be written to: EEXIST/,
+    );
   });
 
   test('scores right answers, beside what answers without the image would score', async () => {

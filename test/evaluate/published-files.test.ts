@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -69,8 +69,14 @@ describe('published files', () => {
     mkdirSync(join(root, 'none'));
     expect(await complaint(join(root, 'none'))).toEqual([
       "DIR: none of task's files, neither here nor in task/ or Task/",
-      'put one of these there: questions.jsonl, sub/truth.json or truth.json, images/ (first, first.org); */part-*.parquet (second, second.org)',
+      'put one of these there:\n    first: questions.jsonl, sub/truth.json or truth.json, images/, from first.org\n    second: */part-*.parquet, from second.org',
     ]);
+    const many = published(
+      ['task'],
+      [{ layout: 'long', files: [...'abcdefgh'].map((name) => `${name}.json`), from: 'x.org', read: async () => [] }],
+    );
+    writeFileSync(join(root, 'none/b.json'), '');
+    await expect(many.open(join(root, 'none'))).rejects.toThrow(/a\.json, c\.json, d\.json, e\.json, f\.json and 2 more are missing/);
     expect(wants.map(({ layout, files }) => [layout, files])).toEqual([
       ['first', ['questions.jsonl', 'sub/truth.json|truth.json', 'more.json (optional)', 'images/']],
       ['second', ['*/part-*.parquet']],
