@@ -12,10 +12,10 @@ const isSmall = ({ memory }: Moved): boolean => !('meanScale' in memory);
 const adamW8bitRule = (options: Pick<AdamWOptions, 'betas' | 'eps'>): UpdateRule => {
   const adamW = adamWRule(options);
   return {
-    start: (weight, group) => {
-      const { shape, numel } = weight;
-      if (numel < fewest) return adamW.start(weight, group);
-      const scale = { shape: [Math.ceil(numel / block)], dtype: 'float32' } as const;
+    start: (weight, group, numel) => {
+      const { shape } = weight;
+      if (numel < fewest) return adamW.start(weight, group, numel);
+      const scale = { shape: [Math.ceil(weight.numel / block)], dtype: 'float32' } as const;
       const codes = { shape, dtype: 'uint8' } as const;
       return { mean: codes, meanScale: scale, square: codes, squareScale: scale };
     },

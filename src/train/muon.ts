@@ -43,7 +43,8 @@ function move(one: Moved, momentum: number, { learningRate, weightDecay, scale }
 const muonRule = ({ momentum = 0.95, ...options }: MuonOptions): UpdateRule => {
   const adamW = adamWRule(options);
   return {
-    start: (weight, group) => (group.hidden ? { mean: { shape: weight.shape, dtype: 'float32' } } : adamW.start(weight, group)),
+    start: (weight, group, numel) =>
+      group.hidden ? { mean: { shape: weight.shape, dtype: 'float32' } } : adamW.start(weight, group, numel),
     step: (moved, settings, group) => {
       if (!group.hidden) adamW.step(moved, settings, group);
       else for (const one of moved) move(one, momentum, settings);

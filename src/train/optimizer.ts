@@ -9,6 +9,8 @@ import type { Tensor } from '../tensor/tensor.ts';
 /** Parameters by name that share their settings. */
 export interface ParameterGroup {
   readonly parameters: ReadonlyMap<string, Tensor>;
+  /** How many numbers the whole of each has, where they are parts. */
+  readonly wholes?: ReadonlyMap<string, number>;
   readonly learningRate: number;
   readonly weightDecay: number;
   /** Weights of linear layers inside the model, which Muon is for. */
@@ -49,8 +51,8 @@ export interface StepSettings {
 
 /** How an optimizer moves parameters. */
 export interface UpdateRule {
-  /** Shapes and dtypes of what is remembered about a weight of a group, all zeros at first. */
-  start(weight: Tensor, group: ParameterGroup): Readonly<Record<string, Pick<Tensor, 'shape' | 'dtype'>>>;
+  /** Shapes and dtypes of what is remembered about a weight of a group, all zeros at first; `numel` is the whole parameter's. */
+  start(weight: Tensor, group: ParameterGroup, numel: number): Readonly<Record<string, Pick<Tensor, 'shape' | 'dtype'>>>;
   /** Moves parameters of a group. */
   step(moved: readonly Moved[], settings: StepSettings, group: ParameterGroup): void;
 }
@@ -78,7 +80,8 @@ export abstract class Optimizer {
     const slotOf = (name: string, parameter: Tensor, group: ParameterGroup): Slot => {
       const [master, { device }] = [masters?.get(name), parameter];
       const compensated = rounding === 'kahan' && !master && parameter.dtype !== 'float32';
-      const start = { ...rule.start(master ?? parameter, group), ...(compensated && { compensation: parameter }) };
+      const numel = group.wholes?.get(name) ?? parameter.numel;
+      const start = { ...rule.start(master ?? parameter, group, numel), ...(compensated && { compensation: parameter }) };
       const memory = Object.entries(start).map(([key, { shape, dtype }]) => [key, Scope.release(zeros(shape, { dtype, device }))] as const);
       return {
         parameter,

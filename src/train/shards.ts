@@ -138,6 +138,7 @@ export class Shards implements Exchange, LayerWatch, Disposable {
     return groups.map(({ parameters, ...settings }) => ({
       ...settings,
       parameters: new Map(Array.from(parameters, ([name, parameter]) => [name, this.#shares.get(name)?.shard ?? parameter] as const)),
+      wholes: new Map(Array.from(parameters, ([name, parameter]) => [name, this.#shares.get(name)?.numel ?? parameter.numel] as const)),
     }));
   }
 

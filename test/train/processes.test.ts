@@ -2,7 +2,7 @@ import { cpSync, readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Recipe } from '../../src/train/recipe.ts';
+import { parseRecipe, type Recipe } from '../../src/train/recipe.ts';
 import { readRecipe, writeRecipe } from '../../src/train/recipe-file.ts';
 import { type StageResult, train } from '../../src/train/trainer.ts';
 import { ranks } from './ranks.ts';
@@ -92,6 +92,25 @@ test('three processes take over what one has saved, and keep a part of it each',
   for (const one of all) expect(one?.error).toBeUndefined();
   expectClose(stepsOf(all[0]?.stages), stepsOf(whole.stages), 1e-4);
 });
+
+test.each(['adamw', 'adamw-8bit'] as const)(
+  'two processes and then four go on with what one has saved by %s, each with its part',
+  async (type) => {
+    const stages = recipe.stages.map((stage) => ({ ...stage, optimizer: { ...stage.optimizer, type } }));
+    const given = parseRecipe({ ...recipe, stages: stages.slice(0, 1) });
+    const file = await written(`split-${type}`, given);
+    const out = join(root, `split-${type}`);
+    const whole = await train(given, { root, workers: 0 });
+    const [stage = '', options] = [given.stages[0]?.name, { root, out, resume: true, sharded: true }];
+    const controller = new AbortController();
+    await train(given, { root, workers: 0, out, signal: controller.signal, onStep: ({ step }) => void (step === 1 && controller.abort()) });
+    const two = await ranks(2, { recipe: file, options, stopBehind: { stage, step: 2 } });
+    for (const one of two) expect(one).toMatchObject({ stopped: true });
+    const four = await ranks(4, { recipe: file, options });
+    for (const one of four) expect(one?.error).toBeUndefined();
+    expectClose(stepsOf(four[0]?.stages), stepsOf(whole.stages), 1e-4);
+  },
+);
 
 test('a rank that fails ends the others, which name it', async () => {
   const data = join(root, 'tiny/broken.json');
