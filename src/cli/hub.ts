@@ -33,9 +33,12 @@ export function hubProgress(line: StatusLine): Log {
   };
 }
 
-/** The local folder of a model that is given as a path or a hub id; a download is shown, and Ctrl-C ends it. Throws HubError. */
-export async function findModel(nameOrPath: string, use?: HubUse): Promise<string> {
+/**
+ * The local folder of a model that is given as a path or a hub id; a download is shown, and Ctrl-C ends it. With `outlines`, a folder, weights are not
+ * fetched. Throws HubError.
+ */
+export async function findModel(nameOrPath: string, use?: HubUse, outlines?: string): Promise<string> {
   const { resolveModel } = await import('../hub/resolve.ts');
   using line = new StatusLine(process.stderr);
-  return await interruptible((signal) => resolveModel(nameOrPath, { use, log: hubProgress(line), signal }));
+  return await interruptible((signal) => resolveModel(nameOrPath, { use, outlines, log: hubProgress(line), signal }));
 }

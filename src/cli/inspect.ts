@@ -1,4 +1,7 @@
 import { statSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { isDataFolder, isDataName } from '../data/find.ts';
 import { isPattern } from '../data/patterns.ts';
@@ -58,15 +61,25 @@ async function storedAs(path: string, files: ModelFiles): Promise<string[]> {
   return [...new Set(weights.names.map((name) => weights.dtype(name)))];
 }
 
+/** A model's parts; of one of the hub nothing but headers, settings and tokenizer is fetched. */
 async function checkpoint(path: string): Promise<Finding> {
-  const folder = await findModel(path);
+  const outlines = await mkdtemp(join(tmpdir(), 'tinyllava-'));
+  try {
+    return await describeCheckpoint(path, outlines);
+  } finally {
+    await rm(outlines, { recursive: true });
+  }
+}
+
+async function describeCheckpoint(path: string, outlines: string): Promise<Finding> {
+  const folder = await findModel(path, 'model', outlines);
   const [{ openModelFiles }, { openCheckpoint }, { isGguf }, { resolveFrom }] = await Promise.all([
     import('../model/model-files.ts'),
     import('../model/checkpoint.ts'),
     import('../tensor/gguf.ts'),
     import('../hub/resolve.ts'),
   ]);
-  const resolve = resolveFrom();
+  const resolve = resolveFrom({ outlines });
   const files = await openModelFiles(folder, { resolve });
   const { config, model } = await openCheckpoint(folder, { resolve });
   const part = (name: string, type: string | undefined, module: Module | undefined) =>

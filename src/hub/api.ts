@@ -92,11 +92,16 @@ export class HubApi {
     return files;
   }
 
-  /** The content of a file from byte `from` on; the answer's status says whether it begins there (206) or at 0. */
-  content(commit: string, name: string, { from, signal }: { from: number; signal: AbortSignal }): Promise<Response> {
+  /** The content of a file from byte `from` on, to the byte before `until`; the answer's status says whether it is that (206) or all of it. */
+  content(
+    commit: string,
+    name: string,
+    { from, until, signal }: { from: number; until?: number | undefined; signal: AbortSignal },
+  ): Promise<Response> {
     const path = name.split('/').map(encodeURIComponent).join('/');
     // Compressed answers have other sizes and ranges than the file.
-    const headers = { 'accept-encoding': 'identity', ...(from > 0 && { range: `bytes=${from}-` }) };
+    const range = from > 0 || until !== undefined ? { range: `bytes=${from}-${until === undefined ? '' : until - 1}` } : {};
+    const headers = { 'accept-encoding': 'identity', ...range };
     return this.fetch(`${this.#settings.endpoint}/${this.repo}/resolve/${commit}/${path}`, { headers, signal });
   }
 

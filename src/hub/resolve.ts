@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { HubError } from '../errors.ts';
 import { type Log, silent } from '../log.ts';
 import { HubApi, HubRefusal, isPassing, reasonOf } from './api.ts';
 import { CachedModel, isCommit } from './cache.ts';
 import { parseHubName } from './name.ts';
 import { type HubUse, missingFiles, neededFiles } from './needed.ts';
+import { fetchOutline, standIn } from './outline.ts';
 import type { HubEvent } from './progress.ts';
 import { type Asked, explainRefusal, notCached } from './refusals.ts';
 import { type HubSettings, hubSettings } from './settings.ts';
@@ -15,6 +16,11 @@ import { fetchFiles } from './snapshot.ts';
 export interface ResolveOptions {
   /** What it is opened for, and so which of its files are fetched; the whole `model` unless said otherwise. */
   readonly use?: HubUse | undefined;
+  /**
+   * For who looks at a model and needs no weights: of safetensors files that are not cached the headers alone are fetched, into a folder in this one, which
+   * is what is given then.
+   */
+  readonly outlines?: string | undefined;
   /** Where relative paths start; the working directory unless said otherwise. */
   readonly root?: string | undefined;
   /** Gets `HubEvent`s. */
@@ -69,9 +75,9 @@ async function find(search: Search): Promise<string> {
   const api = new HubApi(asked.repo, settings, signal);
   try {
     const { commit, names } = await api.revision(revision);
-    await complete(search, { api, commit, names });
+    const folder = await complete(search, { api, commit, names });
     await model.remember(revision, commit);
-    return at(commit);
+    return folder ?? at(commit);
   } catch (error) {
     signal?.throwIfAborted();
     if (cached !== undefined && canDoWithout(error)) {
@@ -99,17 +105,29 @@ async function lacking({ model, use, asked: { file } }: Search, commit: string):
   return neededFiles(use, new Set(names), snapshot).filter((name) => !model.has(commit, name));
 }
 
-/** Fetches what the snapshot lacks: in two rounds where an index says which shards there are. */
-async function complete(search: Search, { api, commit, names }: { api: HubApi; commit: string; names: readonly string[] }): Promise<void> {
-  const { asked, settings, model, use, log, signal } = search;
+/** Fetches what the snapshot lacks: in two rounds where an index says which shards there are. Gives the folder of outlines, where there are any. */
+async function complete(
+  search: Search,
+  { api, commit, names }: { api: HubApi; commit: string; names: readonly string[] },
+): Promise<string | undefined> {
+  const { asked, settings, model, use, log, outlines, signal = new AbortController().signal } = search;
   checkUsable(asked, use, names);
+  const folder = outlines === undefined ? undefined : join(outlines, basename(model.folder), commit);
+  const outlined = (name: string): boolean => folder !== undefined && existsSync(join(folder, name));
   let files: Awaited<ReturnType<HubApi['files']>> | undefined;
   for (;;) {
     const needed = asked.file === undefined ? neededFiles(use, new Set(names), model.snapshot(commit)) : [asked.file];
-    const missing = needed.filter((name) => !model.has(commit, name));
-    if (missing.length === 0) return;
+    const missing = needed.filter((name) => !model.has(commit, name) && !outlined(name));
+    if (missing.length === 0) {
+      if (folder === undefined || !existsSync(folder)) return undefined;
+      await standIn(folder, model.snapshot(commit), needed);
+      return folder;
+    }
     files ??= await api.files(commit);
-    await fetchFiles(missing, files, { asked, settings, api, model, commit, log, signal });
+    const weights = folder === undefined ? [] : missing.filter((name) => name.endsWith('.safetensors'));
+    const whole = missing.filter((name) => !weights.includes(name));
+    await fetchFiles(whole, files, { asked, settings, api, model, commit, log, signal });
+    for (const name of weights) await fetchOutline(folder ?? '', files.get(name)?.bytes ?? 0, { api, commit, name, signal });
   }
 }
 

@@ -1,12 +1,13 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 import { hubProgress } from '../../src/cli/hub.ts';
 import { StatusLine } from '../../src/cli/quickstart/status-line.ts';
+import { resolveModel } from '../../src/hub/resolve.ts';
 import { onOneThread, picture, tinyCheckpoint } from '../generate/tiny-model.ts';
-import { HubServer } from '../hub/hub-server.ts';
+import { HubServer, sha256 } from '../hub/hub-server.ts';
 import { start, tinyllava } from './run.ts';
 
 onOneThread();
@@ -77,6 +78,45 @@ test('every verb that takes a model takes a hub id', async () => {
   expect((await tinyllava('inspect', rows, '--model', 'tiny/llava')).stdout).toContain('learned');
   expect((await tinyllava('ask', 'tiny/llava', ...question)).stderr).toContain('model.safetensors');
 });
+
+test.each([false, true])(
+  'inspect fetches no weights of a model, but headers, settings and tokenizer; ranges are ignored: %s',
+  async (ignored) => {
+    const name = 'model.safetensors';
+    const whole = files[name] as Buffer;
+    const header = 8 + Number(whole.readBigUInt64LE());
+    // A header longer than what is fetched first.
+    const padded = Buffer.concat([whole.subarray(8, header), Buffer.alloc(120_000, ' ')]);
+    const content = Buffer.concat([Buffer.alloc(8), padded, whole.subarray(header)]);
+    content.writeBigUInt64LE(BigInt(padded.length));
+    hub.models['tiny/padded'] = { commits: { [commit]: { ...files, [name]: content } }, refs: { main: commit } };
+    hub.ignoresRange = ignored;
+    try {
+      const { stdout, stderr } = await tinyllava('inspect', 'tiny/padded', '--json');
+      expect(stderr).toMatch(/fetched {2}\d files/);
+      expect(JSON.parse(stdout)).toEqual({ ...JSON.parse((await tinyllava('inspect', local, '--json')).stdout), path: 'tiny/padded' });
+      const id = sha256(content).slice(0, 4);
+      expect(hub.taken().filter((line) => line.includes(` content ${id}`))).toEqual([
+        `GET content ${id} bytes=0-99999`,
+        `GET content ${id} bytes=0-${8 + padded.length - 1}`,
+      ]);
+      const blobs = readdirSync(join(cache, 'models--tiny--padded/blobs'));
+      expect(blobs).not.toContain(sha256(content));
+      expect(blobs.length).toBeGreaterThan(2);
+      const outlines = join(root, `outlines-${ignored}`);
+      const folder = await resolveModel('tiny/padded', { outlines });
+      expect([statSync(join(folder, name)).size, folder.startsWith(outlines)]).toEqual([content.length, true]);
+      hub.taken();
+      expect(await resolveModel('tiny/padded', { outlines })).toBe(folder);
+      expect(hub.taken().filter((line) => line.includes('content'))).toEqual([]);
+    } finally {
+      hub.ignoresRange = false;
+    }
+    // What was looked at is not taken for the whole.
+    expect((await tinyllava('ask', 'tiny/padded', 'what is this ?', '--max-new-tokens', '2')).code).toBe(0);
+    expect(readFileSync(join(cache, 'models--tiny--padded/blobs', sha256(content))).equals(content)).toBe(true);
+  },
+);
 
 test('recipes take hub ids for a model, a tower, a language model and a tokenizer, and --from one too', async () => {
   writeFileSync(join(root, 'red.png'), await picture(1));
@@ -170,7 +210,7 @@ test('Ctrl-C in the middle of a download ends the command, and the next goes on'
     refs: { main: commit },
   };
   hub.faults.push({ stallAfter: 500 }, { stallAfter: 500 }, { stallAfter: 500 });
-  const { child, outcome } = start(['inspect', 'tiny/llava']);
+  const { child, outcome } = start(['ask', 'tiny/llava', 'what is this ?']);
   await expect.poll(() => hub.requests.filter((line) => line.includes('content')).length, { timeout: 20_000 }).toBeGreaterThan(0);
   await new Promise((resolve) => setTimeout(resolve, 300));
   child.kill('SIGINT');

@@ -135,11 +135,13 @@ export class HubServer implements AsyncDisposable {
     if (request.method === 'HEAD') return void response.writeHead(200, { 'content-length': content.length }).end();
     const fault = this.faults.shift() ?? {};
     if (fault.status !== undefined) return void response.writeHead(fault.status).end();
-    const start = this.ignoresRange ? 0 : Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1] ?? 0);
-    const body = Buffer.from(content.subarray(start));
+    const [, from = 0, last = content.length - 1] = (!this.ignoresRange && /^bytes=(\d+)-(\d+)?/.exec(range ?? '')) || [];
+    const [start, end] = [Number(from), Math.min(Number(last) + 1, content.length)];
+    const body = Buffer.from(content.subarray(start, end));
     if (fault.damaged) body.writeUInt8(body.readUInt8(0) ^ 1);
-    const partial = start > 0 ? { 'content-range': `bytes ${start}-${content.length - 1}/${content.length}` } : {};
-    response.writeHead(start > 0 ? 206 : 200, { 'content-length': body.length, ...partial });
+    const partial = body.length < content.length;
+    const place = partial ? { 'content-range': `bytes ${start}-${end - 1}/${content.length}` } : {};
+    response.writeHead(partial ? 206 : 200, { 'content-length': body.length, ...place });
     const limit = fault.cutAfter ?? fault.stallAfter;
     if (limit === undefined) return void response.end(body);
     response.write(body.subarray(0, limit), () => setTimeout(() => fault.cutAfter === undefined || response.destroy(), 20));
