@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { dirname, extname, join } from 'node:path';
 import { DataError } from '../errors.ts';
 import { isImageName } from './image-names.ts';
 import { byCodePoints, filesOf, isPattern } from './patterns.ts';
@@ -52,17 +52,22 @@ export async function findDataFiles(name: string): Promise<FoundData> {
 /** Whether a file's name is that of training data. */
 export const isDataName = (path: string): boolean => formOf(path) !== undefined;
 
-/** Whether a folder holds training data, and is not a checkpoint's. */
+/** Whether a folder may hold training data, and no model. */
 export async function isDataFolder(folder: string): Promise<boolean> {
-  if (['config.json', 'adapter_config.json'].some((name) => existsSync(join(folder, name)))) return false;
-  return inFolder(folder).then(
-    () => true,
-    () => false,
-  );
+  const names = await filesIn(folder);
+  if (names.some((name) => /(config\.json|\.safetensors|\.gguf|\.bin|\.pth)$/.test(name))) return false;
+  return names.some((name) => isDataName(name) || isImageName(name));
+}
+
+/** All files below a folder but hidden ones. */
+async function filesIn(folder: string): Promise<string[]> {
+  const names = (await readdir(folder, { recursive: true })).filter((name) => !/(^|\/)\./.test(name));
+  const folders = new Set(names.map((name) => dirname(name)));
+  return names.filter((name) => !folders.has(name));
 }
 
 async function inFolder(folder: string): Promise<FoundData> {
-  const names = (await readdir(folder, { recursive: true })).filter((name) => !/(^|\/)\./.test(name));
+  const names = await filesIn(folder);
   const shards = (form: FoundData['form']): string[] => names.filter((name) => formOf(name) === form).sort(byCodePoints);
   const [parquet, tar] = [shards('parquet'), shards('tar')];
   if (parquet.length > 0 && tar.length > 0)

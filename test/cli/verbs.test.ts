@@ -9,6 +9,7 @@ import { StatusLine } from '../../src/cli/quickstart/status-line.ts';
 import { readSamples } from '../../src/evaluate/samples-file.ts';
 import { ChatModel } from '../../src/generate/generate.ts';
 import { openSafetensors } from '../../src/tensor/safetensors.ts';
+import { colour, folderWith } from '../data/files.ts';
 import { ask, onOneThread, picture, tinyCheckpoint, tinyModel } from '../generate/tiny-model.ts';
 import { start, tinyllava } from './run.ts';
 
@@ -542,6 +543,21 @@ describe('inspect', () => {
     expect(lines.at(-1)).toBe('  4 more; --problems names more');
     expect((await tinyllava('inspect', path, '--problems', '14')).stdout.match(/does not exist/g)).toHaveLength(14);
     expect(JSON.parse((await tinyllava('inspect', path, '--json')).stdout).problems).toHaveLength(14);
+  });
+
+  test('takes training data of any form by its file, folder or pattern', async () => {
+    const first = async (name: string): Promise<string> => {
+      const { stdout, stderr } = await tinyllava('inspect', name, '--ignore', 'duplicate-row');
+      return `${stdout}${stderr}`.split('\n').slice(0, 2).join(' ');
+    };
+    const folder = 'test/reference/data';
+    expect(await first(`${folder}/cauldron.parquet`)).toContain('cauldron.parquet: 4 conversations, 4 of them usable, 4 clean');
+    expect(await first(`${folder}/{captions,broken}.parquet`)).toContain('8 conversations, 7 of them usable, 7 clean');
+    expect(await first(folder)).toContain(`${folder}: 19 conversations, 17 of them usable`);
+    const images = await folderWith({ 'a.png': await colour(1, 2, 3), 'rows.json': [] });
+    expect(await first(images)).toMatch(
+      /has images, but no caption beside any of them {3}fix: name the file of conversations, such as .*rows.json/,
+    );
   });
 
   test('says what it takes', async () => {

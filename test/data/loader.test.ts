@@ -5,6 +5,7 @@ import { type Batch, microBatches } from '../../src/data/batch.ts';
 import { Dataset } from '../../src/data/dataset.ts';
 import { Loader, type LoaderOptions } from '../../src/data/loader.ts';
 import { Mixture } from '../../src/data/mixture.ts';
+import { openRows } from '../../src/data/open-rows.ts';
 import { Sampler } from '../../src/data/sampler.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
 import { Processor } from '../../src/processor/processor.ts';
@@ -262,6 +263,20 @@ test('micro-batches keep to examples and tokens, and a long conversation stands 
   expect(lengths([5, 5, 5, 5, 5], { examples: 2 })).toEqual([[5, 5], [5, 5], [5]]);
   expect(lengths([5, 5, 1, 20, 3, 7, 8], { examples: 3, tokens: 10 })).toEqual([[5, 5], [1], [20], [3, 7], [8]]);
   expect(lengths([], { examples: 3 })).toEqual([]);
+});
+
+test('processes that share shards have all rows of a step between them, and none twice', async () => {
+  using source = await openRows(join(import.meta.dirname, '../reference/data/captions.parquet'));
+  const named = async (share?: { rank: number; size: number }): Promise<string[][]> => {
+    const sampler = new Sampler({ parts: source.parts, batchSize: 3, seed: 4, buffer: 1 });
+    await using loading = loader({ rows: source, sampler, ...(share && { share }) });
+    const taken: string[][] = [];
+    for (let i = 0; i < 4; i++) taken.push([...(await loading.next()).batches()].flatMap((batch) => batch.rows));
+    return taken;
+  };
+  const [alone, ...ranks] = await Promise.all([undefined, 0, 1].map((rank) => named(rank === undefined ? rank : { rank, size: 2 })));
+  expect(alone?.map((rows) => rows.length)).toEqual([3, 1, 3, 1]);
+  expect(alone?.map((rows) => rows.toSorted())).toEqual(alone?.map((_, i) => ranks.flatMap((steps) => steps[i] ?? []).toSorted()));
 });
 
 test('a mixture gives its files one behind the other, each as far as asked', async () => {
