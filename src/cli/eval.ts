@@ -1,10 +1,11 @@
 import { Command } from 'commander';
+import { ConfigError } from '../errors.ts';
 import type { Profile, Task } from '../evaluate/task.ts';
 import type { Log } from '../log.ts';
 import { interruptible } from './interrupt.ts';
 import { type JudgeFlags, judgeOf, withJudgeOptions } from './judge-options.ts';
 import { modelArgument, wholeNumber, withModelOptions } from './options.ts';
-import { print, printJson } from './print.ts';
+import { Interrupted, print, printJson } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
 import { openRespondent, type RespondentFlags } from './respondent.ts';
 import { profileOption } from './score.ts';
@@ -59,6 +60,14 @@ async function list(names: readonly string[], json: true | undefined): Promise<v
   }
 }
 
+/** An error in the middle of a run whose answers are kept, with how to go on. */
+async function goingOn(error: unknown): Promise<unknown> {
+  const { ServerError } = await import('../evaluate/chat-server.ts');
+  if (error instanceof Interrupted) return new Interrupted('interrupted; go on with --resume');
+  if (!(error instanceof ServerError)) return error;
+  return new ConfigError(error.message, { hint: 'what was answered is kept; go on with --resume when the server answers', cause: error });
+}
+
 /** The verb `eval`. */
 export function evalCommand(): Command {
   const command: Command = new Command('eval')
@@ -97,7 +106,10 @@ export function evalCommand(): Command {
     using line = new StatusLine(process.stderr);
     const log = evaluationProgress(line);
     using _processes = Symbol.dispose in model ? model : undefined;
-    const results = await interruptible((signal) => evaluate(model, { ...what, opened, batchSize, limit, out, resume, log, signal }));
+    const run = (signal: AbortSignal) => evaluate(model, { ...what, opened, batchSize, limit, out, resume, log, signal });
+    const results = await interruptible(run).catch(async (error) => {
+      throw out === undefined ? error : await goingOn(error);
+    });
     if (out !== undefined) await writeReport(out, withoutTimes(results));
     if (flags.json) printJson(results);
     else print(markdown(results).trimEnd());

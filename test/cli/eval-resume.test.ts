@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -99,6 +102,53 @@ describe('an evaluation that is killed', () => {
     expect(files(unbroken)).toEqual(before);
     expect(JSON.parse(readFileSync(join(unbroken, 'timings.json'), 'utf8')).tasks.vqa.asked).toBeLessThan(asked / 2);
   });
+});
+
+test('Ctrl-C keeps what was answered and says how to go on', async () => {
+  const out = join(root, 'interrupted');
+  const { child, outcome } = start(command(out));
+  while (samplesOf(out).split('\n').length < 20 && child.exitCode === null) await wait(5);
+  child.kill('SIGINT');
+  const { code, stderr } = await outcome;
+  expect([code, stderr]).toEqual([130, expect.stringMatching(/error: interrupted; go on with --resume\n$/)]);
+  expect((await tinyllava(...command(out, '--resume'))).code).toBe(0);
+  expect(files(out)).toEqual(files(unbroken));
+});
+
+test('a server that fails in the middle leaves what it answered, and the run goes on when it is back', async () => {
+  let left = 4;
+  const server = createServer((_, response) => {
+    const text = JSON.stringify({ choices: [{ message: { content: 'red' }, finish_reason: 'stop' }] });
+    if (left-- > 0) response.writeHead(200, { 'content-type': 'application/json' }).end(text);
+    else response.writeHead(401).end('{}');
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const out = join(root, 'served');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
+  const flags = [
+    'eval',
+    'openai:m',
+    '--base-url',
+    url,
+    '--tasks',
+    'vqa',
+    '--data',
+    data,
+    '--limit',
+    '8',
+    '--batch-size',
+    '1',
+    '--out',
+    out,
+  ];
+  const { code, stderr } = await tinyllava(...flags);
+  expect([code, stderr]).toEqual([1, expect.stringContaining('fix: what was answered is kept; go on with --resume')]);
+  const kept = samplesOf(out);
+  expect(kept.trimEnd().split('\n').length).toBe(3); // one answer was that to the probe
+  left = 100;
+  expect((await tinyllava(...flags, '--resume')).code).toBe(0);
+  expect(samplesOf(out).trimEnd().split('\n').length).toBe(8);
+  server.close();
 });
 
 describe('--resume', () => {
