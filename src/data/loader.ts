@@ -3,6 +3,7 @@ import type { PlacedImage, Processor } from '../processor/processor.ts';
 import { outliving } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Batch, type MicroBatchLimits, microBatches, pack, type ReadyExample, type ReadyImage, supervisedTokens } from './batch.ts';
+import { type Dealing, deal } from './deal.ts';
 import { ImagePool, type ImagePoolOptions } from './image-pool.ts';
 import type { RowSource } from './rows.ts';
 import type { Sampler, SamplerState } from './sampler.ts';
@@ -19,8 +20,8 @@ export interface LoaderOptions extends ImagePoolOptions {
   readonly prefetch?: number;
   /** What happens to rows that cannot be used: an unreadable image, a wrong role, nothing to learn. */
   readonly unusable?: 'stop' | 'skip';
-  /** Only every so manieth row of each step, for as many processes. */
-  readonly share?: { readonly rank: number; readonly size: number };
+  /** Only one process's share of each step. */
+  readonly share?: Dealing;
   /** Makes the vision tower's features [V, N, C] of views' bytes; without it a batch has their pixels. */
   readonly encode?: ((images: readonly Uint8Array[]) => Tensor) | undefined;
 }
@@ -132,8 +133,7 @@ export class Loader implements AsyncDisposable {
 
   async #prepare(rows: Uint32Array, state: SamplerState): Promise<StepData> {
     const { processor, microBatch, encode, share = { rank: 0, size: 1 } } = this.#options;
-    const own = rows.filter((_, i) => i % share.size === share.rank);
-    const found = await Promise.all(Array.from(own, (row) => this.#example(row)));
+    const found = await Promise.all(Array.from(deal(rows, share), (row) => this.#example(row)));
     const skipped = found.filter((row): row is SkippedRow => 'reason' in row);
     return new StepData(
       found.filter((row): row is ReadyExample => !('reason' in row)),

@@ -104,6 +104,12 @@ export class Sampler {
   }
 }
 
+/** How long rows are, about, in bytes of text. */
+export const lengthIn =
+  (sizes: RowSizes | undefined, imageBytes: number) =>
+  (row: number): number =>
+    (sizes?.text[row] ?? 0) + imageBytes * (sizes?.images[row] ?? 0);
+
 interface Grouping extends Pick<SamplerOptions, 'batchSize' | 'modalities' | 'sizes' | 'imageBytes'> {
   readonly byLength: boolean;
   readonly random: Random;
@@ -115,7 +121,7 @@ interface Grouping extends Pick<SamplerOptions, 'batchSize' | 'modalities' | 'si
  */
 function grouped(order: Uint32Array, { batchSize, modalities, sizes, imageBytes = 0, byLength, random }: Grouping): Uint32Array {
   const imagesOf = (row: number): number => sizes?.images[row] ?? 0;
-  const lengthOf = (row: number): number => (sizes?.text[row] ?? 0) + imageBytes * imagesOf(row);
+  const lengthOf = lengthIn(sizes, imageBytes);
   const kindOf = (row: number): number => (modalities === 'apart' && imagesOf(row) > 0 ? 1 : 0);
   const result: number[] = [];
   let left: number[][] = [[], []];

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { Loader } from '../data/loader.ts';
 import type { RowSource } from '../data/rows.ts';
-import { needsSizes, Sampler } from '../data/sampler.ts';
+import { lengthIn, needsSizes, Sampler } from '../data/sampler.ts';
 import { DataError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
@@ -162,11 +162,13 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   } = options;
   const team: Team = group ?? solo;
   const skipped = { rows: 0, steps: 0, together: 0, ...state?.skipped };
+  const sizes = group || needsSizes(stage.sampling) ? await data.sizes() : undefined;
+  const imageBytes = tokenBytes * model.imageTokens;
   const sampler = new Sampler({
     ...stage.sampling,
     parts: data.parts,
-    sizes: needsSizes(stage.sampling) ? await data.sizes() : undefined,
-    imageBytes: tokenBytes * model.imageTokens,
+    sizes,
+    imageBytes,
     batchSize: stage.batchSize,
     seed,
     state: state?.sampler,
@@ -208,7 +210,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     cacheBytes: imageCacheBytes,
     unusable: stage.unusableRows,
     encode: towerFeatures && ((images) => towerFeatures.encode(images)),
-    share: team,
+    share: { rank: team.rank, size: team.size, lengthOf: lengthIn(sizes, imageBytes) },
     ...(workers !== undefined && { workers }),
   });
   if (!state) log({ event: 'stage', stage: stage.name, rows: sampler.count, steps, trainable: model.parameterCount({ trainable: true }) });
