@@ -62,22 +62,27 @@ function shuffledOnce(blocks: readonly Block[], random: Random, buffer = Number.
     starts.push(count);
     count += rows;
   }
-  const fits = (open: readonly Block[], next: Block): boolean => sumOf(open, 'memory') + next.memory <= 1 && sumOf(open, 'rows') < buffer;
   if (sumOf(blocks, 'memory') <= 1 && count <= buffer) return random.shuffle(numbers(0, count));
-  const closed = random.shuffle(blocks.map((_, i) => i).filter((i) => (blocks[i]?.rows ?? 0) > 0)).reverse();
+  const closed = random.shuffle(blocks.map((_, i) => i).filter((i) => (blocks[i]?.rows ?? 0) > 0));
   const open: OpenBlock[] = [];
-  const order = new Uint32Array(count);
-  for (let at = 0; at < count; at++) {
+  const openMore = (): void => {
     for (let next = closed.at(-1); next !== undefined; next = closed.at(-1)) {
       const block = blocks[next] as Block;
-      if (open.length > 0 && !fits(open, block)) break;
+      const fits = sumOf(open, 'memory') + block.memory <= 1 && sumOf(open, 'rows') < buffer;
+      if (open.length > 0 && !fits) return;
       closed.pop();
       open.push({ ...block, order: random.shuffle(numbers(starts[next] ?? 0, block.rows)), left: block.rows });
     }
+  };
+  const order = new Uint32Array(count);
+  openMore();
+  for (let at = 0; at < count; at++) {
     const chosen = random.below(open.length);
     const block = open[chosen] as OpenBlock;
     order[at] = block.order[--block.left] ?? 0;
-    if (block.left === 0) open.splice(chosen, 1);
+    if (block.left > 0) continue;
+    open.splice(chosen, 1);
+    openMore();
   }
   return order;
 }
@@ -100,21 +105,11 @@ function joined(pieces: readonly Uint32Array[]): Uint32Array {
 function mixed(orders: readonly Uint32Array[], random: Random): Uint32Array {
   const [only] = orders;
   if (only && orders.length === 1) return only;
-  const all = new Uint32Array(orders.reduce((sum, { length }) => sum + length, 0));
+  const turns = random.shuffle(joined(orders.map(({ length }, i) => new Uint32Array(length).fill(i))));
   const taken = orders.map(() => 0);
-  for (let at = 0; at < all.length; at++) {
-    let place = random.below(all.length - at);
-    let from = 0;
-    for (const [i, order] of orders.entries()) {
-      const left = order.length - (taken[i] ?? 0);
-      if (place < left) {
-        from = i;
-        break;
-      }
-      place -= left;
-    }
-    all[at] = orders[from]?.[taken[from] ?? 0] ?? 0;
-    taken[from] = (taken[from] ?? 0) + 1;
-  }
-  return all;
+  return turns.map((i) => {
+    const at = taken[i] ?? 0;
+    taken[i] = at + 1;
+    return orders[i]?.[at] ?? 0;
+  });
 }
