@@ -11,6 +11,7 @@
 
 #include <condition_variable>
 #include <cstdlib>
+#include <dlfcn.h>
 #include <functional>
 #include <mutex>
 #include <netdb.h>
@@ -55,6 +56,19 @@ std::string own_address(const std::string& host, int port) {
   return own;
 }
 
+/// NCCL's group where this was built with it, else nothing.
+c10::intrusive_ptr<c10d::Backend> nccl(const Store& store, int rank, int size) {
+  Dl_info info;
+  if (::dladdr(reinterpret_cast<void*>(&nccl), &info) == 0) return {};
+  std::string path = info.dli_fname;
+  path = path.substr(0, path.rfind('/') + 1) + "tinyllava-nccl.so";
+  if (::access(path.c_str(), R_OK) != 0) return {};
+  auto* module = ::dlopen(path.c_str(), RTLD_NOW);
+  auto* make = module ? reinterpret_cast<c10d::Backend* (*)(const Store&, int, int)>(::dlsym(module, "tinyllava_nccl")) : nullptr;
+  if (!make) throw Misuse(::dlerror());
+  return c10::intrusive_ptr<c10d::Backend>::reclaim(make(c10::make_intrusive<c10d::PrefixStore>("nccl", store), rank, size));
+}
+
 /// One rank of a job: the group that its collectives go through, and a thread that tells the others that it lives and finds out who does not.
 class Group : public std::enable_shared_from_this<Group> {
  public:
@@ -81,7 +95,9 @@ class Group : public std::enable_shared_from_this<Group> {
   ~Group() {
     if (watcher_.joinable()) watcher_.detach();
     // Its threads wait for what will never come.
-    if (lost_) backend_.release();
+    if (!lost_) return;
+    backend_.release();
+    nccl_.release();
   }
 
   /// Begins to watch.
@@ -91,9 +107,27 @@ class Group : public std::enable_shared_from_this<Group> {
 
   int rank() const { return settings_.rank; }
   int size() const { return settings_.size; }
-  c10d::Backend& backend() { return *backend_; }
 
-  /// Waits for a collective. A rank that is lost ends the wait, with its name.
+  /// What moves a tensor: Gloo, and NCCL between GPUs.
+  c10d::Backend& backend(const at::Tensor& tensor) {
+    if (!tensor.is_cuda()) return *backend_;
+    if (!nccl_) nccl_ = nccl(store_, settings_.rank, settings_.size);
+    return nccl_ ? *nccl_ : *backend_;
+  }
+
+  bool is_nccl(const c10d::Backend& backend) const { return &backend == nccl_.get(); }
+
+  /// Waits for a collective of NCCL, which itself would wait for a lost rank for ever.
+  void wait_for_gpu(c10d::Work& work) {
+    {
+      std::unique_lock lock(mutex_);
+      wait_until(lock, std::chrono::microseconds(50), [&] { return work.isCompleted(); });
+      if (lost_) throw Misuse(*lost_);
+    }
+    work.wait();
+  }
+
+  /// Waits for a collective of Gloo. A rank that is lost ends the wait, with its name.
   void wait(c10d::Work& work) {
     const auto future = work.getFuture();
     future->addCallback([this](c10::ivalue::Future&) {
@@ -101,13 +135,7 @@ class Group : public std::enable_shared_from_this<Group> {
       changed_.notify_all();
     });
     std::unique_lock lock(mutex_);
-    auto beats = beats_;
-    for (auto silent = milliseconds(0); !changed_.wait_for(lock, kTick, [&] { return future->completed() || lost_; });) {
-      // A network that is cut says nothing at all, also not to the thread that watches.
-      silent = beats == beats_ ? silent + kTick : milliseconds(0);
-      beats = beats_;
-      if (silent > settings_.silence) lost_ = unreachable();
-    }
+    wait_until(lock, kTick, [&] { return future->completed(); });
     if (!lost_ && future->hasError()) {
       // A connection that breaks says no more than that; the watch finds out whose it was.
       changed_.wait_for(lock, settings_.silence + milliseconds(5000), [&] { return lost_.has_value(); });
@@ -135,6 +163,19 @@ class Group : public std::enable_shared_from_this<Group> {
   }
 
  private:
+  /// Waits until something is so or a rank is lost; looks every tick, and when it is told to.
+  template <typename Done>
+  void wait_until(std::unique_lock<std::mutex>& lock, std::chrono::microseconds tick, Done done) {
+    auto beats = beats_;
+    auto silent = Clock::duration::zero();
+    for (auto start = Clock::now(); !changed_.wait_for(lock, tick, [&] { return done() || lost_; }); start = Clock::now()) {
+      // A network that is cut says nothing at all, also not to the thread that watches. A process that was stopped has not listened meanwhile.
+      silent = beats == beats_ ? silent + std::min<Clock::duration>(Clock::now() - start, kTick) : Clock::duration::zero();
+      beats = beats_;
+      if (silent > settings_.silence) lost_ = unreachable();
+    }
+  }
+
   Store connect(bool server) const {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(settings_.port);
@@ -243,6 +284,7 @@ class Group : public std::enable_shared_from_this<Group> {
   Store store_;
   std::vector<std::string> places_;
   c10::intrusive_ptr<c10d::Backend> backend_;
+  c10::intrusive_ptr<c10d::Backend> nccl_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool closing_ = false;
@@ -254,14 +296,17 @@ class Group : public std::enable_shared_from_this<Group> {
 /// A collective on its way, and what is left to do when it is there.
 struct Flight {
   std::shared_ptr<Group> group;
+  bool on_gpu;
   c10::intrusive_ptr<c10d::Work> work;
   std::function<void()> finish;
 };
 
 std::shared_ptr<Group> group(const Call& call, size_t i) { return std::static_pointer_cast<Group>(call.addon.groups.get(call.number(i))); }
 
-napi_value fly(const Call& call, std::shared_ptr<Group> group, c10::intrusive_ptr<c10d::Work> work, std::function<void()> finish = nullptr) {
-  auto flight = std::make_shared<Flight>(Flight{std::move(group), std::move(work), std::move(finish)});
+napi_value fly(const Call& call, std::shared_ptr<Group> group, const c10d::Backend& backend, c10::intrusive_ptr<c10d::Work> work,
+               std::function<void()> finish = nullptr) {
+  const bool on_gpu = group->is_nccl(backend);
+  auto flight = std::make_shared<Flight>(Flight{std::move(group), on_gpu, std::move(work), std::move(finish)});
   return call.value(call.addon.flights.put(std::move(flight)));
 }
 
@@ -283,7 +328,8 @@ napi_value make_group(const Call& call) {
 napi_value all_reduce(const Call& call) {
   auto ours = group(call, 0);
   std::vector<at::Tensor> tensors{call.tensor(1).detach()};
-  return fly(call, ours, ours->backend().allreduce(tensors));
+  auto& backend = ours->backend(tensors[0]);
+  return fly(call, ours, backend, backend.allreduce(tensors));
 }
 
 /// broadcast(group, tensor, from): makes it what it is on that rank, in place.
@@ -292,7 +338,8 @@ napi_value broadcast(const Call& call) {
   std::vector<at::Tensor> tensors{call.tensor(1).detach()};
   c10d::BroadcastOptions options;
   options.rootRank = call.integer(2);
-  return fly(call, ours, ours->backend().broadcast(tensors, options));
+  auto& backend = ours->backend(tensors[0]);
+  return fly(call, ours, backend, backend.broadcast(tensors, options));
 }
 
 /// allGather(group, into, tensor): what all ranks have, one behind the other, into a tensor that is as large as all of them.
@@ -300,7 +347,8 @@ napi_value all_gather(const Call& call) {
   auto ours = group(call, 0);
   auto into = call.tensor(1).detach();
   auto tensor = call.tensor(2).detach();
-  return fly(call, ours, ours->backend()._allgather_base(into, tensor));
+  auto& backend = ours->backend(tensor);
+  return fly(call, ours, backend, backend._allgather_base(into, tensor));
 }
 
 /// reduceScatter(group, into, tensor): the sum over all ranks, of which this rank gets its own equal part.
@@ -308,11 +356,13 @@ napi_value reduce_scatter(const Call& call) {
   auto ours = group(call, 0);
   auto into = call.tensor(1).detach();
   auto tensor = call.tensor(2).detach();
+  auto& backend = ours->backend(tensor);
+  if (ours->is_nccl(backend)) return fly(call, ours, backend, backend._reduce_scatter_base(into, tensor));
   // Gloo itself sums everything everywhere. So every part goes where it belongs, and is summed there: half of the traffic.
   auto parts = at::empty_like(tensor);
   std::vector<int64_t> even;
-  auto work = ours->backend().alltoall_base(parts, tensor, even, even);
-  return fly(call, ours, work, [into, parts, tensor, size = ours->size()] {
+  auto work = backend.alltoall_base(parts, tensor, even, even);
+  return fly(call, ours, backend, work, [into, parts, tensor, size = ours->size()] {
     auto sum = into.flatten();
     at::sum_out(sum, parts.view({size, -1}), 0);
   });
@@ -322,7 +372,8 @@ napi_value reduce_scatter(const Call& call) {
 napi_value land(const Call& call) {
   const auto flight = std::static_pointer_cast<Flight>(call.addon.flights.get(call.number(0)));
   call.addon.flights.free(call.number(0));
-  flight->group->wait(*flight->work);
+  if (flight->on_gpu) flight->group->wait_for_gpu(*flight->work);
+  else flight->group->wait(*flight->work);
   if (flight->finish) flight->finish();
   return call.undefined();
 }

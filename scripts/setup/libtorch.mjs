@@ -134,8 +134,11 @@ export function requireInstaller(env) {
 export async function installLibtorch({ env, gpu = hasGpu(), say = () => {} }) {
   const what = `PyTorch ${torchVersion}${gpu ? ' with CUDA' : ''}`;
   const torch = `torch==${torchVersion}`;
-  // The CPU library is linked against two small libraries of CUDA; all else that the wheel asks for is Python's or the GPU's.
-  const packages = gpu ? [torch] : [torch, `nvidia-cuda-runtime==${cudaVersion}.*`, `nvidia-cuda-cupti==${cudaVersion}.*`];
+  // The CPU library is linked against two small libraries of CUDA; all else that the wheel asks for is Python's or the GPU's. NCCL's module needs
+  // headers that it does not ask for.
+  const packages = gpu
+    ? [torch, `nvidia-cuda-crt==${cudaVersion}.*`]
+    : [torch, `nvidia-cuda-runtime==${cudaVersion}.*`, `nvidia-cuda-cupti==${cudaVersion}.*`];
   await cacheOnce({
     place: place(env, gpu),
     what,

@@ -25,11 +25,11 @@ test('libtorch is installed once, with the two packages that its CPU library nee
   expect(on.said).toEqual(['installing PyTorch 2.15.0 into ~/cache/libtorch/2.15.0-cpu']);
 });
 
-test('on a machine with a GPU all dependencies are installed', async () => {
+test('on a machine with a GPU all dependencies are installed, with the headers that NCCL needs', async () => {
   const on = machine();
   fakePython(on, { install: installsTorch });
   expect(await installLibtorch({ ...on, gpu: true })).toMatchObject({ cuda: true });
-  expect(on.calls().at(-1)).toMatch(/--implementation cp --python-version 3\.12 .*torch==2\.15\.0$/);
+  expect(on.calls().at(-1)).toMatch(/--implementation cp --python-version 3\.12 .*torch==2\.15\.0 nvidia-cuda-crt==13\.2\.\*$/);
   expect(on.calls().at(-1)).not.toContain('--no-deps');
 });
 
