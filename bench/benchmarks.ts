@@ -1,8 +1,22 @@
-import type { Benchmark } from './harness.ts';
+import type { Benchmark, Peer } from './harness.ts';
 
 const memory = { name: 'peak memory', unit: 'MB', better: 'lower', target: 0.9 } as const;
 
 const evaluations = ['pope', 'mme'].flatMap((shape) => ['196', '729'].map((tokens) => [shape, tokens]));
+
+const padding = "transformers' Trainer on Llava, batches padded to the longest, logits of all positions";
+
+/** Ways to train that users would pick instead. */
+const trainers: readonly Peer[] = [
+  { name: 'factory', how: `${padding}, gradient checkpointing, plain AdamW: TinyLLaVA Factory's settings` },
+  { name: 'trainer', how: `${padding}, fused AdamW` },
+  { name: 'fused-loss', how: "the same with head and loss in chunks over supervised positions, as Liger's kernels do on GPUs" },
+  { name: 'compiled', how: 'a plain loop on the same batches, layers under torch.compile, whose own time is not counted', compiles: true },
+  {
+    name: 'packed',
+    how: "a plain loop in nanoVLM's manner on batches without padding, positions restarting and attention kept apart by a mask",
+  },
+];
 
 /** Every question that `npm run bench` answers; each is a folder with `ours.ts` and `theirs.py`. */
 export const benchmarks: readonly Benchmark[] = [
@@ -52,6 +66,22 @@ export const benchmarks: readonly Benchmark[] = [
     metrics: [
       { name: 'throughput', unit: 'samples/s', better: 'higher', target: 2 },
       { name: 'peak memory', unit: 'MB', better: 'lower', target: 0.5 },
+    ],
+    tolerance: 5e-3,
+  },
+  {
+    name: 'train-step',
+    question:
+      "How many samples a second go through training steps of a LLaVA around SmolLM2-135M's shape with a SigLIP-base tower of 196 or 729 image tokens (frozen; two-layer MLP; random weights)? align: a batch of 4 captions of 17 to 46 tokens, 30 on average, the language model frozen. instruct: two batches of 3, conversations of 79 to 481 tokens behind an image and one of 600 without, in the order of Factory's sampler by modality. Every image is new; the last metric has ours with images that it has seen before, whose features it keeps. bfloat16 is computing in bfloat16 by float32 weights: masters here, autocast in Python.",
+    variants: ['align', 'instruct'].flatMap((stage) =>
+      ['196', '729'].flatMap((tokens) => ['float32', 'bfloat16'].map((precision) => [stage, tokens, precision])),
+    ),
+    peers: trainers,
+    metrics: [
+      { name: 'throughput', unit: 'samples/s', better: 'higher', target: 2 },
+      { name: 'CPU time', unit: 'seconds a sample', better: 'lower' },
+      { name: 'peak memory', unit: 'MB', better: 'lower', target: 0.5 },
+      { name: 'throughput, images seen before', against: 'throughput', unit: 'samples/s', better: 'higher' },
     ],
     tolerance: 5e-3,
   },

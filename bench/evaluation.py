@@ -7,12 +7,10 @@ import re
 import numpy
 import pyarrow
 import pyarrow.parquet
+from models import VOCABULARY, save_llava, smollm2
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import (
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
     SiglipImageProcessor,
@@ -28,7 +26,6 @@ SHAPES = {"pope": {196: (6, 18), 729: (2, 18)}, "mme": {196: (30, 2), 729: (9, 2
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<image>"]
 ENGLISH = "Is there a in the image ? Answer question using single word or phrase . yes no USER ASSISTANT :".split()
-VOCABULARY = 49152
 TEMPLATE = """{% for message in messages %}{{ message['role'].upper() }}: {% if message['content'] is string %}{{ message['content'] }}{% else %}
 {%- for part in message['content'] %}{{ '<image>\n' if part['type'] == 'image' else part['text'] }}{% endfor %}
 {%- endif %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"""
@@ -45,34 +42,11 @@ def tokenizer():
 
 
 def save_model(folder, side, patch):
-    text = LlamaConfig(
-        hidden_size=576,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        intermediate_size=1536,
-        vocab_size=VOCABULARY,
-        tie_word_embeddings=True,
-        max_position_embeddings=2048,
-        initializer_range=0.041666666666666664,
-        rope_theta=100000.0,
-        rms_norm_eps=1e-5,
-        pad_token_id=0,
-        bos_token_id=2,
-        eos_token_id=3,
-    )
+    text = smollm2(pad_token_id=0, bos_token_id=2, eos_token_id=3)
     vision = SiglipVisionConfig(
         hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4, image_size=side, patch_size=patch, vision_use_head=False
     )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=SPECIAL.index("<image>"),
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        tie_word_embeddings=True,
-    )
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    save_llava(folder, vision, text, SPECIAL.index("<image>"))
     LlavaProcessor(
         image_processor=SiglipImageProcessor(size={"height": side, "width": side}),
         tokenizer=tokenizer(),

@@ -3,7 +3,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { busySeconds, quiet } from './machine.ts';
 
-/** What one process measured, by metric; `check` must be the same on both sides, or they did not do the same work. */
+/** What one process measured, by metric; `check` must be the same for all, or they did not do the same work. */
 export interface Measurement {
   readonly metrics: Readonly<Record<string, number>>;
   readonly check?: readonly number[];
@@ -13,18 +13,33 @@ export interface Measurement {
 /** What a metric is, and what its ratio, ours by theirs, should reach. */
 export interface Metric {
   readonly name: string;
+  /** The peers' metric that ours is compared with, where they have none of this name. */
+  readonly against?: string;
   readonly unit: string;
   readonly better: 'lower' | 'higher';
   /** May depend on the variant. */
   readonly target?: number | ((variant: readonly string[]) => number);
 }
 
-/** One question: the same work by our program and by one in Python, on data that the Python side made. */
+/** A way to do the work in Python. */
+export interface Peer {
+  readonly name: string;
+  /** What it is, for the page. */
+  readonly how?: string;
+  /** A module that Python needs besides torch and transformers; the peer is skipped where it is absent. */
+  readonly needs?: string;
+  /** Whether it compiles C++; it is skipped where there is no compiler. */
+  readonly compiles?: true;
+}
+
+/** One question: the same work by our program and by peers in Python, on data that the Python side made. */
 export interface Benchmark {
   readonly name: string;
   readonly question: string;
-  /** Work that both sides do, one process a side and round; the words are arguments of both programs. */
+  /** Work that all do, one process each and round; the words are arguments of both programs. */
   readonly variants: readonly (readonly string[])[];
+  /** The ways that the Python program knows, by the name that it is given as its last word; without them it knows one and is given none. */
+  readonly peers?: readonly Peer[];
   /** A module that Python needs besides torch and transformers; the benchmark is skipped where it is absent. */
   readonly needs?: string;
   readonly metrics: readonly Metric[];
@@ -32,14 +47,14 @@ export interface Benchmark {
   readonly tolerance?: number;
 }
 
-/** A pair of processes that ran one after the other; `disturbed` when other processes took more than a tenth of the machine. */
+/** Processes that ran one after the other, ours and one of each peer; `disturbed` when others took more than a tenth of the machine during any of them. */
 export interface Round {
   readonly ours: Measurement;
-  readonly theirs: Measurement;
+  readonly peers: ReadonlyMap<string, Measurement>;
   readonly disturbed: boolean;
 }
 
-/** How it is run: `threads` on both sides, `rounds` pairs, and how long to wait for a quiet machine before each process. */
+/** How it is run: `threads` on all sides, `rounds` of processes, and how long to wait for a quiet machine before each. */
 export interface Settings {
   readonly python: string;
   readonly data: string;
@@ -70,14 +85,19 @@ function environment(threads: number): NodeJS.ProcessEnv {
   };
 }
 
-/** One process; how much of the machine other processes took meanwhile. */
-async function measure(command: string, args: readonly string[], { threads, patienceSeconds }: Settings): Promise<[Measurement, number]> {
+/** One process, and the share of the machine that others took meanwhile. */
+interface Measured {
+  readonly measurement: Measurement;
+  readonly foreign: number;
+}
+
+async function measure(command: string, args: readonly string[], { threads, patienceSeconds }: Settings): Promise<Measured> {
   await quiet({ patienceSeconds });
   const [started, busy, own] = [performance.now(), busySeconds(), childSeconds()];
   const measurement = JSON.parse(await output(command, args, environment(threads))) as Measurement & { cpuSeconds: number };
   const elapsed = (performance.now() - started) / 1000;
   const foreign = busy === undefined ? 0 : (busySeconds() ?? 0) - busy - (childSeconds() - own) - measurement.cpuSeconds;
-  return [measurement, foreign / (elapsed * cpus().length)];
+  return { measurement, foreign: foreign / (elapsed * cpus().length) };
 }
 
 // This process itself; its children report their own.
@@ -91,21 +111,38 @@ export async function prepare({ name }: Benchmark, { python, data, threads }: Se
   await output(python, [join(folder, name, 'theirs.py'), 'prepare', join(data, name)], environment(threads));
 }
 
-/** One round of a variant: ours, then theirs, or the other way round in odd rounds. */
-export async function round({ name }: Benchmark, variant: readonly string[], index: number, settings: Settings): Promise<Round> {
+/** The only peer of a benchmark that names none. */
+const python: Peer = { name: 'Python' };
+
+/** The peers of a benchmark. */
+export const peersOf = ({ peers }: Benchmark): readonly Peer[] => peers ?? [python];
+
+/** One round of a variant: ours and each of the peers, beginning with another in every round. */
+export async function round(
+  { name }: Benchmark,
+  { variant, peers, index, settings }: { variant: readonly string[]; peers: readonly Peer[]; index: number; settings: Settings },
+): Promise<Round> {
   const words = [join(settings.data, name), ...variant];
-  const sides = {
-    ours: () => measure(process.execPath, ['--import', 'tsx', join(folder, name, 'ours.ts'), ...words], settings),
-    theirs: () => measure(settings.python, [join(folder, name, 'theirs.py'), 'run', ...words], settings),
+  const ours = (): Promise<Measured> => measure(process.execPath, ['--import', 'tsx', join(folder, name, 'ours.ts'), ...words], settings);
+  const theirs = (peer: Peer) => (): Promise<Measured> =>
+    measure(settings.python, [join(folder, name, 'theirs.py'), 'run', ...words, ...(peer === python ? [] : [peer.name])], settings);
+  const sides = [ours, ...peers.map(theirs)];
+  const measured: Measured[] = [];
+  for (let i = 0; i < sides.length; i++) {
+    const side = (index + i) % sides.length;
+    measured[side] = await (sides[side] as typeof ours)();
+  }
+  const [first, ...rest] = measured as [Measured, ...Measured[]];
+  return {
+    ours: first.measurement,
+    peers: new Map(peers.map((peer, i) => [peer.name, (rest[i] as Measured).measurement])),
+    disturbed: measured.some(({ foreign }) => foreign > 0.1),
   };
-  const first = index % 2 === 0 ? await sides.ours() : undefined;
-  const [theirs, theirForeign] = await sides.theirs();
-  const [ours, ourForeign] = first ?? (await sides.ours());
-  return { ours, theirs, disturbed: Math.max(ourForeign, theirForeign) > 0.1 };
 }
 
-/** Whether both sides computed the same, by the numbers that they report for it. */
-export function agree({ tolerance = 1e-3 }: Benchmark, { ours, theirs }: Round): boolean {
-  const [a, b] = [ours.check ?? [], theirs.check ?? []];
-  return a.length === b.length && a.every((value, i) => Math.abs(value - (b[i] ?? 0)) <= tolerance * Math.max(Math.abs(value), 1e-9));
+/** The peers that did not compute what ours did, by the numbers that they report for it. */
+export function differing({ tolerance = 1e-3 }: Benchmark, { ours, peers }: Round): string[] {
+  const same = (a: readonly number[], b: readonly number[]): boolean =>
+    a.length === b.length && a.every((value, i) => Math.abs(value - (b[i] ?? 0)) <= tolerance * Math.max(Math.abs(value), 1e-9));
+  return [...peers].filter(([, { check }]) => !same(ours.check ?? [], check ?? [])).map(([name]) => name);
 }

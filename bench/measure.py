@@ -1,5 +1,6 @@
 """What every Python side of a benchmark shares: threads, timing and the line that the harness reads."""
 
+import hashlib
 import json
 import os
 import platform
@@ -36,15 +37,21 @@ def show(metrics, check=None):
     print(json.dumps({"metrics": metrics, "check": check, "versions": versions, "cpuSeconds": usage.ru_utime + usage.ru_stime}))
 
 
+def digest(files):
+    """Changes with the programs, and what they made is made again."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def main(prepare, run):
     """theirs.py prepare FOLDER | run FOLDER [WORD…]"""
     verb, folder, *words = sys.argv[1:]
     folder = Path(folder)
     if verb == "prepare":
-        if not (folder / "done").exists():
+        done, made_by = folder / "done", digest([Path(sys.argv[0]), *sorted(Path(__file__).parent.glob("*.py"))])
+        if not done.exists() or done.read_text() != made_by:
             folder.mkdir(parents=True, exist_ok=True)
             torch.manual_seed(1)
             prepare(folder)
-            (folder / "done").touch()
+            done.write_text(made_by)
     else:
         run(folder, *words)

@@ -4,6 +4,12 @@ import type { Measurement } from './harness.ts';
 
 setThreads(Number(process.env['OMP_NUM_THREADS'] ?? 2));
 
+/** Seconds that cores were busy for this process. */
+export function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
 /** The median of what `body` takes in milliseconds, over `times` runs after `warmup` that do not count. */
 export function milliseconds(body: () => void, { times, warmup }: { times: number; warmup: number }): number {
   const taken: number[] = [];
@@ -18,8 +24,7 @@ export function milliseconds(body: () => void, { times, warmup }: { times: numbe
 /** Prints the measurement as the last line, with the peak memory of this process. */
 export function print({ metrics, check }: Pick<Measurement, 'metrics' | 'check'>): void {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
-  const { maxRSS, userCPUTime, systemCPUTime } = process.resourceUsage();
+  const { maxRSS } = process.resourceUsage();
   const versions = `tinyllava ${version}, libtorch ${libtorch().version} (${libtorch().capability}), Node ${process.versions.node}, ${threads()} threads`;
-  const cpuSeconds = (userCPUTime + systemCPUTime) / 1e6;
-  console.log(JSON.stringify({ metrics: { ...metrics, 'peak memory': maxRSS / 1024 }, check, versions, cpuSeconds }));
+  console.log(JSON.stringify({ metrics: { ...metrics, 'peak memory': maxRSS / 1024 }, check, versions, cpuSeconds: cpuSeconds() }));
 }

@@ -113,19 +113,25 @@ function demo(): string {
   ].join('\n');
 }
 
+/** The rows of a page's first table, where it compares. */
+function compared(page: string): string[] {
+  const lines = page.split('\n');
+  const start = lines.findIndex((line) => line.startsWith('| variant | metric | ours |'));
+  if (start < 0) return [];
+  const end = lines.indexOf('', start);
+  return lines.slice(start + 2, end);
+}
+
 /** The rows of the newest page of each benchmark, without the columns of its targets. */
 function benchmarks(): string {
   const folder = join(root, 'bench/results');
   const newest = new Map<string, string>();
   for (const file of readdirSync(folder).sort()) if (file.endsWith('.md')) newest.set(file.slice(0, file.indexOf('_')), file);
   const rows = [...newest].flatMap(([name, file]) =>
-    readFileSync(join(folder, file), 'utf8')
-      .split('\n')
-      .filter((line) => line.startsWith('| ') && !line.startsWith('| variant'))
-      .map((line) => {
-        const [variant, metric, ours, theirs, ratio] = line.slice(2).split(' | ');
-        return `| [${name}](bench/results/${file})${variant === '-' ? '' : ` ${variant}`} | ${metric} | ${ours} | ${theirs} | ${ratio} |`;
-      }),
+    compared(readFileSync(join(folder, file), 'utf8')).map((line) => {
+      const [variant, metric, ours, theirs, ratio] = line.slice(2).split(' | ');
+      return `| [${name}](bench/results/${file})${variant === '-' ? '' : ` ${variant}`} | ${metric} | ${ours} | ${theirs} | ${ratio} |`;
+    }),
   );
   return ['| benchmark | metric | ours | PyTorch, transformers | ratio |', '|---|---|---|---|---|', ...rows].join('\n');
 }

@@ -5,32 +5,20 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 import torch
 from measure import main, show
+from models import VOCABULARY, smollm2
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 PROMPT, NEW = 128, 64
 
 
 def prepare(folder):
-    config = LlamaConfig(
-        hidden_size=576,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        intermediate_size=1536,
-        vocab_size=49152,
-        tie_word_embeddings=True,
-        max_position_embeddings=2048,
-        initializer_range=0.041666666666666664,
-        rope_theta=100000.0,
-        rms_norm_eps=1e-5,
-    )
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(smollm2())
     for dtype in ("bfloat16", "float32"):
         # The same values on both sides and in both precisions: rounded once.
         model = model.to(getattr(torch, dtype))
         model.save_pretrained(folder / dtype)
-    save_file({"ids": torch.randint(0, 49152, (1, PROMPT))}, folder / "data.safetensors")
+    save_file({"ids": torch.randint(0, VOCABULARY, (1, PROMPT))}, folder / "data.safetensors")
 
 
 def run(folder, dtype):

@@ -5,12 +5,14 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 import torch
 from measure import main, milliseconds, show
+from models import IMAGE, smollm2
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from training import captions, learn, open_rows, padded, save_rows, stepping
+from transformers import LlamaForCausalLM
 
 # EfficientNet-Lite0: repeats, kernel, stride, expansion and channels of its stages
 STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]
-IMAGE, VOCABULARY, IMAGE_TOKENS, SAMPLES, MOST = 49151, 49152, 49, 4, 47
+LENGTHS, IMAGE_TOKENS = [15, 47, 26, 36], 49
 F = torch.nn.functional
 
 
@@ -63,27 +65,16 @@ class Model(torch.nn.Module):
         super().__init__()
         self.vision_tower = Tower().eval()
         self.multi_modal_projector = torch.nn.ModuleDict({"linear_1": torch.nn.Linear(1280, 576), "linear_2": torch.nn.Linear(576, 576)})
-        self.language_model = LlamaForCausalLM(
-            LlamaConfig(
-                hidden_size=576,
-                num_hidden_layers=30,
-                num_attention_heads=9,
-                num_key_value_heads=3,
-                intermediate_size=1536,
-                vocab_size=VOCABULARY,
-                tie_word_embeddings=True,
-                attn_implementation="sdpa",
-            )
-        )
+        self.language_model = LlamaForCausalLM(smollm2(attn_implementation="sdpa"))
 
-    def forward(self, ids, mask, pixels, labels):
+    def forward(self, input_ids, attention_mask, pixel_values, labels):
         with torch.no_grad():
-            features = self.vision_tower(pixels)
+            features = self.vision_tower(pixel_values)
         projector = self.multi_modal_projector
         images = projector["linear_2"](F.gelu(projector["linear_1"](features)))
-        embeddings = self.language_model.get_input_embeddings()(ids)
-        embeddings = embeddings.masked_scatter((ids == IMAGE)[..., None], images)
-        return self.language_model(inputs_embeds=embeddings, attention_mask=mask, labels=labels, use_cache=False).loss
+        embeddings = self.language_model.get_input_embeddings()(input_ids)
+        embeddings = embeddings.masked_scatter((input_ids == IMAGE)[..., None], images)
+        return self.language_model(inputs_embeds=embeddings, attention_mask=attention_mask, labels=labels, use_cache=False).loss
 
 
 def prepare(folder):
@@ -106,42 +97,18 @@ def prepare(folder):
         "tie_word_embeddings": True,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    captions = torch.randint(3, IMAGE, (SAMPLES, MOST))
-    pixels = torch.randint(0, 256, (SAMPLES, 3, 224, 224), dtype=torch.uint8)
-    save_file({"lengths": torch.tensor([15, 47, 26, 36]), "captions": captions, "pixels": pixels}, folder / "data.safetensors")
+    save_rows(folder / "data.safetensors", captions(LENGTHS, IMAGE_TOKENS), 224)
 
 
 def run(folder, stage):
-    data = load_file(folder / "data.safetensors")
-    ids = torch.zeros(SAMPLES, IMAGE_TOKENS + MOST, dtype=torch.long)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for i, length in enumerate(data["lengths"].tolist()):
-        caption = data["captions"][i, :length]
-        ids[i, :IMAGE_TOKENS] = IMAGE
-        ids[i, IMAGE_TOKENS : IMAGE_TOKENS + length] = caption
-        labels[i, IMAGE_TOKENS : IMAGE_TOKENS + length] = caption
-        mask[i, : IMAGE_TOKENS + length] = 1
+    rows, _ = open_rows(folder / "data.safetensors")
     model = Model()
     stored = {key.removeprefix("model."): value for key, value in load_file(folder / "model.safetensors").items()}
     stored = {key.replace("language_model.", "language_model.model."): value for key, value in stored.items()}
     model.load_state_dict(stored, strict=False)
-    learns = ["multi_modal_projector"] if stage == "align" else ["multi_modal_projector", "language_model"]
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(part in name for part in learns))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, fused=True)
-    pixels = data["pixels"].float() / 255 * 2 - 1
-    losses = []
-
-    def step():
-        loss = model(ids, mask, pixels, labels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-
-    show({"throughput": 1000 * SAMPLES / milliseconds(step, times=5, warmup=2)}, losses)
+    batch = padded(rows)
+    step, losses = stepping(learn(model, stage), lambda: model(**batch), lr=1e-4)
+    show({"throughput": 1000 * len(rows) / milliseconds(step, times=5, warmup=2)}, losses)
 
 
 main(prepare, run)

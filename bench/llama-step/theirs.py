@@ -5,6 +5,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import torch
 from measure import main, milliseconds, show
 from safetensors.torch import load_file, save_file
+from training import stepping
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
@@ -19,17 +20,7 @@ def prepare(folder):
 def run(folder):
     ids = load_file(folder / "data.safetensors")["ids"]
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True)
-    losses = []
-
-    def step():
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-
+    step, losses = stepping(list(model.parameters()), lambda: model(input_ids=ids, labels=ids, use_cache=False).loss, lr=1e-3, weight_decay=0.01)
     show({"step": milliseconds(step, times=5, warmup=2)}, losses)
 
 

@@ -1,37 +1,12 @@
-import { join } from 'node:path';
 import { loadCheckpoint } from '../../src/model/checkpoint.ts';
-import { openSafetensors } from '../../src/tensor/safetensors.ts';
-import { AdamW } from '../../src/train/adamw.ts';
-import { Masters, type Precision } from '../../src/train/precision.ts';
-import { trainStep } from '../../src/train/step.ts';
+import type { Precision } from '../../src/train/precision.ts';
 import { milliseconds, print } from '../measure.ts';
+import { imageProcessor, openRows, pixelsInput, Training } from '../training.ts';
 
 const [folder = '', stage = '', precision = 'float32'] = process.argv.slice(2);
 const { model } = await loadCheckpoint(folder);
-model.connector?.trainable();
-if (stage === 'instruct') model.languageModel.trainable();
-
-const data = openSafetensors(join(folder, 'data.safetensors'));
-const integers = (name: string): number[] => Array.from(data.tensor(name).toArray() as BigInt64Array, Number);
-const [captions, captionLengths] = [integers('captions'), integers('lengths')];
-const room = captions.length / captionLengths.length;
-const image = new Array<number>(model.imageTokens).fill(model.config.imageTokenId ?? 0);
-const sequences = captionLengths.map((length, i) => [...image, ...captions.slice(room * i, room * i + length)]);
-const ids = Int32Array.from(sequences.flat());
-const batch = {
-  ids,
-  labels: ids.map((id) => (id === model.config.imageTokenId ? -100 : id)),
-  lengths: sequences.map(({ length }) => length),
-  pixels: data.tensor('pixels'),
-  rows: [],
-};
-const input = { supervisedTokens: captionLengths.reduce((sum, length) => sum + length, 0), batches: () => [batch] };
-const masters = new Masters(model, precision as Precision).weights;
-const parameters = new Map([...model.namedParameters()].filter(([, { requiresGrad }]) => requiresGrad));
-const optimizer = new AdamW([{ parameters, learningRate: 1e-4, weightDecay: 0 }], { betas: [0.9, 0.999], eps: 1e-8, masters });
-const losses: number[] = [];
-const step = (): void => {
-  losses.push(trainStep(model, optimizer, input, { factor: 1, maxGradNorm: 1 }).loss);
-};
-const metrics = { throughput: (1000 * sequences.length) / milliseconds(step, { times: 7, warmup: 3 }) };
-print({ metrics, check: losses });
+const rows = openRows(folder, { imageTokenId: model.config.imageTokenId ?? 0 }).flat();
+const input = pixelsInput(rows, imageProcessor(224));
+const training = new Training(model, { stage, precision: precision as Precision, learningRate: 1e-4 });
+const metrics = { throughput: (1000 * rows.length) / milliseconds(() => training.step(input), { times: 7, warmup: 3 }) };
+print({ metrics, check: training.losses });
