@@ -89,10 +89,12 @@ function describeData(report: DataReport, width: number): string[] {
     ...spread('tokens of a row', tokens?.perRow),
     ...spread('learned tokens of a row', tokens?.supervisedPerRow),
   ];
+  const inside = images.files === 0 && images.used > 0;
+  const where = inside ? `${number(images.used)} inside the rows` : `${number(images.files)} files used ${plural(images.used, 'time')}`;
   const facts = [
     ['turns', `${number(turns.human)} human, ${number(turns.gpt)} gpt, ${number(turns.system)} system`],
     ['answers', `${number(answers.empty)} empty, ${number(answers.skipped)} skipped, ${number(answers.unanswered)} questions without one`],
-    ['images', `${number(images.files)} files used ${plural(images.used, 'time')}, ${number(images.decoded)} decoded`],
+    ['images', `${where}, ${number(images.decoded)} decoded`],
     ['', `${plural(images.textOnlyRows, 'row')} without, ${number(images.severalImageRows)} with several`],
     ...(tokens ? [['cut', `${plural(tokens.cut, 'row')}, ${plural(tokens.lost, 'learned token')}`]] : []),
   ];

@@ -552,6 +552,7 @@ describe('inspect', () => {
     };
     const folder = 'test/reference/data';
     expect(await first(`${folder}/cauldron.parquet`)).toContain('cauldron.parquet: 4 conversations, 4 of them usable, 4 clean');
+    expect((await tinyllava('inspect', `${folder}/captions.parquet`)).stdout).toContain('images   4 inside the rows, 4 decoded');
     expect(await first(`${folder}/{captions,broken}.parquet`)).toContain('8 conversations, 7 of them usable, 7 clean');
     expect(await first(folder)).toContain(`${folder}: 19 conversations, 17 of them usable`);
     const images = await folderWith({ 'a.png': await colour(1, 2, 3), 'rows.json': [] });

@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { inspectData } from '../../src/data/inspect.ts';
 import { openRows } from '../../src/data/open-rows.ts';
@@ -14,7 +13,6 @@ const reference = join(import.meta.dirname, '../reference/data');
 const at = (name: string): string => join(reference, name);
 
 const [red, green, blue] = [await colour(255, 0, 0), await colour(0, 128, 0), await colour(0, 0, 255)];
-const jpeg = await sharp(red).jpeg().toBuffer();
 const names: Readonly<Record<string, string>> = { '255,0,0': 'red', '0,128,0': 'green', '0,0,255': 'blue', '255,255,0': 'yellow' };
 
 /** A row as one line: what each turn says, images by their colour. */
@@ -133,6 +131,10 @@ describe('Parquet', () => {
     const bytes = Buffer.from(await readFile(at('captions.parquet')));
     await writeFile(join(folder, 'pages.parquet'), bytes.fill(0xff, 4, 400));
     expect(await refusal(join(folder, 'cut.parquet'))).toMatch(/^…\/cut.parquet: cannot be read as Parquet \(row 0 on\): /);
+    await writeFile(join(folder, 'empty.parquet'), '');
+    expect(await refusal(join(folder, 'empty.parquet'))).toContain(
+      'cannot be read as Parquet (row 0 on): it has 0 bytes (get empty.parquet again',
+    );
     const told = await lines(join(folder, 'pages.parquet'));
     expect(told[0]).toMatch(/^…\/pages.parquet: cannot be read as Parquet \(row 0 on\): /);
     expect(told[3]).toBe('<yellow> | a yellow square');
@@ -151,7 +153,9 @@ describe('Parquet', () => {
 describe('tar shards', () => {
   const long = `${'deep/'.repeat(30)}0007`;
   const files = {
-    '0001.jpg': jpeg,
+    '0000.png': red,
+    '0000.txt': '\n',
+    '0001.jpg': red,
     '0001.txt': 'a red square\n',
     '0001.json': { url: 'x', caption: 'other', width: 8 },
     '0002.png': green,
@@ -184,7 +188,8 @@ describe('tar shards', () => {
     '._0001.jpg': 'left by another system',
   };
   const told = [
-    'a red square',
+    '…/a.tar#0000 has no caption',
+    '0001: <red> | a red square',
     '0002: <green> | a green square',
     'three: is water wet? | yes',
     '<red> or  <blue> ? | red',
@@ -204,11 +209,9 @@ describe('tar shards', () => {
   test.each(['ustar', 'gnu', 'pax', 'v7'])('of the format %s give the files of one name as a row', async (format) => {
     const { [`${long}.png`]: _, [`${long}.txt`]: __, ...short } = files;
     const all = await lines(await archive(format, 'a.tar', format === 'v7' ? short : files));
-    expect(all.slice(1).map((line) => line.replace(/ \(line.*/, ''))).toEqual(
-      format === 'v7' ? [...told.slice(1, -2), told.at(-1)] : told.slice(1),
-    );
-    // JPEG is not exact
-    expect(all[0]).toContain('| a red square');
+    // Node versions tell more or less of an error in JSON
+    const steady = all.map((line) => line.replace(/ \(line.*/, ''));
+    expect(steady).toEqual(format === 'v7' ? [...told.slice(0, -2), told.at(-1)] : told);
   });
 
   test('are named by a range, each in its order, and their sizes come from headers', async () => {
@@ -238,11 +241,11 @@ describe('tar shards', () => {
     await truncate(path, 3000);
     expect(length).toBeGreaterThan(3000);
     expect(await refusal(path)).toMatchInlineSnapshot(
-      `"…/a.tar ends in the middle of 0001.json (the shard is cut off: fetch it again, or leave it out)"`,
+      `"…/a.tar ends in the middle of 0001.jpg (the shard is cut off: fetch it again, or leave it out)"`,
     );
     await truncate(path, 700);
     expect(await refusal(path)).toMatchInlineSnapshot(
-      `"…/a.tar ends in the middle of 0001.jpg (the shard is cut off: fetch it again, or leave it out)"`,
+      `"…/a.tar ends in the middle of 0000.png (the shard is cut off: fetch it again, or leave it out)"`,
     );
     await truncate(path, 0);
     expect(await refusal(path)).toMatchInlineSnapshot(
@@ -257,7 +260,7 @@ describe('tar shards', () => {
       `"…/packed.tar is packed by gzip, rows of which cannot be found again (unpack it: gunzip)"`,
     );
     expect(await refusal(await archive('gnu', 'a.tar', { 'a.png': red, 'a.cls': '1' }))).toMatchInlineSnapshot(
-      `"…/a.tar#a has neither a .json nor a .txt, but .cls (a row is files of one name, such as 0007.jpg with 0007.txt (a caption) or 0007.json (conversations))"`,
+      `"no row of …/a.tar has a .json or a .txt, but .cls (a row is files of one name, such as 0007.jpg with 0007.txt (a caption) or 0007.json (conversations))"`,
     );
   });
 });

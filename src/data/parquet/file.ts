@@ -90,9 +90,13 @@ function unreadable(path: string, row: number, cause: Error): DataError {
   });
 }
 
+/** Two marks and the length of the footer. */
+const shortest = 12;
+
 /** A file as hyparquet reads it, piece by piece; it is open only while it is read, as sets have more shards than a process may have open files. */
 async function bufferOf(path: string): Promise<AsyncBuffer> {
   const { size } = await stat(path);
+  if (size < shortest) throw new Error(`it has ${size} bytes`);
   return {
     byteLength: size,
     slice: async (start, end = size) => {

@@ -35,10 +35,9 @@ export class TarRows implements OpenRows {
   /** Opens shards one behind the other. Throws DataError for one that is no archive, or is cut off, and where no row has a text. */
   static async open(file: string, paths: readonly string[], options: RowOptions = {}): Promise<TarRows> {
     const rows = new TarRows(file, await inLanes(paths.length, (i) => Shard.open(paths[i] ?? '')), options);
-    const [shard] = rows.#shards;
-    if (shard && !shard.members(0).some(({ kind }) => kind !== 'image')) {
-      const endings = [...shard.otherEndings].sort().join(', ');
-      throw new DataError(`${rows.nameOf(0)} has neither a .json nor a .txt${endings ? `, but ${endings}` : ''}`, {
+    if (rows.length > 0 && !rows.#shards.some(({ hasTexts }) => hasTexts)) {
+      const endings = [...new Set(rows.#shards.flatMap(({ otherEndings }) => [...otherEndings]))].sort().join(', ');
+      throw new DataError(`no row of ${file} has a .json or a .txt${endings ? `, but ${endings}` : ''}`, {
         hint: 'a row is files of one name, such as 0007.jpg with 0007.txt (a caption) or 0007.json (conversations)',
       });
     }
@@ -125,8 +124,8 @@ function parsed(bytes: Buffer, name: string): object {
 }
 
 function captionOf(text: Buffer | undefined, fields: { caption?: unknown; text?: unknown } | undefined, name: string): string {
-  const caption = text?.toString().trim() ?? fields?.caption ?? fields?.text;
-  if (typeof caption === 'string') return caption;
+  const caption = text ? text.toString().trim() : (fields?.caption ?? fields?.text);
+  if (typeof caption === 'string' && caption !== '') return caption;
   throw new RowError('broken row', `${name} has no caption`, {
     hint: 'a row has a .txt, or a .json with "caption" or "conversations"',
   });

@@ -73,6 +73,11 @@ export class Shard {
     return this.keys.length;
   }
 
+  /** Whether any row has more than images. */
+  get hasTexts(): boolean {
+    return this.#kinds.some((kind) => kinds[kind] !== 'image');
+  }
+
   /** The members of a row, in the order of the archive. */
   members(row: number): RowMember[] {
     const [from = 0, to = 0] = [this.#firsts[row], this.#firsts[row + 1]];
