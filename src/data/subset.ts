@@ -1,6 +1,6 @@
 import { ConfigError } from '../errors.ts';
-import { Random } from './random.ts';
 import type { Part, Row, RowSizes, RowSource } from './rows.ts';
+import { Sampler } from './sampler.ts';
 
 /** Some rows of a source, by number, in its order. */
 class Subset implements RowSource {
@@ -44,13 +44,18 @@ class Subset implements RowSource {
   }
 }
 
-// Apart from the streams that order the epochs.
-const stream = 0x7fffffff;
+// Apart from the seed that orders the epochs.
+const otherSeed = 2 ** 40;
 
-/** Takes `count` rows out, chosen by the seed; both parts keep the order of the file. Throws ConfigError when none would be left. */
+/**
+ * Takes `count` rows out, chosen by the seed; both parts keep the order of the file. Of rows that are read in blocks they come from few, so that validating reads little. Throws
+ * ConfigError when none would be left.
+ */
 export function holdOut(rows: RowSource, count: number, seed: number): { rest: RowSource; heldOut: RowSource } {
   if (count >= rows.length) throw new ConfigError(`${count} rows cannot be held out of ${rows.length}`);
-  const order = new Random(seed, stream).shuffle(Uint32Array.from({ length: rows.length }, (_, i) => i));
-  const [heldOut, rest] = [order.slice(0, count).sort(), order.slice(count).sort()];
+  const parts = rows.parts.map((part) => ({ rows: part.rows, blocks: part.blocks }));
+  const heldOut = new Sampler({ parts, batchSize: count, seed: seed + otherSeed }).next().sort();
+  const out = new Set(heldOut);
+  const rest = Uint32Array.from({ length: rows.length }, (_, i) => i).filter((row) => !out.has(row));
   return { rest: new Subset(rows, rest), heldOut: new Subset(rows, heldOut) };
 }

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { Random } from '../../src/data/random.ts';
+import type { RowSource } from '../../src/data/rows.ts';
 import { Sampler, type SamplerOptions } from '../../src/data/sampler.ts';
 import { rowsPerEpoch } from '../../src/data/shares.ts';
+import { holdOut } from '../../src/data/subset.ts';
 import { partOf } from './files.ts';
 
 const take = (sampler: Sampler, steps: number): number[][] => Array.from({ length: steps }, () => [...sampler.next()]);
@@ -190,6 +192,23 @@ describe('blocks', () => {
     }
     expect(epochs[0]).not.toEqual(epochs[1]);
   });
+});
+
+test('rows that are held out come from few blocks where these are read as a whole, and from all sources', () => {
+  const rows: RowSource = {
+    length: 2000,
+    parts: [partOf(1000, { size: 50, memory: 0.5, repeat: 3 }), partOf(1000, { size: 50 })],
+    row: () => Promise.reject(new Error('nobody asks')),
+    nameOf: String,
+    sizes: () => Promise.reject(new Error('nobody asks')),
+  };
+  const { rest, heldOut } = holdOut(rows, 60, 3);
+  const blocks = heldOut.parts.map((part) => part.blocks.filter((block) => block.rows > 0).length);
+  expect(blocks[0]).toBeLessThanOrEqual(3);
+  expect(blocks[1]).toBeGreaterThan(8);
+  for (const part of heldOut.parts) expect(part.rows).toBeGreaterThan(15);
+  expect(heldOut.length + rest.length).toBe(2000);
+  expect(rest.parts.map(({ repeat }) => repeat)).toEqual([3, undefined]);
 });
 
 describe('parts', () => {
