@@ -9,6 +9,7 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <mutex>
 #include <torch/version.h>
 
 namespace tinyllava {
@@ -70,6 +71,25 @@ napi_value trim_memory(const Call& call) {
 napi_value version(const Call& call) { return call.value(std::string(TORCH_VERSION)); }
 napi_value capability(const Call& call) { return call.value(at::get_cpu_capability()); }
 
+/// keepFreedMemory(whether): from the first true until as many false, memory that is freed stays with the process for what comes next. Training makes
+/// and frees the same tensors in every step, and a page that comes from the system is cleared first.
+napi_value keep_freed_memory(const Call& call) {
+  static std::mutex mutex;
+  static int64_t holders = 0;
+  const std::lock_guard lock(mutex);
+  const auto before = holders;
+  holders = std::max<int64_t>(0, holders + (call.boolean(0) ? 1 : -1));
+  if ((before > 0) == (holders > 0)) return call.undefined();
+#ifdef __GLIBC__
+  constexpr int kMostMaps = 65536, kLargest = 32 << 20;  // what it starts with, and what it would have learned to keep by itself
+  ::mallopt(M_MMAP_MAX, holders > 0 ? 0 : kMostMaps);
+  ::mallopt(M_TRIM_THRESHOLD, holders > 0 ? -1 : 2 * kLargest);
+  ::mallopt(M_MMAP_THRESHOLD, kLargest);
+  if (holders == 0) ::malloc_trim(0);
+#endif
+  return call.undefined();
+}
+
 }  // namespace
 
 const std::vector<Export> device_exports = {{"threads", threads},
@@ -81,6 +101,7 @@ const std::vector<Export> device_exports = {{"threads", threads},
                                             {"setGeneratorState", set_generator_state},
                                             {"loadCuda", load_cuda},
                                             {"trimMemory", trim_memory},
+                                            {"keepFreedMemory", keep_freed_memory},
                                             {"version", version},
                                             {"capability", capability}};
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <mutex>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -40,32 +41,53 @@ struct Mapping {
   Mapping& operator=(const Mapping&) = delete;
 };
 
-/// Memory that is filled from front to back and given back as a whole, in huge pages where the system has them: weights that are streamed
-/// through from ordinary ones reach half of the memory's bandwidth, the other half goes into finding the pages.
-struct Pages {
-  void* data = nullptr;
-  size_t length = 0;
-  size_t used = 0;
-  static constexpr size_t kHuge = size_t{2} << 20;
-
-  explicit Pages(size_t bytes) : length(bytes + kHuge) {
-    data = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) throw Misuse("no memory for " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
+/// Memory that is filled from front to back, in huge pages where the system has them: weights that are streamed through from ordinary ones reach
+/// half of the memory's bandwidth, the other half goes into finding the pages. A huge page is given back with the last tensor on it, so that weights
+/// which are converted or freed one by one leave no hole.
+class Pages {
+ public:
+  explicit Pages(size_t bytes) : length_(bytes + kHuge) {
+    data_ = ::mmap(nullptr, length_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data_ == MAP_FAILED) throw Misuse("no memory for " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
 #ifdef MADV_HUGEPAGE
-    if (bytes >= kHuge) ::madvise(data, length, MADV_HUGEPAGE);  // otherwise a few bytes would take one whole
+    if (bytes >= kHuge) ::madvise(data_, length_, MADV_HUGEPAGE);  // otherwise a few bytes would take one whole
 #endif
-    used = (kHuge - reinterpret_cast<uintptr_t>(data) % kHuge) % kHuge;
+    first_ = static_cast<char*>(data_) + (kHuge - reinterpret_cast<uintptr_t>(data_) % kHuge) % kHuge;
+    size_ = static_cast<size_t>(static_cast<char*>(data_) + length_ - first_);
+    tensors_.resize(size_ / kHuge + 1);
   }
-  ~Pages() { ::munmap(data, length); }
+  ~Pages() { ::munmap(data_, length_); }
   Pages(const Pages&) = delete;
   Pages& operator=(const Pages&) = delete;
 
+  bool holds(const void* place) const { return place >= first_ && place < first_ + size_; }
+
   char* take(size_t bytes) {
-    const auto begin = (used + 63) / 64 * 64;
-    if (begin > length || bytes > length - begin) throw Misuse("the pages are full");
-    used = begin + bytes;
-    return static_cast<char*>(data) + begin;
+    const std::lock_guard lock(mutex_);
+    const auto begin = (used_ + 63) / 64 * 64;
+    if (begin > size_ || bytes > size_ - begin) throw Misuse("the pages are full");
+    used_ = begin + bytes;
+    for (auto page = begin / kHuge; page * kHuge < used_ && bytes > 0; ++page) ++tensors_[page];
+    return first_ + begin;
   }
+
+  void give(const char* place, size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto begin = static_cast<size_t>(place - first_), end = begin + bytes;
+    for (auto page = begin / kHuge; page * kHuge < end && bytes > 0; ++page) {
+      if (--tensors_[page] == 0) ::madvise(first_ + page * kHuge, std::min(kHuge, size_ - page * kHuge), MADV_DONTNEED);
+    }
+  }
+
+ private:
+  static constexpr size_t kHuge = size_t{2} << 20;
+  void* data_ = nullptr;
+  size_t length_ = 0;
+  char* first_ = nullptr;
+  size_t size_ = 0;
+  size_t used_ = 0;
+  std::mutex mutex_;
+  std::vector<uint32_t> tensors_;
 };
 
 using Shared = std::shared_ptr<Mapping>;
@@ -107,7 +129,14 @@ napi_value make_pages(const Call& call) {
   return external;
 }
 
-/// letGo(pages): no further tensors; the memory is given back with the last one in it, and does not wait for the garbage collector.
+/// A new tensor in the pages, not yet filled.
+at::Tensor tensor_in(const SharedPages& room, at::IntArrayRef sizes, const at::TensorOptions& options) {
+  const auto bytes = static_cast<size_t>(c10::multiply_integers(sizes)) * options.dtype().itemsize();
+  auto* data = room->take(bytes);
+  return at::from_blob(data, sizes, [room, data, bytes](void*) { room->give(data, bytes); }, options);
+}
+
+/// letGo(pages): no further tensors; the last memory is given back with the last of them, and does not wait for the garbage collector.
 napi_value let_go(const Call& call) {
   pages(call, 0).reset();
   return call.undefined();
@@ -118,13 +147,9 @@ napi_value place(const Call& call) {
   const SharedPages room = pages(call, 0);
   const auto tensor = call.tensor(1).detach().contiguous();
   if (!tensor.device().is_cpu()) throw Misuse("expected a tensor of the CPU");
-  const auto* base = static_cast<const char*>(room->data);
-  const auto* from = static_cast<const char*>(tensor.const_data_ptr());
   const auto type = to_dtype(call.integer(2));
-  if (type == tensor.scalar_type() && from >= base && from < base + room->length) return call.handle(tensor);
-  auto* data = room->take(static_cast<size_t>(tensor.numel()) * c10::elementSize(type));
-  const auto copy = at::from_blob(data, tensor.sizes(), [room](void*) {}, tensor.options().dtype(type));
-  return call.handle(copy.copy_(tensor));
+  if (type == tensor.scalar_type() && room->holds(tensor.const_data_ptr())) return call.handle(tensor);
+  return call.handle(tensor_in(room, tensor.sizes(), tensor.options().dtype(type)).copy_(tensor));
 }
 
 /// mapFile(path): [the mapping, its length in bytes].
@@ -187,7 +212,8 @@ napi_value read_tensor(const Call& call) {
   const auto [offset, sizes, type, bytes] = extent(call, *file);
   // Not from the heap, where large blocks that come and go leave gaps that small ones spoil, together as large as the weights.
   const SharedPages room = call.count > 4 ? pages(call, 4) : std::make_shared<Pages>(static_cast<size_t>(bytes));
-  auto* data = room->take(static_cast<size_t>(bytes));
+  const auto tensor = tensor_in(room, sizes, at::TensorOptions().dtype(type));
+  auto* data = static_cast<char*>(tensor.mutable_data_ptr());
   std::atomic<int> failure = 0;
   at::parallel_for(0, bytes, int64_t{8} << 20, [&, offset = offset](int64_t begin, int64_t end) {
     while (begin < end) {
@@ -198,7 +224,7 @@ napi_value read_tensor(const Call& call) {
     }
   });
   if (failure != 0) throw Misuse(std::strerror(failure));
-  return call.handle(at::from_blob(data, sizes, [room](void*) {}, at::TensorOptions().dtype(type)));
+  return call.handle(tensor);
 }
 
 /// mappedBytes(mapping, byte offset, typed array): copies bytes out.

@@ -49,7 +49,23 @@ void with_type(at::ScalarType dtype, F f) {
   }
 }
 
-// x [M, K] . weight [N, K]^T + bias [N] by whoever is fastest at it, without gradients; strides are free, and the bias may be undefined.
+// x [..., K] . weight [N, K]^T + bias [N] by whoever is fastest at it, without gradients; strides are free, and the bias may be undefined.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
+// What an RMS norm or a SwiGLU gave is computed again in less time than it takes to keep: `again` does it from what their nodes keep in any case.
+struct Again {
+  torch::autograd::variable_list inputs;
+  at::Tensor (*again)(const torch::autograd::variable_list& inputs) = nullptr;
+};
+
+Again norm_again(const at::Tensor& out);
+Again swiglu_again(const at::Tensor& out);
+
+// The inputs of the node that made `out`, if it is one of this function.
+template <class Function>
+torch::autograd::variable_list inputs_of(const at::Tensor& out) {
+  auto* node = dynamic_cast<torch::autograd::CppNode<Function>*>(out.grad_fn().get());
+  return node ? node->ctx_.get_saved_variables() : torch::autograd::variable_list();
+}
 
 }  // namespace tinyllava

@@ -173,35 +173,42 @@ bool fits_onednn(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
          (!bias.defined() || bias.scalar_type() == at::kFloat) && x.numel() * weight.size(0) >= kWorthProducts && onednn().has_value();
 }
 
-struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
+// Keeps the input for the weight's gradient alone, and not at all where it is computed again; keeps the weight for the input's alone.
+struct Linear : torch::autograd::Function<Linear> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias) {
-    ctx->save_for_backward({x, weight});
+    torch::autograd::variable_list kept = {x.requires_grad() ? weight : at::Tensor()};
+    if (weight.requires_grad()) {
+      Again source = norm_again(x);
+      if (source.inputs.empty()) source = swiglu_again(x);
+      if (source.inputs.empty()) source.inputs = {x};
+      else ctx->saved_data["again"] = reinterpret_cast<int64_t>(source.again);
+      for (const at::Tensor& input : source.inputs) kept.push_back(input);
+    }
+    ctx->save_for_backward(std::move(kept));
     ctx->saved_data["bias"] = bias.has_value() && bias->requires_grad();
-    return by_onednn(x, weight, bias.value_or(at::Tensor()));
+    return product(x, weight, bias.value_or(at::Tensor()));
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& grads) {
     no_second_derivative("linear");
-    const auto saved = ctx->get_saved_variables();
-    const at::Tensor grad = grads[0].contiguous(), &x = saved[0], &weight = saved[1];
+    const auto kept = ctx->get_saved_variables();
+    const at::Tensor grad = grads[0].reshape({-1, grads[0].size(-1)}).contiguous();
     at::Tensor dx, dweight, dbias;
-    if (ctx->needs_input_grad(0)) dx = by_onednn(grad, weight.t(), {});
-    if (ctx->needs_input_grad(1)) dweight = by_onednn(grad.t(), x.t(), {});
+    if (ctx->needs_input_grad(0)) {
+      auto shape = grads[0].sizes().vec();
+      shape.back() = kept[0].size(1);
+      dx = product(grad, kept[0].t()).view(shape);
+    }
+    if (ctx->needs_input_grad(1)) {
+      const torch::autograd::variable_list inputs(kept.begin() + 1, kept.end());
+      const auto again = ctx->saved_data.find("again");
+      const at::Tensor x = again == ctx->saved_data.end() ? inputs[0] : reinterpret_cast<decltype(Again::again)>(again->second.toInt())(inputs);
+      dweight = product(grad.t(), x.reshape({-1, x.size(-1)}).t());
+    }
     if (ctx->saved_data["bias"].toBool()) dbias = grad.sum(0);
     return {dx, dweight, dbias};
   }
 };
-
-// x [..., K] against weight [N, K].
-at::Tensor large_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const at::Tensor rows = x.reshape({-1, x.size(-1)});
-  const bool learns = needs_grad(x, weight) || (bias.defined() && needs_grad(bias));
-  const at::Tensor out = learns ? OneDnnLinear::apply(rows, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt)
-                                : by_onednn(rows, weight, bias);
-  auto shape = x.sizes().vec();
-  shape.back() = weight.size(0);
-  return x.dim() == 2 ? out : out.view(shape);
-}
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   TORCH_CHECK(weight.dim() == 2, "linear: expected weight [N, K], got ", sizes(weight));
@@ -213,7 +220,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
   const bool same = weight.dtype() == x.dtype() && (!offset.defined() || offset.dtype() == x.dtype());
   const bool few = x.numel() > 0 && N > 0 && x.numel() <= kMostRows * K;
   if (!few || !same || !fits_kernel(x) || !weight.is_contiguous() || needs_grad(x, weight) || (offset.defined() && needs_grad(offset))) {
-    return fits_onednn(x, weight, offset) ? large_linear(x, weight, offset) : at::linear(x, weight, bias);
+    const bool learns = needs_grad(x, weight) || (offset.defined() && needs_grad(offset));
+    return learns && same && fits_kernel(x) && x.numel() > 0 ? Linear::apply(x, weight, bias) : product(x, weight, offset);
   }
   const at::Tensor rows = x.contiguous().view({-1, K}), offsets = offset.defined() ? offset.contiguous() : offset;
   const auto shaped = [&](const at::Tensor& out) {
@@ -232,7 +240,11 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
 }  // namespace
 
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (fits_onednn(x, weight, bias)) return by_onednn(x, weight, bias);
+  if (fits_onednn(x, weight, bias)) {
+    auto shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    return by_onednn(x.reshape({-1, x.size(-1)}), weight, bias).view(shape);
+  }
   return at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
 }
 

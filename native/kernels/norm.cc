@@ -20,6 +20,13 @@ ALWAYS_INLINE Floats rounded(Floats value) {
 }
 
 template <class T>
+ALWAYS_INLINE void scale_row(const T* row, const T* weight, T* to, float scale, int64_t C) {
+  const int64_t whole = C / kLanes * kLanes, rest = C - whole;
+  for (int64_t c = 0; c < whole; c += kLanes) store(to + c, rounded<T>(load(row + c) * scale) * load(weight + c));
+  if (rest) store_some(to + whole, rounded<T>(load_some(row + whole, rest) * scale) * load_some(weight + whole, rest), rest);
+}
+
+template <class T>
 struct RmsNormForward {
   static ALWAYS_INLINE void run(const T* x, const T* weight, T* out, float* rstd, int64_t begin, int64_t end, int64_t C, float eps) {
     const int64_t whole = C / kLanes * kLanes;
@@ -30,12 +37,15 @@ struct RmsNormForward {
       if (whole < C) squares += load_some(row + whole, C - whole) * load_some(row + whole, C - whole);
       const float scale = 1.0f / std::sqrt(sum(squares) / static_cast<float>(C) + eps);
       rstd[n] = scale;
-      T* to = out + n * C;
-      for (int64_t c = 0; c < whole; c += kLanes) store(to + c, rounded<T>(load(row + c) * scale) * load(weight + c));
-      if (whole < C) {
-        store_some(to + whole, rounded<T>(load_some(row + whole, C - whole) * scale) * load_some(weight + whole, C - whole), C - whole);
-      }
+      scale_row(row, weight, out + n * C, scale, C);
     }
+  }
+};
+
+template <class T>
+struct RmsNormAgain {
+  static ALWAYS_INLINE void run(const T* x, const T* weight, T* out, const float* rstd, int64_t begin, int64_t end, int64_t C) {
+    for (int64_t n = begin; n < end; ++n) scale_row(x + n * C, weight, out + n * C, rstd[n], C);
   }
 };
 
@@ -82,6 +92,18 @@ std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor&
     });
   });
   return {out, rstd};
+}
+
+at::Tensor again(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd) {
+  const int64_t C = x.size(-1), N = x.numel() / C;
+  at::Tensor out = at::empty_like(x);
+  with_type(x.scalar_type(), [&]<class T>(T) {
+    const T *from = x.const_data_ptr<T>(), *scale = weight.const_data_ptr<T>();
+    const float* saved = rstd.const_data_ptr<float>();
+    T* to = out.mutable_data_ptr<T>();
+    at::parallel_for(0, N, grain(C), [&](int64_t begin, int64_t end) { dispatch<RmsNormAgain<T>>(from, scale, to, saved, begin, end, C); });
+  });
+  return out;
 }
 
 // The rows are cut into the same blocks whatever the number of threads, so that the weight's gradient is too.
@@ -135,6 +157,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 }
 
 }  // namespace
+
+Again norm_again(const at::Tensor& out) {
+  return {inputs_of<RmsNorm>(out), [](const torch::autograd::variable_list& inputs) { return again(inputs[0], inputs[1], inputs[2]); }};
+}
 
 TORCH_LIBRARY_FRAGMENT(tinyllava, m) { m.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor", rms_norm); }
 

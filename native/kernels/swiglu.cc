@@ -84,6 +84,10 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
 
 }  // namespace
 
+Again swiglu_again(const at::Tensor& out) {
+  return {inputs_of<Swiglu>(out), [](const torch::autograd::variable_list& inputs) { return forward(inputs[0], inputs[1]); }};
+}
+
 TORCH_LIBRARY_FRAGMENT(tinyllava, m) { m.def("swiglu(Tensor gate, Tensor up) -> Tensor", swiglu); }
 
 }  // namespace tinyllava

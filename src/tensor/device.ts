@@ -26,6 +26,9 @@ export const liveTensors = (): number => native.live()[0];
 /** Gives memory that was freed back to the system, where the C library keeps it otherwise. */
 export const trimMemory = (): void => native.trimMemory();
 
+/** Lets freed memory stay with the process, from the first true until as many false, because what is made and freed over and over comes back sooner. */
+export const keepFreedMemory = (whether: boolean): void => native.keepFreedMemory(whether);
+
 /** What stands in memory: live handles, the bytes of their distinct storages, and the process's present and peak resident bytes. */
 export function memory(): { tensors: number; tensorBytes: number; rssBytes: number; peakRssBytes: number } {
   const [tensors, tensorBytes] = native.live();

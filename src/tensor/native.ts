@@ -69,6 +69,7 @@ export interface Native {
   setGeneratorState(generator: GeneratorHandle, state: Handle): void;
   loadCuda(): boolean;
   trimMemory(): void;
+  keepFreedMemory(whether: boolean): void;
   version(): string;
   capability(): string;
   mapFile(path: string): [mapping: Mapping, bytes: number];

@@ -1,6 +1,7 @@
 import { CheckpointError, TinyLlavaError } from '../errors.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { zeros } from '../tensor/create.ts';
+import { keepFreedMemory } from '../tensor/device.ts';
 import { roundStochastic_ } from '../tensor/functional.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { Scope } from '../tensor/scope.ts';
@@ -75,6 +76,8 @@ export abstract class Optimizer {
   readonly #seed: number;
 
   constructor(groups: readonly ParameterGroup[], rule: UpdateRule, { masters, rounding, seed = 0 }: OptimizerOptions) {
+    // Every step makes and frees the same tensors.
+    keepFreedMemory(true);
     this.#rule = rule;
     this.#seed = seed;
     const slotOf = (name: string, parameter: Tensor, group: ParameterGroup): Slot => {
@@ -233,6 +236,7 @@ export abstract class Optimizer {
   free(): void {
     this.zeroGradients();
     for (const [, { memory, steps }] of this.#slots()) for (const tensor of [...Object.values(memory), steps]) tensor.free();
+    keepFreedMemory(false);
   }
 }
 

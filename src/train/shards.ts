@@ -95,9 +95,6 @@ export class Shards implements Exchange, LayerWatch, Disposable {
   constructor(group: ProcessGroup, { model, layers, whole, masters }: ShardsOptions) {
     this.#group = group;
     this.#masters = masters;
-    const staying = new Set(whole?.parameters());
-    // What was loaded lies in memory that is given back as one.
-    model.exchange((parameter) => (staying.has(parameter) ? moved(parameter) : undefined));
     const names = new Map<Tensor, string>();
     for (const [name, parameter] of model.namedParameters()) names.set(parameter, name);
     for (const parameter of whole?.parameters() ?? []) names.delete(parameter);
@@ -388,13 +385,6 @@ export class Shards implements Exchange, LayerWatch, Disposable {
       unit.gathering = undefined;
     }
   }
-}
-
-/** The same tensor in memory of its own; the old one is freed. */
-function moved(parameter: Tensor): Tensor {
-  const copy = outliving(() => Scope.release(noGrad(() => parameter.detach().clone())).requiresGrad_(parameter.requiresGrad));
-  parameter.free();
-  return copy;
 }
 
 /** The part of a rank in a tensor that is split into parts of `size`, with zeros behind its end. */

@@ -2,13 +2,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { empty, randn } from '../../src/tensor/create.ts';
+import { empty, full, randn } from '../../src/tensor/create.ts';
+import { memory as memoryOf } from '../../src/tensor/device.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import { openSafetensors, writeSafetensors } from '../../src/tensor/safetensors.ts';
 import { Scope } from '../../src/tensor/scope.ts';
+import type { Tensor } from '../../src/tensor/tensor.ts';
 import { WeightMemory } from '../../src/tensor/weight-memory.ts';
 import '../matchers.ts';
 
+const residentBytes = (): number => memoryOf().rssBytes;
 const random = (shape: readonly number[], seed: number) => randn(shape, { generator: new Generator(seed) });
 
 test('tensors placed in it are copies that outlive the memory and each other', () => {
@@ -58,4 +61,18 @@ test('what was let go takes nothing more, and keeps what is in it until that is 
   expect(() => memory.place(random([1], 2))).toThrow('the pages were let go');
   expect(kept).toMatchTensor([3, 3, 3, 3]);
   kept.free();
+});
+
+test('what is freed in the middle goes back to the system, and what lies beside it stays', () => {
+  using _scope = new Scope();
+  const [bytes, count] = [64 << 20, 16 << 20];
+  const weights = [1, 2, 3].map((value) => full([count], value));
+  const memory = new WeightMemory(weights);
+  const [first, middle, last] = weights.map((weight) => memory.place(weight)) as [Tensor, Tensor, Tensor];
+  memory.letGo();
+  const before = residentBytes();
+  middle.free();
+  expect(before - residentBytes()).toBeGreaterThan(0.9 * bytes);
+  expect(first.sum().item()).toBe(count);
+  expect(last.sum().item()).toBe(3 * count);
 });

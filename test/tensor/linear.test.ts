@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest';
+import { ones, randn } from '../../src/tensor/create.ts';
+import { memory } from '../../src/tensor/device.ts';
+import type { DType } from '../../src/tensor/dtype.ts';
+import { linear, rmsNorm, swiglu } from '../../src/tensor/functional.ts';
+import { Generator } from '../../src/tensor/random.ts';
+import { Scope } from '../../src/tensor/scope.ts';
+import type { Tensor } from '../../src/tensor/tensor.ts';
+import '../matchers.ts';
+
+const generator = new Generator(5);
+const leaf = (shape: readonly number[], dtype: DType): Tensor => randn(shape, { generator }).cast(dtype).requiresGrad_();
+
+// Large enough for every way in which a product is computed, and with a width that fills no vector.
+const shapes = [
+  [7, 37, 5],
+  [520, 151, 64],
+] as const;
+const sources = {
+  'an RMS norm': (leaves: readonly Tensor[]) => rmsNorm(leaves[0] as Tensor, leaves[1] as Tensor, 1e-6),
+  'a SwiGLU': (leaves: readonly Tensor[]) => swiglu(leaves[0] as Tensor, leaves[2] as Tensor),
+};
+
+test.each(
+  Object.keys(sources).flatMap((source) =>
+    (['float32', 'bfloat16'] as const).flatMap((dtype) => shapes.map((shape) => ({ source, dtype, shape }))),
+  ),
+)('behind $source in $dtype of $shape it learns as if it had kept its input', ({ source, dtype, shape: [rows, width, out] }) => {
+  using _scope = new Scope();
+  const leaves = [
+    leaf([rows, width], dtype),
+    leaf([width], dtype),
+    leaf([rows, width], dtype),
+    leaf([out, width], dtype),
+    leaf([out], dtype),
+  ];
+  const weights = randn([rows, out], { generator }).cast(dtype);
+  const gradients = (through: (x: Tensor) => Tensor): Tensor[] => {
+    const x = through(sources[source as keyof typeof sources](leaves));
+    linear(x, leaves[3] as Tensor, leaves[4])
+      .mul(weights)
+      .sum()
+      .backward();
+    return leaves.flatMap((tensor) => {
+      const gradient = tensor.grad;
+      tensor.grad = undefined;
+      return gradient ? [gradient] : [];
+    });
+  };
+  const again = gradients((x) => x);
+  const kept = gradients((x) => x.mul(1));
+  expect(again).toHaveLength(4);
+  for (const [i, gradient] of again.entries()) expect(gradient).toMatchTensor(kept[i] as Tensor, { atol: 0 });
+});
+
+test.each([
+  ['one that is frozen keeps no input', { learns: false, direct: false, kept: 0 }],
+  ['one behind a norm keeps no input of its own', { learns: true, direct: true, kept: 0 }],
+  ['one behind something else keeps it', { learns: true, direct: false, kept: 1 }],
+])('%s', (_, { learns, direct, kept }) => {
+  using _scope = new Scope();
+  const [rows, width] = [1 << 17, 256];
+  const bytes = 4 * rows * width;
+  const x = randn([rows, width], { generator }).requiresGrad_();
+  const [scale, weight] = [ones([width]), randn([1, width], { generator }).requiresGrad_(learns)];
+  const before = memory().rssBytes;
+  const out = (() => {
+    using scope = new Scope();
+    const normed = rmsNorm(x, scale, 1e-6);
+    return scope.keep(linear(direct ? normed : normed.mul(1), weight));
+  })();
+  expect((memory().rssBytes - before) / bytes).toBeCloseTo(kept, 0.5);
+  out.sum().backward();
+  expect(x.grad?.shape).toEqual([rows, width]);
+});
