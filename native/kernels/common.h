@@ -61,11 +61,16 @@ struct Again {
 Again norm_again(const at::Tensor& out);
 Again swiglu_again(const at::Tensor& out);
 
-// The inputs of the node that made `out`, if it is one of this function.
+// The inputs of the node that made `out`, if it is one of this function and was not gone back through, which frees them.
 template <class Function>
 torch::autograd::variable_list inputs_of(const at::Tensor& out) {
   auto* node = dynamic_cast<torch::autograd::CppNode<Function>*>(out.grad_fn().get());
-  return node ? node->ctx_.get_saved_variables() : torch::autograd::variable_list();
+  if (!node) return {};
+  try {
+    return node->ctx_.get_saved_variables();
+  } catch (const c10::Error&) {
+    return {};
+  }
 }
 
 }  // namespace tinyllava

@@ -73,3 +73,12 @@ test.each([
   out.sum().backward();
   expect(x.grad?.shape).toEqual([rows, width]);
 });
+
+test.each(Object.entries(sources))('it takes what %s gave also when that was gone back through', (_, source) => {
+  using _scope = new Scope();
+  const leaves = [leaf([3, 8], 'float32'), leaf([8], 'float32'), leaf([3, 8], 'float32'), leaf([4, 8], 'float32')];
+  const [x, weight] = [source(leaves), leaves[3] as Tensor];
+  const first = linear(x, weight);
+  first.sum().backward();
+  expect(linear(x, weight)).toMatchTensor(first, { atol: 0 });
+});
