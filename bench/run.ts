@@ -1,5 +1,5 @@
 // npm run bench [-- name… --rounds N --threads N --patience SECONDS]: our programs beside Python's, and a page for each in bench/results/.
-//   --only VARIANT and --peers NAME pick among the variants (their words joined by -) and the peers; the page is then printed, not written
+//   --only VARIANT and --peers NAME pick among the variants (their words joined by -) and the peers; the page is then printed, and written with --write
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,6 +17,7 @@ const { values, positionals } = parseArgs({
     patience: { type: 'string', default: '60' },
     only: { type: 'string', multiple: true, default: [] },
     peers: { type: 'string', multiple: true, default: [] },
+    write: { type: 'boolean', default: false },
   },
 });
 const settings: Settings = {
@@ -82,7 +83,10 @@ for (const benchmark of chosen) {
   if (peers.length === 0) continue;
   const variants = benchmark.variants.filter((variant) => picked(values.only, variantName(variant)));
   await prepare(benchmark, settings);
+  const file = join(import.meta.dirname, 'results', `${benchmark.name}_${processor().slug}_${new Date().toISOString().slice(0, 10)}.md`);
+  const writes = values.write || (values.only.length === 0 && values.peers.length === 0);
   const results: Result[] = [];
+  const page = (): string => report({ ...benchmark, peers }, results, settings);
   for (const variant of variants) {
     const rounds = [];
     for (let index = 0; index < settings.rounds; index++) {
@@ -90,9 +94,8 @@ for (const benchmark of chosen) {
       console.error(`${benchmark.name} ${variant.join(' ')} ${index + 1}/${settings.rounds}`);
     }
     results.push({ variant, rounds });
+    // what was measured is not lost with what was not
+    if (writes) writeFileSync(file, page());
   }
-  const page = report({ ...benchmark, peers }, results, settings);
-  const file = join(import.meta.dirname, 'results', `${benchmark.name}_${processor().slug}_${new Date().toISOString().slice(0, 10)}.md`);
-  if (values.only.length === 0 && values.peers.length === 0) writeFileSync(file, page);
-  console.log(page);
+  console.log(page());
 }
