@@ -22,7 +22,7 @@ SUFFIX = "\nAnswer the question using a single word or phrase."
 # Side and patch of the tower by the image tokens that they give.
 TOWERS = {196: (224, 16), 729: (378, 14)}
 # Images and questions about each: POPE asks 18, MME 2.
-SHAPES = {"pope": {196: (6, 18), 729: (2, 18)}, "mme": {196: (30, 2), 729: (9, 2)}}
+SHAPES = {"pope": {196: (20, 18), 729: (10, 18)}, "mme": {196: (60, 2), 729: (20, 2)}}
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<image>"]
 ENGLISH = "Is there a in the image ? Answer question using single word or phrase . yes no USER ASSISTANT :".split()
