@@ -85,9 +85,6 @@ async function buildInto({ root, build, libtorch, env, sanitize, say, tools }) {
     clean(build);
     throw new SetupFailure(`the addon was built but does not load: ${refusal}`, mendLibtorch(libtorch));
   }
-  const extras = await stream(tools.cmake.path, ['--build', build, '--target', 'extras'], { env, quiet: true });
-  if (extras.status !== 0)
-    say(`left out NCCL, which does not compile against PyTorch ${libtorch.version}: several processes cannot train on GPUs`);
   writeJson(join(build, 'libtorch.json'), libtorch);
   writeJson(join(build, 'stamp.json'), { inputs: before, addon: fingerprint([addon]) });
   rmSync(running);
