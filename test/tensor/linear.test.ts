@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { randn } from '../../src/tensor/create.ts';
 import type { DType } from '../../src/tensor/dtype.ts';
@@ -50,6 +52,18 @@ test.each(
   const kept = gradients((x) => x.mul(1));
   expect(again).toHaveLength(4);
   for (const [i, gradient] of again.entries()) expect(gradient).toMatchTensor(kept[i] as Tensor, { atol: 0 });
+});
+
+test.each([
+  ['one that is frozen keeps no input', { learns: false, direct: false, kept: 0 }],
+  ['one behind a norm keeps no input of its own', { learns: true, direct: true, kept: 0 }],
+  ['one behind something else keeps it', { learns: true, direct: false, kept: 1 }],
+])('%s', (_, { learns, direct, kept }) => {
+  // In a process of its own, whose allocator no other test has told to keep what is freed.
+  const argv = ['--import', 'tsx', join(import.meta.dirname, 'kept.ts'), JSON.stringify([learns, direct])];
+  const found = JSON.parse(spawnSync(process.execPath, argv, { encoding: 'utf8' }).stdout) as { kept: number; shape: number[] };
+  expect(found.kept).toBeCloseTo(kept, 0.5);
+  expect(found.shape).toEqual([1 << 17, 256]);
 });
 
 test.each(Object.entries(sources))('it takes what %s gave also when that was gone back through', (_, source) => {
