@@ -10,7 +10,7 @@ import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
 import { type OpenedTask, openTasks, type WantedTasks } from './open-tasks.ts';
 import type { Respondent } from './respondent/respondent.ts';
-import { openRunFolder, taskFacts, writeWhole } from './run-folder.ts';
+import { openRunFolder, takeRunFolder, taskFacts, writeWhole } from './run-folder.ts';
 import { SamplesFile } from './samples-file.ts';
 import type { Benchmark, Metric, Profile, Sample, Scored, Task } from './task.ts';
 
@@ -74,7 +74,7 @@ export interface Results {
 
 /**
  * Asks a model the questions of the tasks and scores its answers. All files are read before the first question is asked; with `out` each
- * sample is written as it is answered, so that a run that ended at any moment can go on by `resume`. Throws ConfigError, DataError, or the signal's reason.
+ * sample is written as it is answered, so that a run that ended at any moment can go on by `resume`; no other evaluation can write there meanwhile. Throws ConfigError, DataError, or the signal's reason.
  */
 export async function evaluate(model: ChatModel | Respondent, options: EvaluateOptions): Promise<Results> {
   const { batchSize = 8, limit, out, log = silent, profile = 'official', resume = false } = options;
@@ -87,6 +87,7 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
   await check(respondent, opened, limit);
   // A judge that does not answer is found out before hours of questions.
   if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check();
+  using _taken = out === undefined ? undefined : await takeRunFolder(out);
   if (out !== undefined) await openRunFolder(out, { version, settings, tasks: Object.fromEntries(facts) }, resume);
   const results: Record<string, TaskResult> = {};
   const timings: Record<string, Timing> = {};

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { access, constants, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError } from '../errors.ts';
+import { lockFolder } from '../folder-lock.ts';
 import { contentParts } from '../processor/message.ts';
 import { questionOf } from './answer-samples.ts';
 import { sha256 } from './file-hash.ts';
@@ -39,11 +40,8 @@ export async function taskFacts({ task, benchmark }: OpenedTask, limit: number |
   return { samples: samples.length, data: await sha256(benchmark.files), questions: hash.digest('hex') };
 }
 
-/**
- * Makes a folder ready for a run. Its `run.json` says what the answers in it depend on. With `resume` the run that was left in it goes on; without, a run
- * that was left in it unfinished is not thrown away. Throws ConfigError.
- */
-export async function openRunFolder(folder: string, facts: RunFacts, resume: boolean): Promise<void> {
+/** Makes a folder for a run where there is none, and takes it until the lock is disposed of. Throws ConfigError. */
+export async function takeRunFolder(folder: string): Promise<Disposable> {
   try {
     await mkdir(folder, { recursive: true });
     await access(folder, constants.W_OK);
@@ -53,6 +51,14 @@ export async function openRunFolder(folder: string, facts: RunFacts, resume: boo
       cause,
     });
   }
+  return lockFolder(folder, { work: 'evaluation' });
+}
+
+/**
+ * Makes a folder that was taken ready for a run. Its `run.json` says what the answers in it depend on. With `resume` the run that was left in it goes on; without, a run
+ * that was left in it unfinished is not thrown away. Throws ConfigError.
+ */
+export async function openRunFolder(folder: string, facts: RunFacts, resume: boolean): Promise<void> {
   const path = join(folder, 'run.json');
   const before = await readFacts(path);
   if (resume && before !== undefined) {

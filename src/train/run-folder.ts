@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { CheckpointError, ConfigError } from '../errors.ts';
+import { lockFolder } from '../folder-lock.ts';
 import type { LogEvent } from '../log.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -93,20 +94,37 @@ export class RunFolder implements Disposable {
   /** Where the first stage that is not done is to go on. */
   readonly state: TrainingState | undefined;
   readonly #stages: readonly string[];
+  readonly #lock: Disposable;
   #tensorboard: EventFile | undefined;
 
-  private constructor(folder: string, { stages, done, state }: { stages: readonly string[]; done: number; state?: TrainingState }) {
+  private constructor(
+    folder: string,
+    { stages, lock, done, state }: { stages: readonly string[]; lock: Disposable; done: number; state?: TrainingState },
+  ) {
     this.folder = folder;
     this.#stages = stages;
+    this.#lock = lock;
     this.done = done;
     this.state = state;
   }
 
   /**
-   * Takes a folder for a run; with `resume` one that holds a run of the same recipe is taken over, and its metrics cut back to where it goes on.
-   * Throws ConfigError when the folder holds a run and is not to be resumed, or one of another recipe.
+   * Takes a folder for a run until it is disposed of; with `resume` one that holds a run of the same recipe is taken over, and its metrics cut back to
+   * where it goes on. Throws ConfigError when the folder holds a run and is not to be resumed, one of another recipe, or one that is going on on this host.
    */
   static async open(folder: string, recipe: Recipe, { resume }: { resume: boolean }): Promise<RunFolder> {
+    await mkdir(folder, { recursive: true });
+    // Schedulers start a run again on whatever host is free, where nobody can go and remove a lock.
+    const lock = lockFolder(folder, { work: 'training', elsewhere: 'gone' });
+    try {
+      return await RunFolder.#open(folder, recipe, { resume, lock });
+    } catch (error) {
+      lock[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  static async #open(folder: string, recipe: Recipe, { resume, lock }: { resume: boolean; lock: Disposable }): Promise<RunFolder> {
     const stages = recipe.stages.map(({ name }) => name);
     const taken = [...stages, 'state'].map((name) => join(folder, name)).find((path) => existsSync(path));
     const stored = join(folder, recipeFile);
@@ -118,10 +136,9 @@ export class RunFolder implements Disposable {
             : 'go on with it by --resume, name another folder with --out, or remove this one',
         });
       }
-      await mkdir(folder, { recursive: true });
       for (const name of [metricsFile, tensorboard]) await rm(join(folder, name), { recursive: true, force: true });
       writeFileSync(stored, writeRecipe(recipe));
-      return new RunFolder(folder, { stages, done: 0 });
+      return new RunFolder(folder, { stages, lock, done: 0 });
     }
     const changed = differences(await readRecipe(stored), recipe);
     if (changed.length > 0) {
@@ -132,7 +149,7 @@ export class RunFolder implements Disposable {
     const missing = stages.findIndex((name) => !existsSync(join(folder, name)));
     const done = missing < 0 ? stages.length : missing;
     const { state, unreadable } = newestState(join(folder, 'state'), stages[done] ?? '');
-    const run = new RunFolder(folder, { stages, done, ...(state && { state }) });
+    const run = new RunFolder(folder, { stages, lock, done, ...(state && { state }) });
     run.#removeHalves();
     run.#cutMetrics();
     await run.#redrawTensorboard();
@@ -241,14 +258,9 @@ export class RunFolder implements Disposable {
     }
   }
 
-  /** Closes its files. */
-  close(): void {
-    this.#tensorboard?.close();
-    this.#tensorboard = undefined;
-  }
-
   [Symbol.dispose](): void {
-    this.close();
+    this.#tensorboard?.close();
+    this.#lock[Symbol.dispose]();
   }
 
   /** Removes what was being written when the run was killed, and what it had no time to remove. */

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -101,6 +101,41 @@ describe('an evaluation that is killed', () => {
     expect((await tinyllava(...command(unbroken, '--resume'))).code).toBe(0);
     expect(files(unbroken)).toEqual(before);
     expect(JSON.parse(readFileSync(join(unbroken, 'timings.json'), 'utf8')).tasks.vqa.asked).toBeLessThan(asked / 2);
+  });
+});
+
+describe('a second evaluation in the folder of one that is going on', () => {
+  const refused = async (out: string, ...more: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await tinyllava(...command(out, ...more));
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    return stderr;
+  };
+
+  test.each([1, 2])('is refused and changes nothing in it, with %d processes', async (processes) => {
+    const out = join(root, `busy-${processes}`);
+    const { child, outcome } = start(command(out, '--processes', String(processes)));
+    while (samplesOf(out).split('\n').length < 3 && child.exitCode === null) await wait(5);
+    for (const flags of [['--resume'], []]) {
+      expect(await refused(out, ...flags)).toBe(
+        `error: ${out} is being written by another evaluation run (process ${child.pid} on ${hostname()})\n  fix: wait for it, or name another folder with --out\n`,
+      );
+    }
+    expect((await outcome).code).toBe(0);
+    expect(files(out)).toEqual(files(unbroken));
+    expect(readdirSync(out).sort()).toEqual(readdirSync(unbroken).sort());
+  });
+
+  test('is refused where the first may run on another host, until its lock is removed', async () => {
+    const out = join(root, 'elsewhere');
+    await killedAt(3, out);
+    const lock = join(out, 'evaluation.lock');
+    writeFileSync(lock, JSON.stringify({ ...JSON.parse(readFileSync(lock, 'utf8')), host: 'elsewhere' }));
+    expect(await refused(out, '--resume')).toMatch(
+      /another evaluation run \(process \d+ on elsewhere, which cannot be seen from .*\)\n {2}fix: wait for it, .*; should it be gone, remove .*evaluation.lock\n$/,
+    );
+    rmSync(lock);
+    expect((await tinyllava(...command(out, '--resume'))).code).toBe(0);
+    expect(files(out)).toEqual(files(unbroken));
   });
 });
 

@@ -1,6 +1,8 @@
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { lockFolder } from '../../src/folder-lock.ts';
 import { loadModel } from '../../src/generate/generate.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
 import { drawings } from './drawings.ts';
@@ -113,15 +115,15 @@ test('a folder with other files, one in use and an impossible time are refused b
   const refused = async (...flags: string[]): Promise<string> => {
     const { code, stdout, stderr } = await tinyllava('quickstart', '--data', data, ...flags);
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
-    return stderr.replaceAll(data, 'DATA').replaceAll(String(process.ppid), 'ID');
+    return stderr.replaceAll(data, 'DATA').replaceAll(`${process.pid} on ${hostname()}`, 'ID on HOST');
   };
   const busy = join(data, 'busy');
   await mkdir(`${busy}.partial`);
-  await writeFile(join(`${busy}.partial`, 'process-id'), String(process.ppid));
+  using _held = lockFolder(`${busy}.partial`, { work: 'quickstart' });
   expect([await refused('--out', data), await refused('--out', busy), await refused('--minutes', '0')].join('')).toMatchInlineSnapshot(`
     "error: DATA holds files that are not of a quickstart: busy.partial, runs, test, …
       fix: name another folder with --out
-    error: DATA/busy is being written by another quickstart (process ID)
+    error: DATA/busy.partial is being written by another quickstart run (process ID on HOST)
       fix: wait for it, or name another folder with --out
     error: --minutes 0: expected more than 0
       fix: try --minutes 3, or --short
@@ -132,7 +134,7 @@ test('a folder with other files, one in use and an impossible time are refused b
 test('what a killed run left is cleared away, and data that is not there is named', async () => {
   const stale = `${out}.partial`;
   await cp(join(out, 'data'), stale, { recursive: true });
-  await writeFile(join(stale, 'process-id'), '999999999');
+  await writeFile(join(stale, 'quickstart.lock'), JSON.stringify({ host: hostname(), pid: 999_999_999, started: '' }));
   const { code, stderr } = await tinyllava('quickstart', '--short', '--data', join(data, 'nowhere'), '--out', out);
   expect(code).toBe(1);
   expect(stderr).toContain(`error: ${join(data, 'nowhere')}: no test/questions.json of easy-vqa`);

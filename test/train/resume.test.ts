@@ -1,6 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { appendFile, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Random } from '../../src/data/random.ts';
@@ -293,6 +294,23 @@ test(
   },
   60_000 + 20_000 * kills,
 );
+
+test('a second run in the folder of one that is going on is refused and leaves it alone, unless the first was on another host', async () => {
+  const [whole, out] = [join(root, 'alone'), join(root, 'shared')];
+  await run(recipe, { out: whole });
+  const onStep = async ({ step }: { step: number }): Promise<void> => {
+    if (step !== 2) return;
+    await expect(run(recipe, { out, resume: true })).rejects.toThrow(
+      `${out} is being written by another training run (process ${process.pid} on ${hostname()})`,
+    );
+  };
+  await run(recipe, { out, onStep });
+  expect(outcome(out)).toEqual(outcome(whole));
+  expect(readdirSync(out).sort()).toEqual(readdirSync(whole).sort());
+  writeFileSync(join(out, 'training.lock'), JSON.stringify({ host: 'elsewhere', pid: process.pid, started: '' }));
+  await run(recipe, { out, resume: true });
+  expect(readdirSync(out).sort()).toEqual(readdirSync(whole).sort());
+});
 
 test('what a stage that is done had no time to remove goes when the run is resumed', async () => {
   const out = join(root, 'untidy');
