@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -85,10 +85,40 @@ async function buildInto({ root, build, libtorch, env, sanitize, say, tools }) {
     clean(build);
     throw new SetupFailure(`the addon was built but does not load: ${refusal}`, mendLibtorch(libtorch));
   }
+  const nccl = await buildNccl({ build, libtorch, env, say, tools });
   writeJson(join(build, 'libtorch.json'), libtorch);
-  writeJson(join(build, 'stamp.json'), { inputs: before, addon: fingerprint([addon]) });
+  writeJson(join(build, 'stamp.json'), { inputs: before, addon: fingerprint([addon]), nccl });
   rmSync(running);
 }
+
+/**
+ * Builds NCCL's module where CMake has found what it needs. One that does not compile is left out with a warning, and its messages kept.
+ * @param {{ build: string, libtorch: Libtorch, env: Env, say: (line: string) => void, tools: ReturnType<typeof requireTools> }} options
+ * @returns {Promise<'built' | 'failed' | 'not wanted'>}
+ */
+async function buildNccl({ build, libtorch, env, say, tools }) {
+  const [optional, module, log] = [join(build, 'optional.txt'), join(build, 'tinyllava-nccl.so'), ncclLog(build)];
+  rmSync(log, { force: true });
+  if (!existsSync(optional)) return 'not wanted';
+  const { status, output } = await stream(tools.cmake.path, ['--build', build, '--target', readFileSync(optional, 'utf8')], {
+    env,
+    quiet: true,
+  });
+  if (status === 0) return 'built';
+  // One of an earlier build would not fit this addon.
+  rmSync(module, { force: true });
+  writeFileSync(log, output);
+  say(
+    `NCCL is left out, for it does not compile against PyTorch ${libtorch.version}: ${withoutNccl}; the compiler's messages are in ${log}`,
+  );
+  return 'failed';
+}
+
+/** What the compiler said of NCCL's module where it did not compile. @param {string} build */
+export const ncclLog = (build) => join(build, 'nccl.log');
+
+/** What to expect where NCCL was left out. */
+export const withoutNccl = 'what several GPUs exchange goes through Gloo, slowly or not at all';
 
 /** @param {string} build */
 function clean(build) {

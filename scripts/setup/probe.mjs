@@ -5,8 +5,9 @@ import { capture } from './commands.mjs';
 import { easyVqaFolder } from './easy-vqa.mjs';
 import { SetupFailure } from './failure.mjs';
 import { locateLibtorch, requireInstaller } from './libtorch.mjs';
-import { isBuilt, mendLibtorch } from './native.mjs';
+import { isBuilt, mendLibtorch, ncclLog, withoutNccl } from './native.mjs';
 import { packagesAreInstalled } from './npm.mjs';
+import { readJson } from './stamp.mjs';
 import { lastLibtorch, packageRoot } from './steps.mjs';
 import { findBuilder, findCmake, findCompiler } from './toolchain.mjs';
 
@@ -69,6 +70,17 @@ function addon(root, env) {
   return current ? good('addon', `loads: ${facts}`) : bad('addon', `loads, older than its sources: ${facts}`, fix);
 }
 
+/** Nothing where the addon was built without a thought of NCCL. @param {string} root @returns {Finding[]} */
+function nccl(root) {
+  const build = join(root, 'build');
+  const outcome = readJson(join(build, 'stamp.json'))?.nccl;
+  if (outcome === 'built') return [good('nccl', 'built for several GPUs')];
+  if (outcome !== 'failed') return [];
+  return [
+    bad('nccl', `did not compile, so ${withoutNccl}`, `see ${ncclLog(build)}, then remove ${build} and run \`npm run build:native\``),
+  ];
+}
+
 /** What a machine has of what tinyllava needs to be set up, each with its fix where it is missing. @param {Env} env @param {string} root @returns {Finding[]} */
 export function probe(env, root = packageRoot) {
   const clone = existsSync(join(root, 'package-lock.json'));
@@ -85,6 +97,7 @@ export function probe(env, root = packageRoot) {
     attempt('build tool', () => fromTool('build tool', findBuilder(env))),
     attempt('libtorch', () => libtorch(root, env)),
     attempt('addon', () => addon(root, env)),
+    ...nccl(root),
     isComplete(data)
       ? good('easy-vqa', data)
       : bad('easy-vqa', 'not fetched', 'run `node scripts/fetch-data.mjs` (3 MB; `npm run quickstart` does it)'),

@@ -86,14 +86,24 @@ export function makeAddon(on: Machine): string {
   return addon;
 }
 
+/** What tools a machine has: what CMake drives, and what it does, with the build folder as $4, when it looks at a project. */
+interface Tools {
+  readonly builder?: 'ninja' | 'make';
+  readonly configure?: string;
+}
+
 /** The compiler, CMake and what it drives; `build` is what the build does in the build folder $folder. */
-export function fakeTools(on: Machine, build: string, builder: 'ninja' | 'make' = 'ninja'): void {
+export function fakeTools(on: Machine, build: string, { builder = 'ninja', configure = '' }: Tools = {}): void {
   on.command('g++', 'echo "g++ (Debian 12.2.0-14) 12.2.0"');
   on.command(builder, 'echo 1.11.1');
   on.command(
     'cmake',
     `if [ "$1" = --version ]; then echo "cmake version 3.25.1"; exit 0; fi
-if [ "$1" = -S ]; then mkdir -p "$4/CMakeFiles"; echo cache > "$4/CMakeCache.txt"; echo object > "$4/CMakeFiles/made.o"; exit 0; fi
+if [ "$1" = -S ]; then
+  mkdir -p "$4/CMakeFiles"; echo cache > "$4/CMakeCache.txt"; echo object > "$4/CMakeFiles/made.o"
+  ${configure}
+  exit 0
+fi
 folder="$2"
 ${build}`,
   );

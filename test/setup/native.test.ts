@@ -1,8 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { buildNative, isBuilt } from '../../scripts/setup/native.mjs';
+import { probe } from '../../scripts/setup/probe.mjs';
+import type { Finding } from '../../src/cli/doctor.ts';
 import { failure, fakeTools, type Machine, machine, makeAddon, makeLibtorch } from './machine.ts';
 
 const copies = (addon: string): string => `cp "${addon}" "$folder/tinyllava.node"`;
@@ -30,6 +32,10 @@ function clone(on: Machine): Clone {
     libtorch: { folder, version: '2.15.0', cuda: false, source: 'cache' },
   };
 }
+
+/** What doctor says of NCCL. */
+const nccl = (on: Machine): Finding | undefined =>
+  JSON.parse(JSON.stringify(probe(on.env, on.root)).replaceAll(on.root, '~')).find(({ name }: Finding) => name === 'nccl');
 
 const builds = (on: Machine): string[] =>
   on
@@ -68,10 +74,10 @@ test('an addon that was removed is built again', async () => {
 test('a build of make that was killed starts over, for its object files may be cut short', async () => {
   const on = machine();
   const options = clone(on);
-  fakeTools(on, 'kill -9 $$', 'make');
+  fakeTools(on, 'kill -9 $$', { builder: 'make' });
   await failure(on, () => buildNative(options));
   expect(existsSync(join(options.build, 'CMakeFiles/made.o'))).toBe(true);
-  fakeTools(on, copies(makeAddon(on)), 'make');
+  fakeTools(on, copies(makeAddon(on)), { builder: 'make' });
   await buildNative(options);
   expect(builds(on)).toEqual(['cmake -S', 'cmake --build', 'cmake -S', 'cmake --build']);
 });
@@ -121,4 +127,43 @@ test('an addon that does not load is not taken for built', async () => {
       fix: remove ~/cache, and \`npm run build\` installs it again"
   `);
   expect(isBuilt(options.root, options.build, options.libtorch)).toBe(false);
+});
+
+/** Tools whose CMake finds what NCCL needs; `build` is what building its module does. */
+function toolsWithNccl(on: Machine, build: string): void {
+  fakeTools(on, `if [ "$4" = tinyllava-nccl ]; then ${build}; else ${copies(makeAddon(on))}; fi`, {
+    configure: 'printf tinyllava-nccl > "$4/optional.txt"',
+  });
+}
+
+test("NCCL's module is built where CMake has found what it needs", async () => {
+  const on = machine();
+  const options = clone(on);
+  toolsWithNccl(on, 'echo library > "$folder/tinyllava-nccl.so"');
+  await buildNative(options);
+  expect(builds(on)).toEqual(['cmake -S', 'cmake --build', 'cmake --build']);
+  expect(existsSync(join(options.build, 'tinyllava-nccl.so'))).toBe(true);
+  expect(on.said).toHaveLength(1);
+  expect(nccl(on)).toEqual({ name: 'nccl', ok: true, found: 'built for several GPUs' });
+});
+
+test('an NCCL that does not compile is left out with one warning, which doctor repeats', async () => {
+  const on = machine();
+  const options = clone(on);
+  on.write('build/tinyllava-nccl.so', 'of an earlier build');
+  toolsWithNccl(on, 'echo "nccl.cc:1: error: expected"; exit 1');
+  await buildNative(options);
+  expect(on.said.slice(1)).toEqual([
+    "NCCL is left out, for it does not compile against PyTorch 2.15.0: what several GPUs exchange goes through Gloo, slowly or not at all; the compiler's messages are in ~/build/nccl.log",
+  ]);
+  expect(existsSync(join(options.build, 'tinyllava-nccl.so'))).toBe(false);
+  expect(readFileSync(join(options.build, 'nccl.log'), 'utf8')).toBe('nccl.cc:1: error: expected\n');
+  // It is not tried again before something has changed.
+  expect(isBuilt(options.root, options.build, options.libtorch)).toBe(true);
+  expect(nccl(on)).toEqual({
+    name: 'nccl',
+    ok: false,
+    found: 'did not compile, so what several GPUs exchange goes through Gloo, slowly or not at all',
+    fix: 'see ~/build/nccl.log, then remove ~/build and run `npm run build:native`',
+  });
 });
