@@ -41,15 +41,7 @@ struct BFloat16Split {
   }
 };
 
-// Clang's inline assembly takes no vector that the target of the whole file lacks.
-#if defined(__x86_64__) && !defined(__clang__)
-#define HAS_BFLOAT16_DOT 1
-#else
-#define HAS_BFLOAT16_DOT 0
-#endif
-
 #if HAS_BFLOAT16_DOT
-// AVX512_BF16 multiplies and adds pairs. (Assembly, because an intrinsic cannot be inlined into code that is compiled for several targets.)
 struct BFloat16Dot {
   using Weight = at::BFloat16;
   using Input = at::BFloat16;

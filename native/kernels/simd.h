@@ -14,6 +14,13 @@
 // GCC has it since 12.
 #define HAS_SHUFFLEVECTOR __has_builtin(__builtin_shufflevector)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+// AVX512_BF16 multiplies and adds pairs, through assembly: an intrinsic cannot be inlined into code that is compiled for several targets. Clang's
+// assembly takes no vector that the target of the whole file lacks.
+#if defined(__x86_64__) && !defined(__clang__)
+#define HAS_BFLOAT16_DOT 1
+#else
+#define HAS_BFLOAT16_DOT 0
+#endif
 
 namespace tinyllava {
 

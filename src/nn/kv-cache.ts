@@ -2,7 +2,7 @@ import { noGrad } from '../tensor/autograd.ts';
 import { empty } from '../tensor/create.ts';
 import type { Device } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { append_ } from '../tensor/functional.ts';
+import { append_, type CachedRows } from '../tensor/functional.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -20,11 +20,6 @@ export interface KvCacheShape {
 interface KeysAndValues {
   readonly keys: Tensor;
   readonly values: Tensor;
-}
-
-/** One layer's rooms [G, capacity, D], of which the first `length` tokens are filled. */
-export interface CachedLayer extends KeysAndValues {
-  readonly length: number;
 }
 
 /**
@@ -70,7 +65,7 @@ export class KvCache {
   }
 
   /** Writes `keys` and `values` [T, G, D] of one layer behind the tokens seen; `advance` counts them once all layers have theirs. */
-  append(layer: number, keys: Tensor, values: Tensor): CachedLayer {
+  append(layer: number, keys: Tensor, values: Tensor): CachedRows {
     const count = keys.size(0);
     const total = this.#length + count;
     this.reserve(total);

@@ -56,30 +56,43 @@ export const relu = (x: Tensor): Tensor => new Tensor(ops.relu(x.handle));
 export const dropout = (x: Tensor, probability: number, { training }: { training: boolean }): Tensor =>
   new Tensor(ops.dropout(x.handle, probability, training));
 
-/** How attention weighs keys. `gqa`: fewer heads in keys and values than in queries. */
-export interface AttentionOptions {
-  readonly causal?: boolean;
-  readonly mask?: Tensor | undefined;
+/** How a row's scores are taken. */
+export interface Scores {
+  /** What q · k is multiplied by, 1/√D unless said otherwise. */
   readonly scale?: number | undefined;
-  readonly gqa?: boolean;
+  /** A causal row sees this many rows, itself the last of them; all before it unless said otherwise. */
+  readonly window?: number | undefined;
+  /** Scores s become softcap · tanh(s / softcap). Gemma Team 2024, arXiv:2408.00118. */
+  readonly softcap?: number | undefined;
 }
 
-/** softmax(q kᵀ · scale) v. `q` [B, H, T, D], `k` and `v` [B, G, S, D]; `mask` is added, or is bool with true = attend. */
-export function scaledDotProductAttention(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  { causal = false, mask, scale, gqa = false }: AttentionOptions = {},
-): Tensor {
-  return new Tensor(ops.scaledDotProductAttention(q.handle, k.handle, v.handle, mask?.handle ?? null, 0, causal, scale ?? null, gqa));
+/** Which rows see which, and how. A causal sequence's last query is at its last key. */
+export interface AttentionOptions extends Scores {
+  readonly lengths: readonly number[];
+  readonly keyLengths: readonly number[];
+  readonly causal: boolean;
 }
 
 /**
- * One query row over the first `length` rows of a cache, without gradients. `q` [H, D], `keys` and `values` [G, capacity, D] to [H, D];
- * `scale` is 1/√D unless said otherwise.
+ * softmax(q kᵀ · scale) v of packed sequences, each over its own keys. Dims: N query rows, M key rows, H query heads, G key/value heads, D head
+ * size. `q` [N, H, D], `k` and `v` [M, G, D] to [N, H, D].
  */
-export function decodeAttention(q: Tensor, keys: Tensor, values: Tensor, length: number, scale = 1 / Math.sqrt(q.size(1))): Tensor {
-  return new Tensor(ops.decodeAttention(q.handle, keys.handle, values.handle, length, scale));
+export function attention(q: Tensor, k: Tensor, v: Tensor, { lengths, keyLengths, causal, ...scores }: AttentionOptions): Tensor {
+  const { scale = 1 / Math.sqrt(q.size(2)), window, softcap = 0 } = scores;
+  return new Tensor(ops.packedAttention(q.handle, k.handle, v.handle, lengths, keyLengths, causal, scale, window ?? null, softcap));
+}
+
+/** The rooms of a cache [G, capacity, D], of which the first `length` rows are filled. */
+export interface CachedRows {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+  readonly length: number;
+}
+
+/** The last T rows of a sequence over the cache of all its rows, themselves included, without gradients. `q` [T, H, D] to [T, H, D]. */
+export function cachedAttention(q: Tensor, { keys, values, length }: CachedRows, scores: Scores = {}): Tensor {
+  const { scale = 1 / Math.sqrt(q.size(2)), window, softcap = 0 } = scores;
+  return new Tensor(ops.cachedAttention(q.handle, keys.handle, values.handle, length, scale, window ?? null, softcap));
 }
 
 /** Copies rows [T, G, D] of keys and values into the rooms [G, capacity, D] of a cache from `position` on. */

@@ -373,9 +373,6 @@ export const round = operator<(self: Handle) => Handle>('aten::round', '');
 /** `aten::rsqrt(Tensor self) -> Tensor` */
 export const rsqrt = operator<(self: Handle) => Handle>('aten::rsqrt', '');
 
-/** `aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor` */
-export const scaledDotProductAttention = operator<(query: Handle, key: Handle, value: Handle, attnMask?: Handle | null, dropoutP?: number, isCausal?: boolean, scale?: number | null, enableGqa?: boolean) => Handle>('aten::scaled_dot_product_attention', '');
-
 /** `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
 export const scatterSrc = operator<(self: Handle, dim: number, index: Handle, src: Handle) => Handle>('aten::scatter', 'src');
 
@@ -559,8 +556,8 @@ export const adamw8bit_ = operator<(parameter: Handle, master: Handle | null, co
 /** `tinyllava::append_(Tensor(a!) key_room, Tensor(b!) value_room, Tensor keys, Tensor values, int position) -> ()` */
 export const append_ = operator<(keyRoom: Handle, valueRoom: Handle, keys: Handle, values: Handle, position: number) => void>('tinyllava::append_', '');
 
-/** `tinyllava::decode_attention(Tensor q, Tensor k, Tensor v, int length, float scale) -> Tensor` */
-export const decodeAttention = operator<(q: Handle, k: Handle, v: Handle, length: number, scale: number) => Handle>('tinyllava::decode_attention', '');
+/** `tinyllava::cached_attention(Tensor q, Tensor keys, Tensor values, int length, float scale, int? window=None, float softcap=0.) -> Tensor` */
+export const cachedAttention = operator<(q: Handle, keys: Handle, values: Handle, length: number, scale: number, window?: number | null, softcap?: number) => Handle>('tinyllava::cached_attention', '');
 
 /** `tinyllava::dequantize(Tensor codes, Tensor[] scales, int columns) -> Tensor` */
 export const dequantize = operator<(codes: Handle, scales: readonly Handle[], columns: number) => Handle>('tinyllava::dequantize', '');
@@ -570,6 +567,9 @@ export const linear = operator<(x: Handle, weight: Handle, bias?: Handle | null)
 
 /** `tinyllava::linear_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, int chunk) -> Tensor` */
 export const linearCrossEntropy = operator<(hidden: Handle, weight: Handle, bias: Handle | null, labels: Handle, chunk: number) => Handle>('tinyllava::linear_cross_entropy', '');
+
+/** `tinyllava::packed_attention(Tensor q, Tensor k, Tensor v, int[] lengths, int[] key_lengths, bool causal, float scale, int? window=None, float softcap=0.) -> Tensor` */
+export const packedAttention = operator<(q: Handle, k: Handle, v: Handle, lengths: readonly number[], keyLengths: readonly number[], causal: boolean, scale: number, window?: number | null, softcap?: number) => Handle>('tinyllava::packed_attention', '');
 
 /** `tinyllava::quantize_nf4(Tensor weight) -> (Tensor, Tensor)` */
 export const quantizeNf4 = operator<(weight: Handle) => [Handle, Handle]>('tinyllava::quantize_nf4', '');

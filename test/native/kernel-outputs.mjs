@@ -28,12 +28,16 @@ function print(tensor) {
 
 for (const dtype of [float, bfloat]) {
   for (const rows of [1, 2, 4, 8]) print(bind('tinyllava::linear')(random([rows, 75], dtype), random([9, 75], dtype), random([9], dtype)));
-  print(bind('tinyllava::decode_attention')(random([6, 40], dtype), random([2, 301, 40], dtype), random([2, 301, 40], dtype), 300, 0.3));
+  for (const rows of [1, 60]) {
+    const [q, keys, values] = [random([rows, 6, 40], dtype), random([2, 301, 40], dtype), random([2, 301, 40], dtype)];
+    print(bind('tinyllava::cached_attention')(q, keys, values, 300, 0.3, null, 0));
+  }
   const labels = native.fromData(new BigInt64Array([1n, 30n, 7n]), [3], long);
   /** @type {[string, unknown[]][]} */
   const differentiable = [
     ['tinyllava::rms_norm', [random([5, 39], dtype), random([39], dtype), 1e-5]],
     ['tinyllava::rope', [random([5, 3, 40], dtype), random([5, 20], float), random([5, 20], float)]],
+    ['tinyllava::packed_attention', [...[6, 2, 2].map((heads) => random([50, heads, 40], dtype)), [48, 2], [48, 2], true, 0.3, 30, 2]],
     ['tinyllava::swiglu', [random([5, 39], dtype), random([5, 39], dtype)]],
     ['tinyllava::linear_cross_entropy', [random([3, 20], dtype), random([31, 20], dtype), null, labels, 2]],
   ];

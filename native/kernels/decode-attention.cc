@@ -1,4 +1,4 @@
-// Attention of one new token over the key/value cache of its sequence. Dims: H query heads, G key/value heads, each serving H / G query heads,
+// Attention of one new token over the key/value cache of its sequence, and how rows come into it. Dims: H query heads, G key/value heads, each serving H / G query heads,
 // D head size. Positions are cut into spans, worked on by threads and merged by the running-maximum rule of the online softmax.
 #include <ATen/Parallel.h>
 #include <torch/library.h>
@@ -124,24 +124,6 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   return out;
 }
 
-at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t length, double scale) {
-  TORCH_CHECK(q.dim() == 2, "decode_attention: expected q [H, D], got ", sizes(q));
-  const int64_t H = q.size(0), D = q.size(1);
-  TORCH_CHECK(k.dim() == 3 && k.size(2) == D, "decode_attention: expected k [G, capacity, D=", D, "], got ", sizes(k));
-  TORCH_CHECK(v.sizes() == k.sizes(), "decode_attention: k is ", sizes(k), " but v ", sizes(v));
-  const int64_t G = k.size(0);
-  TORCH_CHECK(G > 0 && H % G == 0, "decode_attention: ", H, " query heads cannot share ", G, " key/value heads");
-  TORCH_CHECK(length >= 1 && length <= k.size(1), "decode_attention: length ", length, " is not between 1 and the capacity ", k.size(1));
-  TORCH_CHECK(k.dtype() == q.dtype() && v.dtype() == q.dtype(), "decode_attention: q is ", q.dtype(), ", k ", k.dtype(), ", v ", v.dtype());
-  check_devices("decode_attention", q, k, v);
-  if (!fits_kernel(q) || k.stride(2) != 1 || v.stride(2) != 1 || needs_grad(q, k, v) || q.numel() == 0) {
-    const at::Tensor keys = k.narrow(1, 0, length).unsqueeze(0), values = v.narrow(1, 0, length).unsqueeze(0);
-    const at::Tensor out = at::scaled_dot_product_attention(q.view({1, H, 1, D}), keys, values, {}, 0.0, false, scale, H != G);
-    return out.reshape({H, D});
-  }
-  return q.scalar_type() == at::kFloat ? attend<float>(q, k, v, length, scale) : attend<at::BFloat16>(q, k, v, length, scale);
-}
-
 template <class T>
 void copy_rows(const at::Tensor& rows, const at::Tensor& room, int64_t position) {
   const int64_t count = rows.size(0), G = rows.size(1), D = rows.size(2);
@@ -178,9 +160,14 @@ void append_(const at::Tensor& key_room, const at::Tensor& value_room, const at:
 
 }  // namespace
 
+at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, double scale) {
+  at::Tensor out;
+  with_type(q.scalar_type(), [&]<class T>(T) { out = attend<T>(q, keys, values, keys.size(1), scale); });
+  return out;
+}
+
 TORCH_LIBRARY_FRAGMENT(tinyllava, m) {
   m.def("append_(Tensor(a!) key_room, Tensor(b!) value_room, Tensor keys, Tensor values, int position) -> ()", append_);
-  m.def("decode_attention(Tensor q, Tensor k, Tensor v, int length, float scale) -> Tensor", decode_attention);
 }
 
 }  // namespace tinyllava
