@@ -24,5 +24,10 @@ test.each(connectorReferences)('%s gives the embeddings and all gradients of Pyt
   // what stays as it is has none
   const learning = [...parameters].filter(([, { requiresGrad }]) => requiresGrad).map(([key]) => key);
   expect(gradients()).toEqual(learning.sort());
-  for (const key of gradients()) expect(parameters.get(key)?.grad, key).toMatchTensor(expected.tensor(`grad.${key}`), { atol });
+  for (const key of gradients()) {
+    const gradient = expected.tensor(`grad.${key}`);
+    // within roundings of the largest, which are tens
+    const largest = gradient.abs().amax().item();
+    expect(parameters.get(key)?.grad, key).toMatchTensor(gradient, { atol: atol * Math.max(1, largest / 10) });
+  }
 });
