@@ -37,9 +37,11 @@ export function predictMemory(
 ): RankMemory {
   const { compute, weights: kept } = precisions[precision];
   const [bytes, keptBytes] = [dtypeBytes(compute), dtypeBytes(kept)];
-  const tokens = microBatch * Math.max(...kinds.map((row) => tokensOf(counts, row)));
-  const images = microBatch * Math.max(...kinds.map(({ views }) => views));
-  const alone = estimateMemory(model, stage, { tokens, images, recompute: true, precision });
+  const rowTokens = Math.max(...kinds.map((row) => tokensOf(counts, row)));
+  const [images, supervised] = [({ views }: Kind) => views, ({ supervised }: Kind) => supervised].map(
+    (what) => microBatch * Math.max(...kinds.map(what)),
+  ) as [number, number];
+  const alone = estimateMemory(model, stage, { tokens: microBatch * rowTokens, rowTokens, supervised, images, recompute: true, precision });
   const [all, learned] = [parametersOf(counts), learnedOf(counts)];
   const share = strategy === 'sharded' ? ranks : 1;
   const { tower, blocks, rest } = shardedPieces(counts);

@@ -125,6 +125,12 @@ export function backwardByLayers(forward: () => Tensor, { recompute }: { recompu
   return loss;
 }
 
+/** What a layer gives, with a graph; what it made on the way is freed before gradients need room. */
+function computedAgain(again: () => Tensor): Tensor {
+  using scope = new Scope();
+  return scope.keep(enableGrad(again));
+}
+
 function backwardSegment({ layers, x, inputs, outputs, output, again }: Segment): void {
   using _scope = new Scope();
   let gradient = output.grad;
@@ -134,7 +140,7 @@ function backwardSegment({ layers, x, inputs, outputs, output, again }: Segment)
     const kept = outputs[index];
     const input = kept ? given : given.detach().requiresGrad_(index > 0 || x.requiresGrad);
     const outer = gradient;
-    watched(layers[index], 'backward', () => (kept ?? enableGrad(() => again(input, index))).backward(outer));
+    watched(layers[index], 'backward', () => (kept ?? computedAgain(() => again(input, index))).backward(outer));
     gradient = input.grad && scope.keep(input.grad);
     kept?.free();
     if (given !== x) given.free();

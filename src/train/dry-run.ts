@@ -77,9 +77,13 @@ export async function dryRun(
     await using data = await openData(stage.data, root);
     const sample = await sampleOf(data, processorFor(stage), { model, stage });
     if (sharded) checkElementwise(stage.name, stage.optimizer.type);
-    const together = Math.min(microBatch ?? stage.batchSize, Math.ceil(stage.batchSize / processes));
+    const own = Math.ceil(stage.batchSize / processes);
+    const together = Math.min(microBatch ?? own, own);
     const packed = {
       tokens: together * sample.meanTokens,
+      rowTokens: sample.meanTokens,
+      supervised: together * sample.meanSupervised,
+      accumulates: together < own,
       images: (together * sample.images) / sample.rows,
       recompute,
       precision: recipe.precision,

@@ -1,14 +1,13 @@
-import type { PartConfig } from '../model/part.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Module } from '../nn/module.ts';
 import { dtypeBytes } from '../tensor/dtype.ts';
-import { chunkElements } from './loss.ts';
-import { linearNumbers, loraTargets } from './low-rank.ts';
+import { activationBytes, type MicroBatch } from './activations.ts';
+import { linearNumbers } from './low-rank.ts';
 import { type Precision, precisions } from './precision.ts';
 import { isLora, partNames, type Stage, type Tuning } from './recipe.ts';
 import { partsOf, trainableOf } from './tune.ts';
 
-/** Bytes that a stage of training takes in each process; activations are estimated from the sizes of the blocks. */
+/** The most bytes that a stage of training takes in each process; activations are estimated from what blocks consist of. */
 export interface MemoryEstimate {
   readonly parameters: number;
   readonly gradients: number;
@@ -20,25 +19,13 @@ export interface MemoryEstimate {
 }
 
 /** What goes through the model at once, and how. */
-export interface EstimateOptions {
-  readonly tokens: number;
-  readonly images: number;
-  readonly recompute: boolean;
+export interface EstimateOptions extends MicroBatch {
   readonly precision: Precision;
+  /** Whether a process has several micro-batches in a step, whose gradients are summed in float32. */
+  readonly accumulates?: boolean;
   /** Ranks that train together, and whether each keeps a part of the weights. */
   readonly processes?: number;
   readonly sharded?: boolean;
-}
-
-/** What autograd keeps of `tokens` rows in a stack of blocks: projections, norms and residuals are some 10 widths, the perceptron 4 of its own. */
-function activationsOf(config: PartConfig, tokens: number, { recompute, bytes }: { recompute: boolean; bytes: number }): number {
-  const [width, inner, layers] = ['hiddenSize', 'intermediateSize', 'numHiddenLayers'].map((key) => Number(config[key] ?? 0)) as [
-    number,
-    number,
-    number,
-  ];
-  const block = tokens * (10 * width + 4 * inner);
-  return Math.round(bytes * (recompute ? layers * tokens * width + block : layers * block));
 }
 
 /** Layers whose gradients are on their way to the ranks that keep them. */
@@ -52,13 +39,13 @@ function weightsOf(model: TinyLlava, part: Module, tuning: Tuning, bytes: number
   return all - Math.round((bytes - each) * linearNumbers(model, part));
 }
 
-/** Estimates the memory of a stage for micro-batches of so many tokens and images. Throws ConfigError as `trainableOf` does. */
+/** Estimates the memory of a stage for such micro-batches. Throws ConfigError as `trainableOf` does. */
 export function estimateMemory(
   model: TinyLlava,
   stage: Pick<Stage, 'name' | 'learns' | 'optimizer'>,
-  { tokens, images, recompute: chosen, precision, processes = 1, sharded = false }: EstimateOptions,
+  { precision, accumulates = false, processes = 1, sharded = false, ...batch }: EstimateOptions,
 ): MemoryEstimate {
-  const [recompute, share] = sharded ? [true, processes] : [chosen, 1];
+  const share = sharded ? processes : 1;
   const { learns } = stage;
   const { compute, weights } = precisions[precision];
   const [bytes, kept] = [dtypeBytes(compute), dtypeBytes(weights)];
@@ -70,24 +57,12 @@ export function estimateMemory(
   const masters = weights === compute ? 0 : kept * trainable;
   const whole = sharded && parts.vision && learns.vision.tune === 'frozen' ? weightsOf(model, parts.vision, learns.vision, bytes) : 0;
   const parameters = whole + Math.round((stored - whole + bytes * factors + masters) / share);
-  // A part keeps what its gradients need when it learns or when something before it does.
-  const { vision, language } = model.config;
-  const seen = images * (model.visionTower?.tokens ?? 0);
-  const tower =
-    vision && learns.vision.tune !== 'frozen'
-      ? activationsOf(vision, seen, { recompute, bytes }) +
-        changesOf(model, parts.vision, learns.vision, { tokens: seen, recompute, bytes })
-      : 0;
-  const logits = bytes * Math.min(chunkElements, Math.round(tokens * model.languageModel.vocabSize));
-  const text =
-    activationsOf(language, tokens, { recompute, bytes }) + changesOf(model, parts.language, learns.language, { tokens, recompute, bytes });
-  const activations = tower + text + logits;
+  const activations = activationBytes(model, stage, { ...batch, recompute: batch.recompute || sharded, bytes });
   // AdamW remembers two moments, or a byte of each and two scales for 256, Muon one in float32, Adafactor a row and a column of each matrix.
   const { type, rounding } = stage.optimizer;
   const compensation = rounding === 'kahan' ? kept : 0;
   const remembered = { adamw: 2 * kept, 'adamw-8bit': 2 + 8 / 256, muon: 4, adafactor: 0 }[type] + compensation;
-  // Between ranks they are summed in float32.
-  const gradients = Math.round(((processes > 1 ? 4 : bytes) * trainable) / share);
+  const gradients = Math.round(((processes > 1 || accumulates ? 4 : bytes) * trainable) / share);
   const optimizer = Math.round((remembered * trainable) / share);
   const own = { parameters, gradients, optimizer, activations };
   const all = { ...own, ...(sharded && { gathered: gatheredBy(model, stage, bytes) }) };
@@ -107,19 +82,4 @@ function gatheredBy(model: TinyLlava, { learns }: Pick<Stage, 'learns'>, bytes: 
   const rest = spread.reduce((sum, name) => sum + (parts[name]?.parameterCount() ?? 0), 0) - layers.reduce((sum, count) => sum + count, 0);
   const gradient = bytes + 4;
   return bytes * (2 * largest + rest) + (gradient + 4 * travelling) * largest + gradient * rest;
-}
-
-/** What the gradients of low-rank changes need beside that: A x of every layer and, with dropout, its mask and what the mask left. */
-function changesOf(
-  model: TinyLlava,
-  part: Module | undefined,
-  tuning: Tuning,
-  { tokens, recompute, bytes }: { tokens: number; recompute: boolean; bytes: number },
-): number {
-  if (!part || !isLora(tuning) || recompute) return 0;
-  let numbers = 0;
-  for (const { weightShape } of loraTargets(model, part, tuning, 'lora').values()) {
-    numbers += tokens * (tuning.rank + (tuning.dropout > 0 ? 2 * weightShape[1] : 0));
-  }
-  return Math.round(bytes * numbers);
 }

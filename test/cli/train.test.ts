@@ -65,7 +65,7 @@ test('a dry run describes the run', async () => {
       learns  vision 19,328, connector 5,184, language 21,280
       tokens  8.0 a row, 4.0 of them learned, at most 8 (of 12 rows; 0 are cut)
       images  1.00 a row
-      memory  about 1.6 MB: weights 0.2 MB, gradients 0.2 MB, optimizer 0.4 MB, activations 0.9 MB
+      memory  about 1.4 MB: weights 0.2 MB, gradients 0.2 MB, optimizer 0.4 MB, activations 0.6 MB
 
     instruct: 33 rows, 100 steps, 10 of them warm-up
       learns  connector 5,184, language 21,280

@@ -42,11 +42,11 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
       "stages": [
         {
           "memory": {
-            "activations": 889856,
+            "activations": 622592,
             "gradients": 183168,
             "optimizer": 366336,
             "parameters": 183168,
-            "total": 1622528,
+            "total": 1355264,
           },
           "name": "align",
           "rows": 12,
@@ -68,11 +68,11 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
         },
         {
           "memory": {
-            "activations": 365947,
+            "activations": 376584,
             "gradients": 105856,
             "optimizer": 211712,
             "parameters": 183168,
-            "total": 866683,
+            "total": 877320,
           },
           "name": "instruct",
           "rows": 33,
