@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "common.h"
 #include "simd.h"
@@ -106,6 +107,12 @@ struct Multiply {
   }
 };
 
+template <class Format>
+void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, float* c, int64_t c_row, int64_t rows, int64_t width,
+              int64_t steps, bool onto) {
+  Format::template run<Multiply<Format>>(a, a_row, a_step, b, b_step, c, c_row, rows, width / kLanes, steps, onto);
+}
+
 // How scores are taken, and which keys a row sees.
 struct Scoring {
   float scale;
@@ -147,7 +154,7 @@ struct Exponentials {
         store(row + k, score);
       }
       const float now = std::max(most[r], largest(largest_yet));
-      const bool finite = sum_of(wrong) == 0 && now < std::numeric_limits<float>::infinity();
+      const bool finite = !any(wrong) && now < std::numeric_limits<float>::infinity();
       const float factor = most[r] == kNever ? 0.0f : std::exp(most[r] - now);
       Floats totals = {};
       for (int64_t k = 0; k < padded; k += kLanes) {
@@ -163,10 +170,10 @@ struct Exponentials {
     }
   }
 
-  static ALWAYS_INLINE int32_t sum_of(Ints bits) {
+  static ALWAYS_INLINE bool any(Ints bits) {
     int32_t out = 0;
     for (int64_t i = 0; i < kLanes; ++i) out |= bits[i];
-    return out;
+    return out != 0;
   }
 };
 
@@ -380,19 +387,18 @@ void attend(Rows<T> q, Rows<T> k, Rows<T> v, std::vector<Sequence> sequences, Di
     std::vector<T> weights(kQueries * kChunk);
     const T* queries = q.at(s.query + first, h);
     const int64_t end = scoring.end(position + rows - 1, s.keys);
-    for (int64_t at = scoring.first(position) / kKeys * kKeys; at < end; at += kChunk) {
-      const int64_t count = std::min(kChunk, end - at);
-      for (int64_t key = 0; key < count; key += kKeys) {
-        Format::template run<Multiply<Format>>(words(queries), q.row / each, int64_t{1}, key_words + (panel + (at + key) / kKeys) * (D / each) * kKeys, kKeys,
-                                     scores.data() + key, kChunk, rows, kKeys / kLanes, D / each, false);
+    for (int64_t key = scoring.first(position) / kKeys * kKeys; key < end; key += kChunk) {
+      const int64_t count = std::min(kChunk, end - key);
+      for (int64_t at = 0; at < count; at += kKeys) {
+        const float* across = key_words + (panel + (key + at) / kKeys) * (D / each) * kKeys;
+        multiply<Format>(words(queries), q.row / each, 1, across, kKeys, scores.data() + at, kChunk, rows, kKeys, D / each, false);
       }
-      Format::template run<Exponentials<Format>>(scores.data(), weights.data(), most.data(), total.data(), sums.data(), rows, count, position - at, width,
-                                       &scoring);
-      Format::template run<Multiply<Format>>(words(static_cast<const T*>(weights.data())), kChunk / each, int64_t{1},
-                                   value_words + (panel * kKeys + at) / each * width, width, sums.data(), width, rows, width / kLanes,
-                                   (count + each - 1) / each, true);
+      Format::template run<Exponentials<Format>>(scores.data(), weights.data(), most.data(), total.data(), sums.data(), rows, count, position - key,
+                                                 width, &scoring);
+      const float* along = value_words + (panel * kKeys + key) / each * width;
+      multiply<Format>(words(weights.data()), kChunk / each, 1, along, width, sums.data(), width, rows, width, (count + each - 1) / each, true);
     }
-    dispatch<Finish<T>>(static_cast<const float*>(sums.data()), width, int64_t{1}, int64_t{0}, static_cast<const float*>(total.data()),
+    dispatch<Finish<T>>(std::as_const(sums).data(), width, int64_t{1}, int64_t{0}, std::as_const(total).data(),
                         out + ((s.query + first) * dims.H + h) * D, dims.H * D, rows, D);
     for (int64_t r = 0; below && r < rows; ++r) below[h * N + s.query + first + r] = most[r] + std::log(total[r]);
   });
@@ -418,12 +424,13 @@ void attend_back(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> out, Rows<T> grad, con
     std::vector<float> scores(kQueries * kKeys), weight_grads(kQueries * kKeys), weight_words(kQueries * kKeys), grad_words(kQueries * kKeys);
     std::vector<T> score_grads(kQueries * kKeys);
     for (int64_t block = 0; block < s.blocks(); ++block) {
-      const int64_t at = block * kKeys, count = std::min(kKeys, s.keys - at);
-      const int64_t across = (panel + block) * (D / each) * kKeys, along = (panel + block) * (kKeys / each) * width;
-      float *dk_sums = key_sums + (h * M + s.key + at) * width, *dv_sums = value_sums + (h * M + s.key + at) * width;
-      const int64_t first = scoring.causal ? std::max<int64_t>(0, at - s.older()) / kQueries * kQueries : 0;
+      const int64_t key = block * kKeys, count = std::min(kKeys, s.keys - key);
+      const float *key_across = key_words + (panel + block) * (D / each) * kKeys, *value_across = value_words + (panel + block) * (D / each) * kKeys;
+      const float* key_along = row_words + (panel + block) * (kKeys / each) * width;
+      float *dk_sums = key_sums + (h * M + s.key + key) * width, *dv_sums = value_sums + (h * M + s.key + key) * width;
       // The last of these keys is the last that is seen, by the rows of one window.
-      const int64_t end = scoring.causal && scoring.window < s.keys ? std::min(s.queries, at + count - 1 + scoring.window - s.older()) : s.queries;
+      const int64_t first = scoring.causal ? std::max<int64_t>(0, key - s.older()) / kQueries * kQueries : 0;
+      const int64_t end = scoring.causal && scoring.window < s.keys ? std::min(s.queries, key + count - 1 + scoring.window - s.older()) : s.queries;
       if (first >= end) {
         std::fill_n(dk_sums, count * width, 0.0f);
         std::fill_n(dv_sums, count * width, 0.0f);
@@ -431,24 +438,19 @@ void attend_back(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> out, Rows<T> grad, con
       for (int64_t row = first; row < end; row += kQueries) {
         const int64_t rows = std::min(kQueries, s.queries - row), steps = (rows + each - 1) / each;
         const bool onto = row > first;
-        Format::template run<Multiply<Format>>(words(q.at(s.query + row, h)), q.row / each, int64_t{1}, key_words + across, kKeys, scores.data(), kKeys, rows,
-                                     kKeys / kLanes, D / each, false);
-        Format::template run<Multiply<Format>>(words(grad.at(s.query + row, h)), grad.row / each, int64_t{1}, value_words + across, kKeys,
-                                     weight_grads.data(), kKeys, rows, kKeys / kLanes, D / each, false);
-        Format::template run<ScoreGradients<Format>>(scores.data(), static_cast<const float*>(weight_grads.data()),
-                                           below + h * N + s.query + row, static_cast<const float*>(delta.data() + row), weight_words.data(),
-                                           grad_words.data(), score_grads.data(), rows, count, s.older() + row - at, &scoring);
-        Format::template run<Multiply<Format>>(static_cast<const float*>(weight_words.data()), int64_t{1}, kKeys,
-                                     static_cast<const float*>(grad_rows.data() + row / each * width), width, dv_sums, width, count,
-                                     width / kLanes, steps, onto);
-        Format::template run<Multiply<Format>>(static_cast<const float*>(grad_words.data()), int64_t{1}, kKeys,
-                                     static_cast<const float*>(query_rows.data() + row / each * width), width, dk_sums, width, count,
-                                     width / kLanes, steps, onto);
-        Format::template run<Multiply<Format>>(words(static_cast<const T*>(score_grads.data())), kKeys / each, int64_t{1}, row_words + along, width,
-                                     query_sums.data() + row * width, width, rows, width / kLanes, (count + each - 1) / each, true);
+        multiply<Format>(words(q.at(s.query + row, h)), q.row / each, 1, key_across, kKeys, scores.data(), kKeys, rows, kKeys, D / each, false);
+        multiply<Format>(words(grad.at(s.query + row, h)), grad.row / each, 1, value_across, kKeys, weight_grads.data(), kKeys, rows, kKeys, D / each,
+                         false);
+        Format::template run<ScoreGradients<Format>>(scores.data(), std::as_const(weight_grads).data(), below + h * N + s.query + row,
+                                                     std::as_const(delta).data() + row, weight_words.data(), grad_words.data(), score_grads.data(),
+                                                     rows, count, s.older() + row - key, &scoring);
+        multiply<Format>(weight_words.data(), 1, kKeys, grad_rows.data() + row / each * width, width, dv_sums, width, count, width, steps, onto);
+        multiply<Format>(grad_words.data(), 1, kKeys, query_rows.data() + row / each * width, width, dk_sums, width, count, width, steps, onto);
+        multiply<Format>(words(score_grads.data()), kKeys / each, 1, key_along, width, query_sums.data() + row * width, width, rows, width,
+                         (count + each - 1) / each, true);
       }
     }
-    dispatch<Finish<T>>(static_cast<const float*>(query_sums.data()), width, int64_t{1}, int64_t{0}, static_cast<const float*>(nullptr),
+    dispatch<Finish<T>>(std::as_const(query_sums).data(), width, int64_t{1}, int64_t{0}, static_cast<const float*>(nullptr),
                         dq + (s.query * dims.H + h) * D, dims.H * D, s.queries, D);
   });
   at::parallel_for(0, M, grain(dims.H * width), [&](int64_t begin, int64_t end) {
