@@ -99,7 +99,7 @@ export const benchmarks: readonly Benchmark[] = [
   {
     name: 'eval-pope',
     question:
-      'How many questions a second are answered with two tokens in float32, 18 about an image (as POPE asks) and 2 (as MME does), by a SmolLM2-135M-shaped model (random weights) behind a SigLIP of 4 layers of 256 with 196 and 729 image tokens? Ours is a whole evaluation in batches of 32, from the Parquet file to the scores on disk; in Python a loop over batches of 16 with transformers, its answers alone.',
+      'How many questions a second are answered with two tokens in float32, 18 about an image (as POPE asks) and 2 (as MME does), by a SmolLM2-135M-shaped model (random weights) behind a SigLIP-base with 196 and 729 image tokens? Ours is a whole evaluation in batches of 32, from the Parquet file to the scores on disk; in Python a loop over batches of 16 with transformers, its answers alone.',
     variants: evaluations,
     metrics: [
       { name: 'questions', unit: 'a second', better: 'higher', target: ([shape]) => (shape === 'pope' ? 4 : 1.5) },

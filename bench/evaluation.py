@@ -7,14 +7,13 @@ import re
 import numpy
 import pyarrow
 import pyarrow.parquet
-from models import VOCABULARY, save_llava, smollm2
+from models import VOCABULARY, save_llava, siglip_base, smollm2
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
     SiglipImageProcessor,
-    SiglipVisionConfig,
 )
 
 ANSWER = 2
@@ -43,10 +42,7 @@ def tokenizer():
 
 def save_model(folder, side, patch):
     text = smollm2(pad_token_id=0, bos_token_id=2, eos_token_id=3)
-    vision = SiglipVisionConfig(
-        hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4, image_size=side, patch_size=patch, vision_use_head=False
-    )
-    save_llava(folder, vision, text, SPECIAL.index("<image>"))
+    save_llava(folder, siglip_base(side, patch), text, SPECIAL.index("<image>"))
     LlavaProcessor(
         image_processor=SiglipImageProcessor(size={"height": side, "width": side}),
         tokenizer=tokenizer(),
