@@ -123,7 +123,7 @@ class Tally {
     if (!this.#config['attnLogitSoftcapping'] || this.#keepsInput(out)) this.#add({ kept: attended });
   }
 
-  /** No kernel bends scores: they are there as a whole, and their tanh, softmax in float32 and weights are kept. */
+  /** Where no kernel bends scores, as on GPUs, they are there as a whole, and their tanh, softmax in float32 and weights are kept. */
   #bentScores(rowTokens: number): void {
     const scores = rowTokens * Number(this.#config['numAttentionHeads']);
     const narrow = this.#bytes < 4 ? 1 : 0;

@@ -33,7 +33,7 @@ const everyTuning = Object.keys(tunings) as (keyof typeof tunings)[];
 const settings: { name: string; setting: Setting }[] = [
   ...[false, true].flatMap((recompute) => everyTuning.map((tuning) => ['llama', tuning, 'float32', recompute] as const)),
   ...[false, true].flatMap((recompute) => (['full', 'lora'] as const).map((tuning) => ['llama', tuning, 'bfloat16', recompute] as const)),
-  ...['phi', 'phi3', 'qwen3', 'gemma2'].map((language) => [language, 'full', 'bfloat16', false] as const),
+  ...['phi', 'phi3', 'qwen3', 'gemma3_text'].map((language) => [language, 'full', 'bfloat16', false] as const),
 ].map(([language, tuning, precision, recompute]) => ({
   name: `${tuning} of ${language} in ${precision}${recompute ? ', layers computed again' : ''}`,
   setting: { config: configOf(language), stage: stageOf(tuning), precision, recompute },
