@@ -123,7 +123,14 @@ texts = [
     [{"user": "so <image> is?", "assistant": "yellow", "source": "b"}],
 ]
 cauldron = {"images": pa.array(images, pa.list_(image)), "texts": pa.array(texts, pa.list_(text))}
-ratings = {"relevance_ratings": [[5, 4], [5], [3], [1]], "relevance_min": [4, 5, 3, 1], "source": ["a", "a", "b", "b"]}
+# Of the last quality only the row's rating is there.
+ratings = {
+    "relevance_ratings": [[5, 4], [5], [3], [1]],
+    "relevance_min": [4, 5, 3, 1],
+    "visual_dependency_ratings": pa.array([[1, 5], [None], None, [4]], pa.list_(pa.int64())),
+    "formatting_min": [5, 2, None, 5],
+    "source": ["a", "a", "b", "b"],
+}
 llava = {
     "id": ["r", "t", "p"],
     "image": pa.array([picture("red"), None, {"bytes": None, "path": "green.png"}], image),
@@ -135,6 +142,7 @@ llava = {
         ],
         pa.list_(turn),
     ),
+    "relevance_ratings": pa.array([[5], [2, 5], None], pa.list_(pa.int64())),
 }
 pictures = [picture(colour) for colour in colours]
 captions = {"image": pa.array(pictures, image), "text": [f"a {colour} square" for colour in colours]}

@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path';
 import type { DataProblem, DataReport, FixedData, ProblemKind } from '../data/report.ts';
+import type { MinRatings } from '../data/rows.ts';
 import type { Spread } from '../data/statistics.ts';
 import { duration } from '../evaluate/html/format.ts';
 import type { Log } from '../log.ts';
@@ -13,6 +14,7 @@ export interface DataFlags {
   readonly model?: string;
   readonly template?: string;
   readonly imageFolder?: string;
+  readonly minRating?: MinRatings;
   readonly maxLength?: number;
   readonly samples: number;
   readonly decode?: number;
@@ -23,13 +25,19 @@ export interface DataFlags {
 }
 
 /** What training data holds: counts, the first problems of each kind and, with a model, what is learned of the first rows. */
-export async function findData(file: string, { model, template, ...options }: DataFlags): Promise<Finding> {
+export async function findData(file: string, { model, template, minRating, ...options }: DataFlags): Promise<Finding> {
   const folder = model === undefined ? undefined : await findModel(model, 'processor');
   const { inspectData } = await import('../data/inspect.ts');
   using line = new StatusLine(process.stderr);
   const log = inspectProgress(line);
   const report = await interruptible((signal) =>
-    inspectData(file, { ...options, log, signal, ...(folder !== undefined && { model: { folder, template } }) }),
+    inspectData(file, {
+      ...options,
+      ...(minRating && { minRatings: minRating }),
+      log,
+      signal,
+      ...(folder !== undefined && { model: { folder, template } }),
+    }),
   );
   line.clear();
   return { json: { kind: 'data', ...report }, lines: describeData(report, screenColumns()) };
@@ -79,8 +87,22 @@ function describeFixed({ file, rows, droppedFile, dropped, imageFolder }: FixedD
 
 /** The report as lines to read. */
 function describeData(report: DataReport, width: number): string[] {
-  const { file, rows, usable, clean, turns, answers, images, tokens, turnsPerRow, answerCharacters, problemCounts, samples, fixed } =
-    report;
+  const {
+    file,
+    rows,
+    leftOut,
+    usable,
+    clean,
+    turns,
+    answers,
+    images,
+    tokens,
+    turnsPerRow,
+    answerCharacters,
+    problemCounts,
+    samples,
+    fixed,
+  } = report;
   const spread = (name: string, values: Spread | undefined): (string | number)[][] =>
     values ? [[name, values.min, Math.round(10 * values.mean) / 10, values.median, values.p95, values.max]] : [];
   const spreads = [
@@ -92,6 +114,9 @@ function describeData(report: DataReport, width: number): string[] {
   const inside = images.files === 0 && images.used > 0;
   const where = inside ? `${number(images.used)} inside the rows` : `${number(images.files)} files used ${plural(images.used, 'time')}`;
   const facts = [
+    ...(leftOut
+      ? [['rated', `too low: ${plural(leftOut.rows, 'row')} left out, and ${plural(leftOut.questions, 'question')} of others`]]
+      : []),
     ['turns', `${number(turns.human)} human, ${number(turns.gpt)} gpt, ${number(turns.system)} system`],
     ['answers', `${number(answers.empty)} empty, ${number(answers.skipped)} skipped, ${number(answers.unanswered)} questions without one`],
     ['images', `${where}, ${number(images.decoded)} decoded`],

@@ -6,6 +6,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { isDataFolder, isDataName } from '../data/find.ts';
 import { isPattern } from '../data/patterns.ts';
 import { type ProblemKind, problemKinds } from '../data/report.ts';
+import type { MinRatings } from '../data/rows.ts';
 import { ConfigError } from '../errors.ts';
 import { parseHubName } from '../hub/name.ts';
 import type { Adapter } from '../model/adapter/adapter.ts';
@@ -167,6 +168,12 @@ function kinds(text: string): ProblemKind[] {
   });
 }
 
+function minRating(text: string, before: MinRatings = {}): MinRatings {
+  const [, quality, least] = /^(.+)=(\d+(?:\.\d+)?)$/.exec(text) ?? [];
+  if (quality === undefined) throw new InvalidArgumentError('expected a quality and its least rating, as relevance=3');
+  return { ...before, [quality]: Number(least) };
+}
+
 const countOrAll = (text: string): number => (text === 'all' ? Number.POSITIVE_INFINITY : wholeNumber(0)(text));
 
 type Flags = Omit<DataFlags, 'problems'> & { readonly problems?: number; readonly json?: true };
@@ -179,6 +186,7 @@ export function inspectCommand(): Command {
     .option('--model <model>', 'for data: count its tokens and show what is learned')
     .option('--template <name>', "for data: another chat template than the model's")
     .option('--image-folder <folder>', 'for data: where images are; beside the file unless given')
+    .option('--min-rating <quality=least>', 'for data: leave out what is rated lower, as relevance=3; may be given again', minRating)
     .option('--max-length <count>', 'for data: the most tokens of a conversation', wholeNumber(1))
     .option('--samples <count>', 'for data: rows to show', wholeNumber(0), 2)
     .option('--decode <count>', 'for data: images to decode, evenly spread; all unless given', countOrAll)

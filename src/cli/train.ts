@@ -1,5 +1,6 @@
 import { basename, extname, join, relative } from 'node:path';
 import { Command } from 'commander';
+import type { LeftOut } from '../data/rows.ts';
 import { count, duration, short } from '../evaluate/html/format.ts';
 import type { Log } from '../log.ts';
 import type { DryRun } from '../train/dry-run.ts';
@@ -43,6 +44,7 @@ export function trainingProgress(line: StatusLine): Log {
       line.say(
         `${facts['stage']}: ${count(Number(facts['rows']))} rows, ${count(Number(facts['steps']))} steps, ${short(Number(facts['trainable']))} parameters learn`,
       );
+    if (event === 'left-out') line.say(`${facts['stage']}: ${leftOutText(facts as unknown as LeftOut)}`);
     if (event === 'skipped-row' || event === 'skipped-step') line.say(`skipped: ${facts['reason']}`);
     if (event === 'unreadable-state') line.say(`passed over ${facts['folder']}: ${facts['reason']}`);
     if (event === 'resume') line.say(`goes on with ${facts['stage'] ?? 'nothing: it is done'} behind step ${facts['step']}`);
@@ -69,6 +71,10 @@ export function trainingProgress(line: StatusLine): Log {
   };
 }
 
+/** What ratings left out. */
+const leftOutText = ({ rows, questions }: LeftOut): string =>
+  `ratings leave out ${count(rows)} rows, and ${count(questions)} questions of others`;
+
 /** What a stage left out, where it did. */
 function skippedIn(facts: Readonly<Record<string, unknown>>): string {
   const [rows, steps] = [Number(facts['skippedRows']), Number(facts['skippedSteps'])];
@@ -84,13 +90,14 @@ function describeDryRun({ parts, parameters, stages }: DryRun, { processes }: Pi
     ...Object.entries(parts).map(([name, part]) => [name, part.type, part.parameters, part.shape]),
     ['all', '', parameters, ''],
   ]);
-  for (const { name, rows, steps, warmupSteps, trainable, sample, memory } of stages) {
+  for (const { name, rows, leftOut, steps, warmupSteps, trainable, sample, memory } of stages) {
     const learning = Object.entries(trainable).filter(([, parameters]) => parameters > 0);
     const { parameters: weights, gradients, optimizer, activations, gathered, total } = memory;
     lines.push(
       '',
       `${name}: ${count(rows)} rows, ${count(steps)} steps, ${count(warmupSteps)} of them warm-up`,
       ...columns([
+        ...(leftOut ? [['  data', leftOutText(leftOut)]] : []),
         ['  learns', learning.map(([part, parameters]) => `${part} ${count(parameters)}`).join(', ')],
         [
           '  tokens',

@@ -7,7 +7,7 @@ export { Mixture, type SourceOptions } from './mixture.ts';
 export { openRows } from './open-rows.ts';
 export { Random } from './random.ts';
 export { type DataProblem, type DataReport, type FixedData, type InspectOptions, type ProblemKind, problemKinds } from './report.ts';
-export type { Block, OpenRows, Part, Row, RowOptions, RowSizes, RowSource } from './rows.ts';
+export type { Block, LeftOut, MinRatings, OpenRows, Part, Row, RowOptions, RowSizes, RowSource } from './rows.ts';
 export { Sampler, type SamplerOptions, type SamplerState, type Sampling } from './sampler.ts';
 export { type Span, spansOf } from './spans.ts';
 export type { Spread } from './statistics.ts';

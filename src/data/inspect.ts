@@ -21,9 +21,9 @@ const manyRows = 2000;
  * when the file cannot be opened or `fix` exists, and what aborted the signal.
  */
 export async function inspectData(file: string, options: InspectOptions = {}): Promise<DataReport> {
-  const { imageFolder, rows = Number.POSITIVE_INFINITY, problems = 100, ignore = [], fix, signal } = options;
+  const { imageFolder, minRatings, rows = Number.POSITIVE_INFINITY, problems = 100, ignore = [], fix, signal } = options;
   if (fix !== undefined) await checkCleanFile(fix);
-  using dataset = await openRows(file, imageFolder === undefined ? {} : { imageFolder });
+  using dataset = await openRows(file, { minRatings, ...(imageFolder !== undefined && { imageFolder }) });
   const count = Math.min(dataset.length, rows);
   const rowAt = (place: number): number => spread(place, dataset.length, count);
   const name = (place: number): string => dataset.nameOf(rowAt(place));
@@ -42,7 +42,7 @@ export async function inspectData(file: string, options: InspectOptions = {}): P
     for (let place = 0; place < count; place++) yield { row: rowAt(place), flaw: tally.reason(place) };
   }
   const fixed = fix === undefined ? undefined : await writeClean(dataset, fix, { choices, signal });
-  return { file: dataset.file, rows: dataset.length, inspected: count, ...report, fixed };
+  return { file: dataset.file, rows: dataset.length, leftOut: dataset.leftOut, inspected: count, ...report, fixed };
 }
 
 /** Ends of stretches of rows: no two have rows of one block that is read as a whole, so that no two threads read it. */
@@ -84,8 +84,8 @@ async function lookAtFiles(eyes: readonly Eyes[], tally: Tally, { decode, signal
 
 /** Threads that look, or the calling one; the end of the block ends them. */
 async function openWatch(file: string, count: number, options: InspectOptions): Promise<AsyncDisposable & { eyes: readonly Eyes[] }> {
-  const { imageFolder, model, maxLength, rows, samples, decode, processor } = options;
-  const settings: LookSettings = { file, imageFolder, model, maxLength, rows, samples, decode };
+  const { imageFolder, minRatings, model, maxLength, rows, samples, decode, processor } = options;
+  const settings: LookSettings = { file, imageFolder, minRatings, model, maxLength, rows, samples, decode };
   const { threads = count < manyRows ? 0 : Math.min(8, availableParallelism()) } = options;
   if (threads === 0 || processor) {
     const looker = await Looker.open(settings, processor);

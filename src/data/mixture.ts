@@ -1,6 +1,6 @@
 import { DataError } from '../errors.ts';
 import { openRows } from './open-rows.ts';
-import type { Block, OpenRows, Part, Row, RowOptions, RowSizes, RowSource } from './rows.ts';
+import type { Block, LeftOut, OpenRows, Part, Row, RowOptions, RowSizes, RowSource } from './rows.ts';
 
 /** One source of a mixture: the first `limit` rows of its data. */
 export interface SourceOptions extends RowOptions, Pick<Part, 'repeat' | 'weight'> {
@@ -21,11 +21,16 @@ const cacheBytes = 2 ** 29;
 export class Mixture implements RowSource, Disposable {
   readonly length: number;
   readonly parts: readonly Part[];
+  /** What ratings left out of sources that have least ones; nothing where none has. */
+  readonly leftOut: LeftOut | undefined;
   readonly #parts: readonly MixturePart[];
 
   private constructor(parts: readonly MixturePart[]) {
     this.#parts = parts;
     this.length = parts.at(-1)?.end ?? 0;
+    const leftOut = parts.flatMap(({ source }) => source.leftOut ?? []);
+    const sum = (what: keyof LeftOut): number => leftOut.reduce((all, one) => all + one[what], 0);
+    this.leftOut = leftOut.length > 0 ? { rows: sum('rows'), questions: sum('questions') } : undefined;
     this.parts = parts.map(({ source, rows, repeat = 1, weight }) => {
       const blocks = source.parts.flatMap((part) => part.blocks);
       return { rows, repeat, weight, blocks: firstRows(blocks, rows) };

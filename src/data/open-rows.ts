@@ -1,3 +1,4 @@
+import { DataError } from '../errors.ts';
 import { CaptionedImages } from './captions/folder.ts';
 import { CaptionTable } from './captions/table.ts';
 import { Dataset } from './dataset.ts';
@@ -10,6 +11,8 @@ import { TarRows } from './tar/rows.ts';
 export async function openRows(name: string, options: RowOptions = {}): Promise<OpenRows> {
   const { form, files, images = [] } = await findDataFiles(name);
   const [file = name] = files;
+  if (options.minRatings && form !== 'parquet')
+    throw new DataError(`${name} has no ratings`, { hint: 'remove minRatings: they are in columns of Parquet tables' });
   switch (form) {
     case 'json':
       return Dataset.open(file, options);

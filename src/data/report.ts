@@ -1,5 +1,6 @@
 import type { Log } from '../log.ts';
 import type { Processor } from '../processor/processor.ts';
+import type { LeftOut, MinRatings } from './rows.ts';
 import type { Span } from './spans.ts';
 import type { Spread } from './statistics.ts';
 
@@ -34,6 +35,8 @@ export const unusable: ReadonlySet<ProblemKind> = new Set([
 /** What to look at. */
 export interface InspectOptions {
   readonly imageFolder?: string;
+  /** What is rated lower is left out before anything is looked at, as in training. */
+  readonly minRatings?: MinRatings;
   /** Counts tokens and shows what is learned, in the calling thread alone; without one or a `model` only the file and its images are looked at. */
   readonly processor?: Processor;
   /** A checkpoint's folder, whose processor each thread opens, and a chat template in place of its own. */
@@ -87,6 +90,8 @@ export interface FixedData {
 export interface DataReport {
   readonly file: string;
   readonly rows: number;
+  /** With `minRatings`, beside those rows. */
+  readonly leftOut: LeftOut | undefined;
   /** How many of them were looked at. */
   readonly inspected: number;
   /** Rows that training takes; those whose images were not decoded count. */

@@ -48,10 +48,21 @@ export interface RowSource {
   sizes(): Promise<RowSizes>;
 }
 
+/** The least rating that is wanted of a quality, by its name in the table, such as `relevance` or `image_correspondence`. */
+export type MinRatings = Readonly<Record<string, number>>;
+
+/** What ratings left out: whole rows, and questions with their answers of rows that stay. */
+export interface LeftOut {
+  readonly rows: number;
+  readonly questions: number;
+}
+
 /** Rows of a file, of shards or of a folder. */
 export interface OpenRows extends RowSource, Disposable {
   /** As it was asked for. */
   readonly file: string;
+  /** With `minRatings`. */
+  readonly leftOut?: LeftOut | undefined;
   close(): void;
 }
 
@@ -61,6 +72,8 @@ export interface RowOptions {
   readonly imageFolder?: string;
   /** What captions answer, behind their image; the image alone unless given. */
   readonly prompt?: string | undefined;
+  /** What is rated lower is left out: questions with their answers, and rows of which none stays. Only tables rate. */
+  readonly minRatings?: MinRatings | undefined;
   /** What is kept of files that are read a stretch at a time (512 MiB). */
   readonly cacheBytes?: number;
 }

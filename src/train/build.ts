@@ -59,11 +59,12 @@ async function folderOf(part: object, use: HubUse, { root, log, signal }: BuildO
 /** Opens data files as one. Throws DataError. */
 export const openData = (sources: readonly Source[], root: string): Promise<Mixture> =>
   Mixture.open(
-    sources.map(({ conversations, images, prompt, repeat, weight, limit }) => ({
+    sources.map(({ conversations, images, prompt, repeat, weight, limit, minRatings }) => ({
       file: resolve(root, conversations),
       repeat,
       weight,
       prompt,
+      minRatings,
       ...(images !== undefined && { imageFolder: resolve(root, images) }),
       ...(limit !== undefined && { limit }),
     })),

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { supervisedTokens } from '../data/batch.ts';
 import type { Mixture } from '../data/mixture.ts';
+import type { LeftOut } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
 import { epochRows } from '../data/shares.ts';
 import { holdOut } from '../data/subset.ts';
@@ -39,6 +40,8 @@ export interface SampleFacts {
 export interface StageFacts {
   readonly name: string;
   readonly rows: number;
+  /** By ratings, of sources that have least ones. */
+  readonly leftOut?: LeftOut;
   readonly steps: number;
   readonly warmupSteps: number;
   readonly trainable: Readonly<Record<PartName, number>>;
@@ -96,6 +99,7 @@ export async function dryRun(
     stages.push({
       name: stage.name,
       rows,
+      ...(data.leftOut && { leftOut: data.leftOut }),
       steps,
       warmupSteps: scheduleOf(stage.optimizer, steps).warmupSteps,
       trainable: trainableOf(model, stage),

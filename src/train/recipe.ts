@@ -79,6 +79,8 @@ const Source = z.strictObject({
   weight: z.number().positive().optional(),
   /** Only the first so many rows. */
   limit: z.int().positive().optional(),
+  /** What is rated lower in a Parquet table is left out, by the name of the quality: questions with their answers, and rows of which none stays. */
+  minRatings: z.record(z.string().min(1), z.number()).optional(),
 });
 export type Source = z.output<typeof Source>;
 

@@ -162,6 +162,7 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     const fingerprints = folder ? await dataFingerprints([...stage.data, ...(stage.validation?.data ?? [])], root) : [];
     const state = index === next ? saved : undefined;
     if (folder && state) checkData(state, fingerprints);
+    if (whole.leftOut && !state) log({ event: 'left-out', stage: stage.name, ...whole.leftOut });
     masters?.restore();
     const run = await runStage(
       { stage, data, heldOut, ...trained },

@@ -5,7 +5,7 @@ import type { Processor } from '../../processor/processor.ts';
 import { inLanes } from '../lanes.ts';
 import { openRows } from '../open-rows.ts';
 import type { InspectOptions } from '../report.ts';
-import type { OpenRows } from '../rows.ts';
+import type { MinRatings, OpenRows } from '../rows.ts';
 import { type FileFacts, type FileLook, lookAtFile } from './images.ts';
 import { lookAtRow, type RowFacts } from './rows.ts';
 
@@ -13,6 +13,7 @@ import { lookAtRow, type RowFacts } from './rows.ts';
 export interface LookSettings {
   readonly file: string;
   readonly imageFolder: string | undefined;
+  readonly minRatings: MinRatings | undefined;
   readonly model: InspectOptions['model'] | undefined;
   readonly maxLength: number | undefined;
   readonly rows: number | undefined;
@@ -37,8 +38,8 @@ export class Looker {
 
   /** Throws DataError when the file cannot be opened, and CheckpointError or ConfigError for the model. */
   static async open(settings: LookSettings, processor?: Processor): Promise<Looker> {
-    const { file, imageFolder, model } = settings;
-    const dataset = await openRows(file, { cacheBytes, ...(imageFolder !== undefined && { imageFolder }) });
+    const { file, imageFolder, minRatings, model } = settings;
+    const dataset = await openRows(file, { cacheBytes, minRatings, ...(imageFolder !== undefined && { imageFolder }) });
     try {
       return new Looker(dataset, settings, processor ?? (model && (await processorOf(model))));
     } catch (error) {

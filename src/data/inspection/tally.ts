@@ -18,7 +18,7 @@ export interface TallyOptions {
 }
 
 /** What a tally says of all rows and files. */
-export type TallyReport = Omit<DataReport, 'file' | 'rows' | 'inspected' | 'fixed'>;
+export type TallyReport = Omit<DataReport, 'file' | 'rows' | 'inspected' | 'fixed' | 'leftOut'>;
 
 /** A file that rows use. */
 export interface UsedFile {

@@ -2,7 +2,9 @@ import { z } from 'zod';
 import { DataError } from '../../errors.ts';
 import type { ImageSource } from '../../processor/message.ts';
 import { captioned } from '../caption.ts';
+import type { MinRatings } from '../rows.ts';
 import { imageBytes, type ParquetFile } from './file.ts';
+import { Ratings } from './ratings.ts';
 
 const Exchanges = z.array(z.object({ user: z.string(), assistant: z.string() })).min(1);
 const Caption = z.string();
@@ -40,12 +42,15 @@ function tagged(exchanges: z.output<typeof Exchanges>, images: number): { from: 
 export interface TableShape {
   readonly text: string;
   readonly images: string | undefined;
+  /** What leaves out rows and questions. */
+  readonly ratings: Ratings | undefined;
   /** All that is read of a row. */
   readonly columns: readonly string[];
 }
 
-/** Throws DataError where no known column holds conversations. */
-export function shapeOf({ path, columns }: ParquetFile): TableShape {
+/** Throws DataError where no known column holds conversations, or those of ratings that are asked for. */
+export function shapeOf(file: ParquetFile, minRatings: MinRatings | undefined): TableShape {
+  const { path, columns } = file;
   const text = Object.keys(textColumns).find((name) => columns.includes(name));
   if (text === undefined) {
     throw new DataError(`${path} has no conversations, its columns are ${columns.join(', ')}`, {
@@ -53,17 +58,26 @@ export function shapeOf({ path, columns }: ParquetFile): TableShape {
     });
   }
   const images = imageColumns.find((name) => columns.includes(name));
-  return { text, images, columns: ['id', images, text].filter((name): name is string => name !== undefined && columns.includes(name)) };
+  const ratings = minRatings && new Ratings(file, minRatings, { whole: text !== 'texts' });
+  const wanted = ['id', images, text, ...(ratings?.columns ?? [])];
+  return { text, images, ratings, columns: wanted.filter((name): name is string => name !== undefined && columns.includes(name)) };
+}
+
+/** The cell that holds what is said, without questions that are rated too low. */
+export function textOf(cells: Readonly<Record<string, unknown>>, { text, ratings }: TableShape): unknown {
+  const [cell, staying] = [cells[text], ratings?.staying(cells)];
+  return Array.isArray(cell) && staying?.includes(false) ? cell.filter((_, question) => staying[question] !== false) : cell;
 }
 
 /** A table's row as one of LLaVA's JSON, and its images. Throws ZodError. */
 export function llavaRow(
   cells: Readonly<Record<string, unknown>>,
-  { text, images: column }: TableShape,
+  shape: TableShape,
   { prompt, resolve }: { prompt: string | undefined; resolve: (path: string) => string },
 ): { row: unknown; images: ImageSource[] } {
+  const { text, images: column } = shape;
   const images = column === undefined ? [] : [cells[column]].flat().flatMap((cell) => imageOf(cell, resolve));
-  const conversations = textColumns[text]?.turns(cells[text], { images: images.length, prompt });
+  const conversations = textColumns[text]?.turns(textOf(cells, shape), { images: images.length, prompt });
   return { row: { id: cells['id'], conversations }, images };
 }
 
