@@ -65,19 +65,6 @@ ALWAYS_INLINE Words noise_at(int64_t i, uint32_t seed) {
 // Adds `noise` below 2^16 to what bfloat16 cuts off.
 ALWAYS_INLINE Floats stochastic(Floats value, Words noise) { return (Floats)(((Words)value + noise) & 0xffff0000U); }
 
-template <class T>
-ALWAYS_INLINE Floats take(const T* from, int64_t count) {
-  return count >= kLanes ? load(from) : load_some(from, count);
-}
-template <class T>
-ALWAYS_INLINE void put(T* to, Floats value, int64_t count) {
-  if (count >= kLanes) {
-    store(to, value);
-  } else {
-    store_some(to, value, count);
-  }
-}
-
 struct Plain {
   float* weight;
   ALWAYS_INLINE Floats at(int64_t i, int64_t count) const { return take(weight + i, count); }

@@ -52,9 +52,6 @@ void with_type(at::ScalarType dtype, F f) {
 // x [..., K] . weight [N, K]^T + bias [N] by whoever is fastest at it, without gradients; strides are free, and the bias may be undefined.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
-// softmax(q . k^T * scale) . v of one query row [H, D] over keys and values [G, S, D] with unit strides in D, where fits_kernel(q), without gradients.
-at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, double scale);
-
 // What an RMS norm or a SwiGLU gave is computed again in less time than it takes to keep: `again` does it from what their nodes keep in any case.
 struct Again {
   torch::autograd::variable_list inputs;

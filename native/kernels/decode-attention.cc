@@ -1,11 +1,12 @@
-// Attention of one new token over the key/value cache of its sequence, and how rows come into it. Dims: H query heads, G key/value heads, each serving H / G query heads,
-// D head size. Positions are cut into spans, worked on by threads and merged by the running-maximum rule of the online softmax.
+// Attention of one new token over the key/value cache of its sequence, and how rows come into it. Dims: H query heads, G key/value heads, each
+// serving H / G query heads, D head size. Positions are cut into spans, worked on by threads and merged by the running-maximum rule of the online softmax.
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <cmath>
 #include <limits>
 
+#include "attention.h"
 #include "common.h"
 #include "simd.h"
 
@@ -81,8 +82,8 @@ struct AttendSpan {
 };
 
 template <class T>
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t length, double scale) {
-  const int64_t H = q.size(0), D = q.size(1), G = k.size(0), heads = H / G;
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+  const int64_t H = q.size(0), D = q.size(1), G = k.size(0), length = k.size(1), heads = H / G;
   const int64_t spans = (length + kSpan - 1) / kSpan;
   std::vector<float> queries(H * D);
   for (int64_t h = 0; h < H; ++h) {
@@ -162,7 +163,7 @@ void append_(const at::Tensor& key_room, const at::Tensor& value_room, const at:
 
 at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, double scale) {
   at::Tensor out;
-  with_type(q.scalar_type(), [&]<class T>(T) { out = attend<T>(q, keys, values, keys.size(1), scale); });
+  with_type(q.scalar_type(), [&]<class T>(T) { out = attend<T>(q, keys, values, scale); });
   return out;
 }
 

@@ -223,8 +223,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
   };
   if (x.scalar_type() == at::kFloat) return shaped(run<Float32>(rows, weight, offsets));
 #if HAS_BFLOAT16_DOT
-  static const bool dots = isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
-  if (dots) return shaped(run<BFloat16Dot>(rows, weight, offsets));
+  if (has_bfloat16_dot()) return shaped(run<BFloat16Dot>(rows, weight, offsets));
 #endif
   return shaped(run<BFloat16Split>(rows, weight, offsets));
 }

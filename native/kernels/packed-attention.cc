@@ -1,218 +1,18 @@
 // Attention of sequences of any lengths in one call, each within itself or over its own cache, without their scores ever existing as a whole:
 // FlashAttention-2 (Dao 2023, arXiv:2307.08691) for processors. What a sequence gives does not depend on its neighbours or on the threads.
 // Dims: N query rows, M key rows, H query heads, G key/value heads, each serving H / G query heads, D head size.
-//
-// All products are of one form, C = A . B with B's columns in vector lanes. A step of a product takes one 32-bit word of either side: a
-// float32, or a pair of bfloat16 neighbours along the sum. Keys and values are laid out for it once per sequence: `across` has the words of 64
-// rows side by side (for products over D), `along` has rows as they are, two bfloat16 rows interleaved (for products over rows).
 #include <ATen/Parallel.h>
-#include <ATen/cpu/Utils.h>
-#include <torch/library.h>
 
 #include <atomic>
 #include <cmath>
-#include <limits>
 #include <utility>
 
+#include "attention-steps.h"
+#include "attention.h"
 #include "common.h"
-#include "simd.h"
 
 namespace tinyllava {
 namespace {
-
-constexpr int64_t kQueries = 48;  // query rows of a task
-constexpr int64_t kKeys = 64;     // key rows of a block
-constexpr int64_t kChunk = 128;   // key rows whose scores a task holds at once
-constexpr float kNever = -std::numeric_limits<float>::infinity();
-
-struct FloatWords {
-  using Element = float;
-  static constexpr int64_t each = 1;  // elements of a word
-  template <class Kernel, class... Args>
-  static void run(Args... args) {
-    dispatch<Kernel>(args...);
-  }
-  static ALWAYS_INLINE Floats add(Floats sum, const float* a, Floats b) { return sum + b * *a; }
-  static ALWAYS_INLINE Floats word(Floats first, Floats) { return first; }
-};
-
-#if HAS_BFLOAT16_DOT
-struct BFloat16Words {
-  using Element = at::BFloat16;
-  static constexpr int64_t each = 2;
-  template <class Kernel, class... Args>
-  static void run(Args... args) {
-    run_avx512<Kernel>(args...);
-  }
-  static ALWAYS_INLINE Floats add(Floats sum, const float* a, Floats b) {
-    asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
-    return sum;
-  }
-  static ALWAYS_INLINE Floats word(Floats first, Floats second) {
-    const auto rounded = [](Floats x) __attribute__((always_inline)) {
-      const Words bits = (Words)x;
-      return bits + 0x7fff + ((bits >> 16) & 1);
-    };
-    return (Floats)((rounded(first) >> 16) | (rounded(second) & 0xffff0000u));
-  }
-};
-#endif
-
-ALWAYS_INLINE Floats hyperbolic_tangent(Floats x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
-
-// C[rows, vectors of lanes] (+)= A . B over `steps` words. Strides count words.
-template <class Format>
-struct Multiply {
-  template <int R, int V>
-  static ALWAYS_INLINE void tile(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, float* c, int64_t c_row,
-                                 int64_t steps, bool onto) {
-    Floats sums[R][V];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int i = 0; i < V; ++i) sums[r][i] = onto ? load(c + r * c_row + i * kLanes) : Floats{};
-    }
-    for (int64_t s = 0; s < steps; ++s) {
-      Floats right[V];
-#pragma GCC unroll 8
-      for (int i = 0; i < V; ++i) right[i] = load(b + s * b_step + i * kLanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-        for (int i = 0; i < V; ++i) sums[r][i] = Format::add(sums[r][i], a + r * a_row + s * a_step, right[i]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int i = 0; i < V; ++i) store(c + r * c_row + i * kLanes, sums[r][i]);
-    }
-  }
-
-  template <int V>
-  static ALWAYS_INLINE void columns(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, float* c, int64_t c_row,
-                                    int64_t rows, int64_t steps, bool onto) {
-    int64_t r = 0;
-    for (; r + 6 <= rows; r += 6) tile<6, V>(a + r * a_row, a_row, a_step, b, b_step, c + r * c_row, c_row, steps, onto);
-    for (; r + 2 <= rows; r += 2) tile<2, V>(a + r * a_row, a_row, a_step, b, b_step, c + r * c_row, c_row, steps, onto);
-    if (r < rows) tile<1, V>(a + r * a_row, a_row, a_step, b, b_step, c + r * c_row, c_row, steps, onto);
-  }
-
-  static ALWAYS_INLINE void run(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, float* c, int64_t c_row,
-                                int64_t rows, int64_t vectors, int64_t steps, bool onto) {
-    int64_t v = 0;
-    for (; v + 4 <= vectors; v += 4) columns<4>(a, a_row, a_step, b + v * kLanes, b_step, c + v * kLanes, c_row, rows, steps, onto);
-    for (; v + 2 <= vectors; v += 2) columns<2>(a, a_row, a_step, b + v * kLanes, b_step, c + v * kLanes, c_row, rows, steps, onto);
-    if (v < vectors) columns<1>(a, a_row, a_step, b + v * kLanes, b_step, c + v * kLanes, c_row, rows, steps, onto);
-  }
-};
-
-template <class Format>
-void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, float* c, int64_t c_row, int64_t rows, int64_t width,
-              int64_t steps, bool onto) {
-  Format::template run<Multiply<Format>>(a, a_row, a_step, b, b_step, c, c_row, rows, width / kLanes, steps, onto);
-}
-
-// How scores are taken, and which keys a row sees.
-struct Scoring {
-  float scale;
-  float cap;       // 0: none
-  int64_t window;  // rows that a row sees, itself the last of them
-  bool causal;
-
-  int64_t first(int64_t position) const { return causal ? std::max<int64_t>(0, position + 1 - window) : 0; }
-  int64_t end(int64_t position, int64_t keys) const { return causal ? std::min(keys, position + 1) : keys; }
-
-  // Of a row's scores with `keys` keys, padded, those that it does not see become nothing.
-  ALWAYS_INLINE void hide(float* scores, int64_t position, int64_t keys, int64_t padded) const {
-    const int64_t from = std::min(keys, first(position)), to = std::max(from, end(position, keys));
-    for (int64_t k = 0; k < from; ++k) scores[k] = kNever;
-    for (int64_t k = to; k < padded; ++k) scores[k] = kNever;
-  }
-};
-
-// Scores of `rows` queries with `count` keys become exponentials below the largest score that a query has seen, in words along the keys; what
-// was summed below a smaller one is scaled down. `position` is that of the first query, counted from the first of these keys.
-template <class Format>
-struct Exponentials {
-  using Element = typename Format::Element;
-  static ALWAYS_INLINE void run(float* scores, Element* weights, float* most, float* total, float* out, int64_t rows, int64_t count,
-                                int64_t position, int64_t width, const Scoring* scoring) {
-    for (int64_t r = 0; r < rows; ++r) {
-      float* row = scores + r * kChunk;
-      Element* to = weights + r * kChunk;
-      const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
-      scoring->hide(row, position + r, count, padded);
-      Floats largest_yet = broadcast(kNever);
-      Ints wrong = {};
-      for (int64_t k = 0; k < padded; k += kLanes) {
-        Floats score = load(row + k) * scoring->scale;
-        // What is not seen stays so: the tangent would make it the smallest score.
-        if (scoring->cap > 0) score = select(score == kNever, score, hyperbolic_tangent(score / scoring->cap) * scoring->cap);
-        wrong |= score != score;
-        largest_yet = maximum(largest_yet, score);
-        store(row + k, score);
-      }
-      const float now = std::max(most[r], largest(largest_yet));
-      const bool finite = !any(wrong) && now < std::numeric_limits<float>::infinity();
-      const float factor = most[r] == kNever ? 0.0f : std::exp(most[r] - now);
-      Floats totals = {};
-      for (int64_t k = 0; k < padded; k += kLanes) {
-        const Floats weight = now == kNever ? Floats{} : exponential(load(row + k) - now);
-        store(to + k, weight);
-        totals += weight;
-      }
-      total[r] = finite ? total[r] * factor + sum(totals) : std::numeric_limits<float>::quiet_NaN();
-      most[r] = now;
-      if (factor != 1.0f) {
-        for (int64_t d = 0; d < width; d += kLanes) store(out + r * width + d, load(out + r * width + d) * factor);
-      }
-    }
-  }
-
-  static ALWAYS_INLINE bool any(Ints bits) {
-    int32_t out = 0;
-    for (int64_t i = 0; i < kLanes; ++i) out |= bits[i];
-    return out != 0;
-  }
-};
-
-// Of the scores [rows, kKeys] and the gradients of their weights: the weights and the gradients of the scores in words along the queries
-// (for the gradients of values and keys), and the latter along the keys (for that of the queries) as well.
-template <class Format>
-struct ScoreGradients {
-  using Element = typename Format::Element;
-  struct Row {
-    Floats weight, grad;
-  };
-  static ALWAYS_INLINE Row row(const float* scores, const float* grads, float below, float delta, const Scoring* scoring) {
-    const Floats raw = load(scores) * scoring->scale;
-    if (!(scoring->cap > 0)) {
-      const Floats weight = exponential(raw - below);
-      return {weight, weight * (load(grads) - delta) * scoring->scale};
-    }
-    const Floats bent = hyperbolic_tangent(raw / scoring->cap);
-    const Floats weight = select(raw == kNever, Floats{}, exponential(bent * scoring->cap - below));
-    return {weight, weight * (load(grads) - delta) * (1.0f - bent * bent) * scoring->scale};
-  }
-
-  static ALWAYS_INLINE void run(float* scores, const float* grads, const float* below, const float* delta, float* weight_words, float* grad_words,
-                                Element* grad_rows, int64_t rows, int64_t count, int64_t position, const Scoring* scoring) {
-    for (int64_t r = 0; r < rows; ++r) scoring->hide(scores + r * kKeys, position + r, count, kKeys);
-    for (int64_t r = 0; r < rows; r += Format::each) {
-      const bool paired = Format::each == 2 && r + 1 < rows;
-      for (int64_t k = 0; k < kKeys; k += kLanes) {
-        const int64_t i = r * kKeys + k;
-        const Row one = row(scores + i, grads + i, below[r], delta[r], scoring);
-        const Row other = paired ? row(scores + i + kKeys, grads + i + kKeys, below[r + 1], delta[r + 1], scoring) : Row{};
-        store(weight_words + r / Format::each * kKeys + k, Format::word(one.weight, other.weight));
-        store(grad_words + r / Format::each * kKeys + k, Format::word(one.grad, other.grad));
-        store(grad_rows + i, one.grad);
-        if (paired) store(grad_rows + i + kKeys, other.grad);
-      }
-    }
-  }
-};
 
 // Element (n, h, d) is at data[n * row + h * head + d].
 template <class T>
@@ -225,71 +25,6 @@ struct Rows {
 struct Dims {
   int64_t H, G, D;
   int64_t width() const { return (D + kLanes - 1) / kLanes * kLanes; }
-};
-
-// `count` rows become [words][kKeys], of which the lanes behind `count` are zero.
-template <class Format>
-struct Across {
-  static ALWAYS_INLINE void run(const typename Format::Element* from, int64_t row, int64_t count, int64_t words, float* to) {
-    for (int64_t w = 0; w < words; ++w) {
-      for (int64_t r = 0; r < count; ++r) std::memcpy(to + w * kKeys + r, from + r * row + w * Format::each, sizeof(float));
-      for (int64_t r = count; r < kKeys; ++r) to[w * kKeys + r] = 0;
-    }
-  }
-};
-
-// `count` rows of D become [rows of words][width], which are zero behind D; a bfloat16 row without a second is paired with zeros.
-template <class Format>
-struct Along {
-  static ALWAYS_INLINE void run(const typename Format::Element* from, int64_t row, int64_t count, int64_t D, int64_t width, float* to) {
-    for (int64_t r = 0; r < count; r += Format::each) {
-      const bool paired = r + 1 < count;
-      for (int64_t d = 0; d < width; d += kLanes) {
-        const int64_t some = std::min(kLanes, D - d);
-        const auto read = [&](const auto* x) __attribute__((always_inline)) { return some == kLanes ? load(x + d) : load_some(x + d, some); };
-        const Floats second = Format::each == 2 && paired ? read(from + (r + 1) * row) : Floats{};
-        store(to + r / Format::each * width + d, Format::word(read(from + r * row), second));
-      }
-    }
-  }
-};
-
-// The rows of one head, added up over `parts` buffers that lie `apart`, divided by `total` and rounded.
-template <class T>
-struct Finish {
-  static ALWAYS_INLINE void run(const float* from, int64_t width, int64_t parts, int64_t apart, const float* total, T* to, int64_t to_row,
-                                int64_t rows, int64_t D) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t d = 0; d < D; d += kLanes) {
-        Floats value = load(from + r * width + d);
-        for (int64_t p = 1; p < parts; ++p) value += load(from + p * apart + r * width + d);
-        if (total) value = value / total[r];
-        if (d + kLanes <= D) {
-          store(to + r * to_row + d, value);
-        } else {
-          store_some(to + r * to_row + d, value, D - d);
-        }
-      }
-    }
-  }
-};
-
-template <class T>
-struct Dot {
-  static ALWAYS_INLINE void run(const T* a, int64_t a_row, const T* b, int64_t b_row, int64_t rows, int64_t D, float* out) {
-    for (int64_t r = 0; r < rows; ++r) {
-      Floats sums = {};
-      for (int64_t d = 0; d < D; d += kLanes) {
-        const int64_t some = std::min(kLanes, D - d);
-        if (some == kLanes) {
-          sums += load(a + r * a_row + d) * load(b + r * b_row + d);
-        } else {
-          sums += load_some(a + r * a_row + d, some) * load_some(b + r * b_row + d, some);
-        }
-      }
-      out[r] = sum(sums);
-    }
-  }
 };
 
 // Rows of queries behind one another over rows of keys, the last query at the last key where attention is causal.
@@ -463,17 +198,6 @@ void attend_back(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> out, Rows<T> grad, con
   });
 }
 
-// With AMX, ATen's own kernel is the faster one in bfloat16; without AVX-512 it is in both.
-bool fits(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  static const bool dots = HAS_BFLOAT16_DOT && [] {
-    const auto capabilities = at::cpu::get_cpu_capabilities();
-    const auto has = [&](const char* name) { return capabilities.count(name) && capabilities.at(name).toBool(); };
-    return has("avx512_bf16") && !has("amx_bf16");
-  }();
-  if (!fits_kernel(q) || isa() != Isa::avx512 || k.dtype() != q.dtype() || v.dtype() != q.dtype()) return false;
-  return q.scalar_type() == at::kFloat || (dots && q.size(2) % 2 == 0);
-}
-
 template <class F>
 void with_format(at::ScalarType dtype, F f) {
 #if HAS_BFLOAT16_DOT
@@ -548,116 +272,23 @@ struct PackedAttention : torch::autograd::Function<PackedAttention> {
   }
 };
 
-// The same by ATen's operators, for T queries over S keys each: q [B, T, H, D], k and v [B, S, G, D] to [B, T, H, D].
-at::Tensor composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Scoring& scoring) {
-  const int64_t B = q.size(0), T = q.size(1), H = q.size(2), D = q.size(3), S = k.size(1), G = k.size(2);
-  const at::Tensor queries = q.transpose(1, 2), keys = k.transpose(1, 2), values = v.transpose(1, 2);
-  std::optional<at::Tensor> seen;
-  // A single row sees all there is, and a mask would only choose a slower kernel.
-  const bool all = !scoring.causal || (T == 1 && S <= scoring.window), triangle = T == S && S <= scoring.window;
-  if (!all && (!triangle || scoring.cap > 0)) {
-    const at::Tensor position = at::arange(S, q.options().dtype(at::kLong)), own = position.narrow(0, S - T, T).unsqueeze(1);
-    seen = position.le(own);
-    if (scoring.window < S) seen = seen->logical_and(position.gt(own - scoring.window));
-  }
-  if (scoring.cap == 0) {
-    return at::scaled_dot_product_attention(queries, keys, values, seen, 0.0, !all && triangle, scoring.scale, H != G).transpose(1, 2);
-  }
-  // No operator bends scores, so they exist as a whole. Heads that share keys become more rows of one product.
-  const at::Tensor raw = (queries * scoring.scale).reshape({B, G, H / G * T, D}).matmul(keys.transpose(2, 3)).view({B, H, T, S});
-  at::Tensor scores = ((raw / scoring.cap).tanh() * scoring.cap).to(at::kFloat);
-  if (seen) scores = scores.masked_fill(seen->logical_not(), kNever);
-  const at::Tensor weights = scores.softmax(3).to(q.scalar_type()).view({B, G, H / G * T, S});
-  return weights.matmul(values).view({B, H, T, D}).transpose(1, 2);
-}
-
-// Neighbouring sequences of one length share a call.
-at::Tensor composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths, at::IntArrayRef key_lengths,
-                    const Scoring& scoring) {
-  std::vector<int64_t> counts, rows, keys;
-  for (size_t i = 0; i < lengths.size(); ++i) {
-    if (lengths[i] == 0) continue;
-    if (i > 0 && !counts.empty() && lengths[i] == lengths[i - 1] && key_lengths[i] == key_lengths[i - 1]) {
-      ++counts.back();
-      rows.back() += lengths[i];
-      keys.back() += key_lengths[i];
-    } else {
-      counts.push_back(1);
-      rows.push_back(lengths[i]);
-      keys.push_back(key_lengths[i]);
-    }
-  }
-  const auto parts = [](const at::Tensor& x, const std::vector<int64_t>& sizes) {
-    // Not narrow, whose gradient fills one of all rows for every part.
-    return sizes.size() == 1 ? std::vector<at::Tensor>{x} : x.split_with_sizes(sizes);
-  };
-  const auto queries = parts(q, rows), ks = parts(k, keys), vs = parts(v, keys);
-  std::vector<at::Tensor> outs;
-  for (size_t i = 0; i < counts.size(); ++i) {
-    const auto batched = [&](const at::Tensor& x) { return x.unflatten(0, {counts[i], x.size(0) / counts[i]}); };
-    outs.push_back(composed(batched(queries[i]), batched(ks[i]), batched(vs[i]), scoring).flatten(0, 1));
-  }
-  return outs.empty() ? at::empty_like(q) : outs.size() == 1 ? outs[0] : at::cat(outs);
-}
-
-void check(const char* name, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t heads, std::optional<int64_t> window,
-           double softcap) {
-  TORCH_CHECK(q.dim() == 3, name, ": expected q [N, H, D], got ", sizes(q));
-  TORCH_CHECK(k.dim() == 3 && k.size(2) == q.size(2), name, ": expected k of three dimensions, D=", q.size(2), " the last, got ", sizes(k));
-  TORCH_CHECK(v.sizes() == k.sizes(), name, ": k is ", sizes(k), " but v ", sizes(v));
-  TORCH_CHECK(heads > 0 && q.size(1) % heads == 0, name, ": ", q.size(1), " query heads cannot share ", heads, " key/value heads");
-  TORCH_CHECK(!window || *window > 0, name, ": a window has at least one row, got ", window.value_or(0));
-  TORCH_CHECK(softcap >= 0, name, ": a soft cap is above zero, got ", softcap);
-  check_devices(name, q, k, v);
-}
-
-constexpr int64_t kNoWindow = std::numeric_limits<int32_t>::max();
-
-at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths, at::IntArrayRef key_lengths,
-                            bool causal, double scale, std::optional<int64_t> window, double softcap) {
-  check("packed_attention", q, k, v, k.dim() == 3 ? k.size(1) : 0, window, softcap);
-  TORCH_CHECK(lengths.size() == key_lengths.size(), "packed_attention: ", lengths.size(), " sequences of queries but ", key_lengths.size(), " of keys");
-  int64_t rows = 0, keys = 0;
-  for (size_t i = 0; i < lengths.size(); ++i) {
-    TORCH_CHECK(lengths[i] > 0 ? key_lengths[i] >= (causal ? lengths[i] : 1) : lengths[i] == 0 && key_lengths[i] == 0, "packed_attention: ",
-                lengths[i], " rows cannot look at ", key_lengths[i], " keys");
-    rows += lengths[i];
-    keys += key_lengths[i];
-  }
-  TORCH_CHECK(rows == q.size(0) && keys == k.size(0), "packed_attention: lengths sum to ", rows, " and ", keys, ", but q is ", sizes(q), " and k ", sizes(k));
-  const Scoring scoring = {static_cast<float>(scale), static_cast<float>(softcap), window.value_or(kNoWindow), causal};
-  if (!fits(q, k, v) || q.numel() == 0) return composed(q, k, v, lengths, key_lengths, scoring);
-  const at::Tensor queries = readable(q), ks = readable(k), vs = readable(v);
-  if (needs_grad(q, k, v)) return PackedAttention::apply(queries, ks, vs, lengths, key_lengths, scoring);
-  return attend(queries, ks, vs, sequences_of(lengths, key_lengths), scoring, nullptr);
-}
-
-// The last `q.size(0)` rows of one sequence over the first `length` rows of its cache [G, capacity, D].
-at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, int64_t length, double scale,
-                            std::optional<int64_t> window, double softcap) {
-  check("cached_attention", q, keys, values, keys.dim() == 3 ? keys.size(0) : 0, window, softcap);
-  const int64_t T = q.size(0);
-  TORCH_CHECK(length >= T && length <= keys.size(1), "cached_attention: length ", length, " is not between ", T, " and the capacity ", keys.size(1));
-  // What lies before the first row's window is seen by none.
-  const int64_t from = std::max<int64_t>(0, length - T + 1 - window.value_or(kNoWindow)), count = length - from;
-  const at::Tensor ks = keys.narrow(1, from, count), vs = values.narrow(1, from, count), k = ks.transpose(0, 1), v = vs.transpose(0, 1);
-  const bool plain = q.numel() > 0 && !needs_grad(q, k, v) && k.dtype() == q.dtype() && v.dtype() == q.dtype();
-  if (plain && T == 1 && softcap == 0 && fits_kernel(q) && k.stride(2) == 1 && v.stride(2) == 1) {
-    return decode_attention(q.squeeze(0), ks, vs, scale).unsqueeze(0);
-  }
-  const Scoring scoring = {static_cast<float>(scale), static_cast<float>(softcap), window.value_or(kNoWindow), true};
-  if (plain && fits(q, k, v)) return attend(readable(q), readable(k), readable(v), sequences_of(T, count), scoring, nullptr);
-  return composed(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), scoring).squeeze(0);
-}
-
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(tinyllava, m) {
-  m.def("cached_attention(Tensor q, Tensor keys, Tensor values, int length, float scale, int? window=None, float softcap=0.) -> Tensor",
-        cached_attention);
-  m.def("packed_attention(Tensor q, Tensor k, Tensor v, int[] lengths, int[] key_lengths, bool causal, float scale, int? window=None, "
-        "float softcap=0.) -> Tensor",
-        packed_attention);
+bool fits_packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  static const bool dots = has_bfloat16_dot() && [] {
+    const auto capabilities = at::cpu::get_cpu_capabilities();
+    const auto amx = capabilities.find("amx_bf16");
+    return amx == capabilities.end() || !amx->second.toBool();
+  }();
+  if (!fits_kernel(q) || isa() != Isa::avx512 || k.dtype() != q.dtype() || v.dtype() != q.dtype()) return false;
+  return q.scalar_type() == at::kFloat || (dots && q.size(2) % 2 == 0);
+}
+
+at::Tensor attend_packed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths, at::IntArrayRef key_lengths,
+                         const Scoring& scoring) {
+  const at::Tensor queries = readable(q), keys = readable(k), values = readable(v);
+  if (needs_grad(q, k, v)) return PackedAttention::apply(queries, keys, values, lengths, key_lengths, scoring);
+  return attend(queries, keys, values, sequences_of(lengths, key_lengths), scoring, nullptr);
 }
 
 }  // namespace tinyllava

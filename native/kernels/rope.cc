@@ -12,20 +12,13 @@ namespace {
 template <class T, bool Back>
 struct Rotate {
   static ALWAYS_INLINE void pair(const T* x, T* out, const float* cos, const float* sin, int64_t half, int64_t width, int64_t i, int64_t count) {
-    const bool some = count < kLanes;
-    const auto read = [&](const auto* from) __attribute__((always_inline)) { return some ? load_some(from, count) : load(from); };
     const int64_t second = width == half ? i : i + half;  // where the cosines of the second half are
-    const Floats a = read(x + i), b = read(x + i + half);
-    const Floats c0 = read(cos + i), c1 = read(cos + second), s0 = read(sin + i), s1 = read(sin + second);
+    const Floats a = take(x + i, count), b = take(x + i + half, count);
+    const Floats c0 = take(cos + i, count), c1 = take(cos + second, count), s0 = take(sin + i, count), s1 = take(sin + second, count);
     const Floats first = Back ? a * c0 + b * s1 : a * c0 - b * s0;
     const Floats last = Back ? b * c1 - a * s0 : b * c1 + a * s1;
-    if (some) {
-      store_some(out + i, first, count);
-      store_some(out + i + half, last, count);
-    } else {
-      store(out + i, first);
-      store(out + i + half, last);
-    }
+    put(out + i, first, count);
+    put(out + i + half, last, count);
   }
 
   static ALWAYS_INLINE void run(const T* x, int64_t token, int64_t head, T* out, const float* cos, const float* sin, int64_t begin, int64_t end,

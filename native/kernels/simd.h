@@ -76,6 +76,20 @@ ALWAYS_INLINE void store_some(T* to, Floats value, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = padded[i];
 }
 
+// A whole vector where `count` allows it.
+template <class T>
+ALWAYS_INLINE Floats take(const T* from, int64_t count) {
+  return count >= kLanes ? load(from) : load_some(from, count);
+}
+template <class T>
+ALWAYS_INLINE void put(T* to, Floats value, int64_t count) {
+  if (count >= kLanes) {
+    store(to, value);
+  } else {
+    store_some(to, value, count);
+  }
+}
+
 ALWAYS_INLINE Floats select(Ints mask, Floats yes, Floats no) { return (Floats)((mask & (Ints)yes) | (~mask & (Ints)no)); }
 ALWAYS_INLINE Floats maximum(Floats a, Floats b) { return select(a > b, a, b); }
 ALWAYS_INLINE Floats minimum(Floats a, Floats b) { return select(a < b, a, b); }
@@ -154,6 +168,16 @@ inline Isa isa() {
     return name == "AVX512" ? Isa::avx512 : name == "AVX2" ? Isa::avx2 : Isa::portable;
   }();
   return found;
+}
+
+// Whether code for AVX512_BF16 can run.
+inline bool has_bfloat16_dot() {
+#if HAS_BFLOAT16_DOT
+  static const bool found = isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
+  return found;
+#else
+  return false;
+#endif
 }
 
 #if defined(__x86_64__)

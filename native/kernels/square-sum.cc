@@ -19,7 +19,7 @@ struct SquareSum {
       }
     }
     for (; i < end; i += kLanes) {
-      const Floats x = end - i >= kLanes ? load(from + i) : load_some(from + i, end - i);
+      const Floats x = take(from + i, end - i);
       sums[0] += x * x;
     }
     *total = sum((sums[0] + sums[1]) + (sums[2] + sums[3]));

@@ -26,18 +26,10 @@ struct SwigluBackward {
   static ALWAYS_INLINE void run(const T* grad, const T* gate, const T* up, T* dgate, T* dup, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += kLanes) {
       const int64_t count = end - i;
-      const bool whole = count >= kLanes;
-      const Floats d = whole ? load(grad + i) : load_some(grad + i, count);
-      const Floats g = whole ? load(gate + i) : load_some(gate + i, count);
-      const Floats u = whole ? load(up + i) : load_some(up + i, count);
-      const Floats s = sigmoid(g), du = d * g * s, dg = d * u * s * (1.0f + g * (1.0f - s));
-      if (whole) {
-        store(dgate + i, dg);
-        store(dup + i, du);
-      } else {
-        store_some(dgate + i, dg, count);
-        store_some(dup + i, du, count);
-      }
+      const Floats d = take(grad + i, count), g = take(gate + i, count), u = take(up + i, count);
+      const Floats s = sigmoid(g);
+      put(dgate + i, d * u * s * (1.0f + g * (1.0f - s)), count);
+      put(dup + i, d * g * s, count);
     }
   }
 };
