@@ -76,6 +76,16 @@ at::Tensor chunk_loss(at::Tensor& logits, const at::Tensor& labels, bool grad) {
   return at::full({}, total, logits.options().dtype(at::kDouble));
 }
 
+// Adds logits [rows, V]^T . x [rows, C] to `sum` [V, C], some words at a time: the whole would be there twice, and in narrow dtypes three times.
+void add_product(at::Tensor& sum, const at::Tensor& logits, const at::Tensor& x) {
+  constexpr int64_t kNumbers = int64_t{1} << 21;
+  const int64_t V = sum.size(0), words = std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, sum.size(1)));
+  for (int64_t first = 0; first < V; first += words) {
+    const int64_t count = std::min(words, V - first);
+    sum.narrow(0, first, count) += product(logits.narrow(1, first, count).t(), x.t());
+  }
+}
+
 struct Gradients {
   at::Tensor loss, hidden, weight, bias;
 };
@@ -100,15 +110,8 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
     if (want_hidden) {
       out.hidden.narrow(0, first, rows).copy_(product(logits, weight.t()));
     }
-    if (want_weight) {
-      if (total.defined()) {
-        total += product(logits.t(), x.t());
-      } else if (first == 0) {
-        out.weight = product(logits.t(), x.t());
-      } else {
-        out.weight += product(logits.t(), x.t());
-      }
-    }
+    if (want_weight && K <= chunk) out.weight = product(logits.t(), x.t());
+    if (want_weight && K > chunk) add_product(total.defined() ? total : out.weight, logits, x);
     if (want_bias) out.bias += logits.sum(0, false, wide);
   }
   if (total.defined()) out.weight.copy_(total);

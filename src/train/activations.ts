@@ -3,7 +3,7 @@ import type { TinyLlava } from '../model/tinyllava.ts';
 import { featureIndices } from '../model/vision/vit.ts';
 import type { Module } from '../nn/module.ts';
 import { type BlockMemory, blockMemory, linearsOf } from './block-memory.ts';
-import { chunkElements } from './loss.ts';
+import { chunkBytes } from './loss.ts';
 import { loraTargets } from './low-rank.ts';
 import { isLora, type Stage, type Tuning } from './recipe.ts';
 import { partsOf } from './tune.ts';
@@ -105,8 +105,9 @@ export function activationBytes(
   const connected = connector ? images * model.viewTokens * sumOf(linearsOf(connector), ({ weightShape }) => 2 * weightShape[0]) : 0;
   const features = seen * (visionTower?.hiddenSize ?? 0) * (towerLearns ? 4 : 1);
   // Capped ones are there as they were, cast, divided, tanh and multiplied, as probabilities, and with two gradients, all in float32.
-  const scored = languageModel.logitCap === undefined ? bytes : bytes + 7 * 4;
-  const logits = scored * Math.min(chunkElements, supervised * languageModel.vocabSize);
+  const capped = languageModel.logitCap !== undefined;
+  const scored = capped ? bytes + 7 * 4 : bytes;
+  const logits = scored * Math.min(chunkBytes / (capped ? 4 : bytes), supervised * languageModel.vocabSize);
   const passing = Math.max(tower.passing, text.passing, logits);
   return Math.round(tower.kept + text.kept + bytes * (around + connected + features) + passing);
 }

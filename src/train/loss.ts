@@ -2,12 +2,13 @@ import type { Batch } from '../data/batch.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import { unlabelled } from '../processor/processor.ts';
 import { indices } from '../tensor/create.ts';
+import { dtypeBytes } from '../tensor/dtype.ts';
 import { linearCrossEntropy } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cappedCrossEntropy } from './capped-loss.ts';
 
-/** Logits at a time, 64 MiB of float32: enough rows to keep a matrix product busy, few enough to forget about. */
-export const chunkElements = 1 << 24;
+/** Logits at a time, in bytes: enough rows to keep a matrix product busy, few enough to forget about. */
+export const chunkBytes = 1 << 26;
 
 /** The packed rows that predict a supervised token, and the tokens. */
 export interface Targets {
@@ -36,7 +37,9 @@ export function targetsOf({ labels, lengths }: Pick<Batch, 'labels' | 'lengths'>
 export function summedLoss({ languageModel }: TinyLlava, hidden: Tensor, { rows, tokens }: Targets): Tensor {
   const { headWeight, headBias, logitCap } = languageModel;
   const { device } = hidden;
-  const chunk = Math.max(1, Math.floor(chunkElements / headWeight.size(0)));
+  // What is capped is computed in float32.
+  const rowBytes = headWeight.size(0) * (logitCap === undefined ? dtypeBytes(headWeight.dtype) : 4);
+  const chunk = Math.max(1, Math.floor(chunkBytes / rowBytes));
   const wanted = hidden.indexSelect(0, indices(rows).to({ device }));
   const labels = indices(tokens).to({ device });
   if (logitCap !== undefined) return cappedCrossEntropy(wanted, { weight: headWeight, bias: headBias, cap: logitCap }, labels, { chunk });

@@ -158,6 +158,8 @@ describe.each(dtypes)('in %s', (dtype) => {
     { K: 7, C: 16, V: 33, chunk: 3 },
     { K: 20, C: 64, V: 100, chunk: 8 },
     { K: 33, C: 20, V: 515, chunk: 100 },
+    // More of a head than is added at once.
+    { K: 5, C: 700, V: 7001, chunk: 2 },
   ];
   test.each(heads2)('the chunked head and loss equal logits and cross-entropy (%j)', ({ K, C, V, chunk }) => {
     const labels = randint(0, V, [K], { generator: new Generator(9) });
