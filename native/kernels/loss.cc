@@ -97,11 +97,9 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
   Gradients out;
   out.loss = at::zeros({}, hidden.options().dtype(wide));
   if (want_hidden) out.hidden = at::empty(hidden.sizes(), hidden.options());
-  if (want_weight && (K == 0 || K > chunk)) out.weight = at::zeros(weight.sizes(), weight.options());
   if (want_bias) out.bias = at::zeros(bias.sizes(), bias.options().dtype(wide));
   // Narrow dtypes would round at every chunk.
-  at::Tensor total;
-  if (want_weight && K > chunk && hidden.scalar_type() != wide) total = at::zeros(weight.sizes(), weight.options().dtype(wide));
+  if (want_weight && (K == 0 || K > chunk)) out.weight = at::zeros(weight.sizes(), weight.options().dtype(wide));
   for (int64_t first = 0; first < K; first += chunk) {
     const int64_t rows = std::min(chunk, K - first);
     const at::Tensor x = hidden.narrow(0, first, rows);
@@ -111,10 +109,10 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
       out.hidden.narrow(0, first, rows).copy_(product(logits, weight.t()));
     }
     if (want_weight && K <= chunk) out.weight = product(logits.t(), x.t());
-    if (want_weight && K > chunk) add_product(total.defined() ? total : out.weight, logits, x);
+    if (want_weight && K > chunk) add_product(out.weight, logits, x);
     if (want_bias) out.bias += logits.sum(0, false, wide);
   }
-  if (total.defined()) out.weight.copy_(total);
+  if (want_weight) out.weight = out.weight.to(weight.scalar_type());
   if (want_bias) out.bias = out.bias.to(bias.scalar_type());
   return out;
 }
