@@ -1,6 +1,7 @@
 import { ChatModel } from '../generate/generate.ts';
 import { contentParts, type Message } from '../processor/message.ts';
 import { grouped } from './bootstrap.ts';
+import { strip } from './python.ts';
 import { ModelRespondent } from './respondent/model.ts';
 import type { Question, Respondent } from './respondent/respondent.ts';
 import type { Sample, Scored, Task } from './task.ts';
@@ -58,7 +59,7 @@ export function questionOf<S extends Sample>(task: Task<S>, sample: S): Question
   return { messages: task.prompt(sample), maxNewTokens, stop, ...(task.choices && { choices: task.choices(sample) }) };
 }
 
-/** A sample with its answer and the verdict on it, or with the reason why it has none. */
+/** A sample with its answer, without the white space around it, and the verdict on it, or with the reason why it has none. */
 export function scoredResponse<S extends Sample>(
   task: Task<S>,
   sample: S,
@@ -66,7 +67,9 @@ export function scoredResponse<S extends Sample>(
 ): Scored<S> {
   const input = promptText(task.prompt(sample));
   if ('error' in response) return { sample, input, parsed: '', score: 0, error: response.error };
-  return { sample, input, answer: response.answer, ...task.score(sample, response.answer) };
+  // What a model writes behind `ASSISTANT:` often begins with a space; LLaVA and lmms-eval score it without.
+  const answer = strip(response.answer);
+  return { sample, input, answer, ...task.score(sample, answer) };
 }
 
 /** The text of a conversation, its images as `<image>`. */

@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../errors.ts';
+import { strip } from './python.ts';
+import { pythonList } from './python-list.ts';
 import { parsedRows } from './questions-file.ts';
 import { tsvRows } from './tables/tsv.ts';
 import { xlsxRows } from './tables/xlsx.ts';
@@ -24,6 +26,8 @@ const Id = z.union([z.string(), z.number()]).transform(String);
 const Nested: z.ZodType<string> = z
   .union([z.string(), z.lazy(() => z.array(Nested).min(1))])
   .transform((one) => (typeof one === 'string' ? one : (one[0] ?? ''))) as never;
+/** What lmms-eval has of one question: a list, which it takes apart when there is one thing in it. */
+const Responses = z.union([z.string().transform((one) => [one]), z.array(Nested)]);
 const Text = z.union([z.string(), z.number()]).transform(String);
 
 /** The names that harnesses give to id and answer. */
@@ -43,7 +47,9 @@ const Row = z.looseObject({
   response: Text.optional(),
   caption: Text.optional(),
   pred: Text.optional(),
-  resps: z.array(Nested).optional(),
+  resps: Responses.optional(),
+  filtered_resps: Responses.optional(),
+  input: z.unknown().optional(),
   error: z.string().optional(),
 });
 
@@ -114,26 +120,28 @@ function answer(value: unknown, place: string, textOptional = false): AnswerRow 
   }
   const row = checked.data;
   const spoken = typeof row.answer === 'string' || typeof row.answer === 'number' ? String(row.answer) : undefined;
-  // A failed sample has no answer, which counts as an empty one.
+  // lmms-eval leaves out what was said where its filters have left it as it was.
+  const resps = row.resps ?? row.filtered_resps;
+  // A failed sample has no answer, which counts as an empty one. Samples hold what a model wrote, which LLaVA's files have without white space around it.
   const text =
-    row.resps?.[0] ??
+    (resps?.[0] === undefined ? undefined : strip(resps[0])) ??
     row.text ??
     row.prediction ??
     row.pred ??
     row.response ??
     row.caption ??
     spoken ??
-    (row.resps || row.error !== undefined || textOptional || 'content' in row || 'choices' in row ? '' : undefined);
+    (resps || row.error !== undefined || textOptional || 'content' in row || 'choices' in row ? '' : undefined);
   if (text === undefined) {
     throw new DataError(`${place}: no answer in it`, { hint: 'it should be called text, answer, prediction, response or resps' });
   }
   const imageId = typeof row.image === 'string' ? row.image : undefined;
   const id = row.question_id ?? row.questionId ?? row.doc?.id ?? row.id ?? row.index ?? imageId;
-  const prompt = row.prompt ?? (typeof row.question === 'string' ? row.question : undefined);
+  const prompt = row.prompt ?? [row.question, row.input].find((one) => typeof one === 'string');
   return { place, id, ...(row.doc_id !== undefined && { index: row.doc_id }), prompt, text, row };
 }
 
-const said = ['text', 'answer', 'prediction', 'pred', 'response', 'caption', 'resps', 'error'];
+const said = ['text', 'answer', 'prediction', 'pred', 'response', 'caption', 'resps', 'filtered_resps', 'error'];
 
 /** Whether a file's rows name things but answer nothing, as files of questions do. */
 export const answersNothing = (rows: readonly AnswerRow[]): boolean => !rows.some(({ row }) => said.some((name) => name in row));
@@ -169,10 +177,30 @@ export function matchAnswers<S extends Sample>(samples: readonly S[], answers: r
         hint: `does ${file} belong to this benchmark and split? ids look like ${samples[0]?.id}`,
       });
     }
+    const sample = samples[at];
+    if (answer.id === undefined && sample && !isOf(answer, sample)) {
+      throw new DataError(
+        `${answer.place}: something else was asked than question number ${at} of the files here, ${JSON.stringify(sample.question)}`,
+        {
+          hint: 'answers without an id belong to the questions by their number: --data has to hold the very files that were asked',
+        },
+      );
+    }
     found[at] = answer;
   }
   const pairs = samples.map((sample, i) => ({ sample, answer: found[i] }));
   return { pairs, missing: pairs.filter(({ answer }) => answer === undefined).length };
+}
+
+/** Whether an answer can be one to a sample, by what its row says was asked and, where all are asked the same, as for a caption, by what people said. */
+function isOf({ prompt, row }: AnswerRow, { question, targets }: Sample): boolean {
+  // Around the first line harnesses write options, hints and images each in their own way.
+  const [first = ''] = question.trim().toLowerCase().split('\n');
+  const asked = prompt?.toLowerCase();
+  if (asked !== undefined && !first.split(/<image \d>/).every((part) => asked.includes(part.trim()))) return false;
+  const target = row['target'];
+  if (typeof target !== 'string' || !target.startsWith('[') || targets[1] === undefined) return true;
+  return pythonList(target).includes(targets[0] ?? '');
 }
 
 /** The sample whose question is a line of the prompt, else the one whose question is somewhere in it. */

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
 import { inProfile } from '../../../src/evaluate/task.ts';
 import { ai2d } from '../../../src/evaluate/tasks/ai2d.ts';
 import { cocoCaption } from '../../../src/evaluate/tasks/captions.ts';
@@ -203,6 +204,23 @@ test('captions of COCO are read as published and scored together', async () => {
   const { scores } = await score('coco-caption', folder, { 1: 'a cat on a mat', 2: 'a red bus' });
   expect(scores['ROUGE-L']).toBeGreaterThan(50);
   expect(Object.keys(scores)).toEqual(['CIDEr', 'ROUGE-L', 'BLEU-1', 'BLEU-2', 'BLEU-3', 'BLEU-4']);
+});
+
+test('samples of lmms-eval over captions in another order are refused, by what people said', async () => {
+  const folder = join(root, 'coco');
+  const samples = (targets: readonly string[]) =>
+    targets.map((target, doc_id) => ({
+      doc_id,
+      target,
+      filtered_resps: 'a cat',
+      input: 'Provide a one-sentence caption for the provided image.',
+    }));
+  const said = ["['A cat sits on a mat.', 'a cat on a mat']", "['Two dogs run over a field.']"];
+  const answers = join(writeFiles(folder, { 'same.jsonl': samples(said), 'other.jsonl': samples(said.toReversed()) }), 'same.jsonl');
+  expect((await scoreAnswers('coco-caption', { answers, data: folder })).missing).toBe(0);
+  await expect(scoreAnswers('coco-caption', { answers: join(folder, 'other.jsonl'), data: folder })).rejects.toThrow(
+    /other.jsonl:1: something else was asked than question number 0/,
+  );
 });
 
 test('BLEU has an interval by leaving out a twentieth of the captions', () => {

@@ -293,10 +293,19 @@ describe('ScienceQA', () => {
 
 describe('answer files', () => {
   const folder = join(root, 'scienceqa');
+  const inputs = ['Context: A text.\nWhich?\nA. one\nB. two', 'Which?\nA. one\nB. two\nC. three', 'Which?\nA. one\nB. two'];
   test.each<[string, readonly object[]]>([
     [
-      "lmms-eval's samples",
-      [2, 0, 1].map((doc_id) => ({ doc_id, target: 'x', resps: [['BCA'[doc_id]]], filtered_resps: ['BCA'[doc_id]], doc_hash: '0' })),
+      "lmms-eval's samples, which have what was said once",
+      [2, 0, 1].map((doc_id) => ({ doc_id, target: 'x', filtered_resps: 'BCA'[doc_id], doc_hash: '0', input: inputs[doc_id] })),
+    ],
+    [
+      "lmms-eval's samples, whose filters have changed what was said",
+      [
+        { doc_id: 0, resps: ['B'], filtered_resps: 'b', input: inputs[0] },
+        { doc_id: 1, resps: [['C', 'A']], filtered_resps: ['c'] },
+        { doc_id: 2, resps: ' A\n', filtered_resps: 'A' },
+      ],
     ],
     ['rows without ids, in order', [{ answer: 'B' }, { answer: 'C' }, { answer: 'A' }]],
     [
@@ -354,6 +363,15 @@ describe('answers that do not fit the questions', () => {
     ).toMatchObject({ message: expect.stringContaining('wrong.jsonl:2: a second answer to 4') });
     expect(await complaint([{ question_id: '4', said: 'B' }])).toMatchObject({
       message: expect.stringContaining('wrong.jsonl:1: no answer in it'),
+    });
+    expect(
+      await complaint([
+        { doc_id: 1, filtered_resps: 'C', input: 'WHICH?\nA. one\nB. two\nC. three' },
+        { doc_id: 0, filtered_resps: 'C', input: 'Which?\nA. one\nB. two\nC. three' },
+      ]),
+    ).toMatchObject({
+      message: expect.stringContaining('wrong.jsonl:2: something else was asked than question number 0 of the files here'),
+      hint: expect.stringContaining('the very files that were asked'),
     });
   });
 });
