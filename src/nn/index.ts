@@ -10,6 +10,6 @@ export { Linear } from './linear.ts';
 export { LoraLinear, type LoraOptions, loraLayers, mergeLora } from './lora.ts';
 export { camelCase, type KeyTable, Module, parameter, snakeCase, statistic } from './module.ts';
 export { multiHeadAttention } from './multi-head.ts';
-export { LayerNorm, OffsetRmsNorm, RmsNorm } from './norm.ts';
+export { LayerNorm, Norm, OffsetRmsNorm, RmsNorm } from './norm.ts';
 export { type QuantizedBits, QuantizedLinear } from './quantized-linear.ts';
 export { type RopeScaling, Rotary, type RotaryAngles, rotate } from './rope.ts';

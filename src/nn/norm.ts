@@ -3,8 +3,13 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { ones, zeros } from './init.ts';
 import { Module, parameter } from './module.ts';
 
+/** What normalizes its input and then multiplies it by a gain: weight decay leaves all of it alone. */
+export abstract class Norm extends Module {
+  abstract readonly weight: Tensor;
+}
+
 /** Layer normalization over the last dimension. Ba et al. 2016, arXiv:1607.06450. */
-export class LayerNorm extends Module {
+export class LayerNorm extends Norm {
   readonly weight: Tensor;
   readonly bias: Tensor | undefined;
   readonly eps: number;
@@ -23,7 +28,7 @@ export class LayerNorm extends Module {
 }
 
 /** Root-mean-square normalization over the last dimension, computed in float32. Zhang & Sennrich 2019, arXiv:1910.07467. */
-export class RmsNorm extends Module {
+export class RmsNorm extends Norm {
   readonly weight: Tensor;
   readonly eps: number;
 
@@ -40,7 +45,7 @@ export class RmsNorm extends Module {
 }
 
 /** Root-mean-square normalization whose gain is 1 + weight, in float32 to the end: Gemma's. */
-export class OffsetRmsNorm extends Module {
+export class OffsetRmsNorm extends Norm {
   readonly weight: Tensor;
   readonly eps: number;
 

@@ -2,7 +2,7 @@ import type { PartConfig } from '../model/part.ts';
 import { Linear } from '../nn/linear.ts';
 import { LoraLinear } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
-import { LayerNorm, OffsetRmsNorm, RmsNorm } from '../nn/norm.ts';
+import { Norm, OffsetRmsNorm, RmsNorm } from '../nn/norm.ts';
 import { QuantizedLinear } from '../nn/quantized-linear.ts';
 
 /** What a block takes for each row that goes through it, in bytes. */
@@ -25,11 +25,9 @@ export interface Learning {
 }
 
 type AnyLinear = Linear | LoraLinear | QuantizedLinear;
-type AnyNorm = LayerNorm | RmsNorm | OffsetRmsNorm;
 const isLinear = (module: Module): module is AnyLinear =>
   module instanceof Linear || module instanceof LoraLinear || module instanceof QuantizedLinear;
-const isNorm = (module: Module): module is AnyNorm =>
-  module instanceof LayerNorm || module instanceof RmsNorm || module instanceof OffsetRmsNorm;
+const isNorm = (module: Module): module is Norm => module instanceof Norm;
 /** The linear layers inside a module, in the order in which they are gone through; a low-rank change is one with its base. */
 export function linearsOf(module: Module): AnyLinear[] {
   return Array.from(module.children(), ([, child]) => child).flatMap((child) => (isLinear(child) ? [child] : linearsOf(child)));
@@ -43,7 +41,7 @@ class Tally {
   readonly #learning: Learning;
   readonly #bytes: number;
   readonly #width: number;
-  readonly #norms: readonly AnyNorm[];
+  readonly #norms: readonly Norm[];
   #kept = 0;
   #made = 0;
   #backward = 0;
@@ -103,7 +101,7 @@ class Tally {
   }
 
   /** Norms keep their input; one that computes in float32 to its end keeps it in that. */
-  #norm(norm: AnyNorm, width: number): void {
+  #norm(norm: Norm, width: number): void {
     this.#add({ made: width });
     const copied = norm instanceof OffsetRmsNorm && this.#bytes < 4;
     this.#kept += width * (copied ? 4 : this.#bytes);

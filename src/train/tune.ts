@@ -1,10 +1,11 @@
 import { ConfigError } from '../errors.ts';
 import { LanguageModel } from '../model/language/language-model.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
+import { VisionTower } from '../model/vision/vision-tower.ts';
 import { Linear } from '../nn/linear.ts';
 import { DropoutSeed } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
-import { LayerNorm, RmsNorm } from '../nn/norm.ts';
+import { Norm } from '../nn/norm.ts';
 import { Generator } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Adafactor } from './adafactor.ts';
@@ -77,7 +78,7 @@ export function tune(
 
 /** Biases and the weights of norms, which weight decay leaves alone, as in Hugging Face's Trainer. */
 function* undecayed(module: Module): Iterable<Tensor> {
-  if (module instanceof LayerNorm || module instanceof RmsNorm) yield* module.parameters();
+  if (module instanceof Norm) yield* module.parameters();
   for (const [key, parameter] of module.namedParameters()) if (key.includes('bias')) yield parameter;
   for (const [, child] of module.children()) yield* undecayed(child);
 }
@@ -94,6 +95,9 @@ function* hiddenWeights(module: Module): Iterable<Tensor> {
  * counted as timm does: what stands before the layers is one more of them, what stands behind is with the last.
  */
 function layerFactors(part: Module, decay: number): Map<Tensor, number> {
+  // Towers side by side see one image, so each begins again.
+  const towers = Array.from(part.children(), ([, child]) => child).filter((child) => child instanceof VisionTower);
+  if (towers.length > 0) return new Map(towers.flatMap((tower) => [...layerFactors(tower, decay)]));
   const places = new Map<Tensor, number>();
   let place = 0;
   for (const [key, parameter] of part.namedParameters()) {

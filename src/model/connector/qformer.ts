@@ -5,7 +5,7 @@ import { normal, ones, zeros } from '../../nn/init.ts';
 import { Linear } from '../../nn/linear.ts';
 import { type KeyTable, Module, parameter } from '../../nn/module.ts';
 import { multiHeadAttention } from '../../nn/multi-head.ts';
-import { LayerNorm } from '../../nn/norm.ts';
+import { LayerNorm, Norm } from '../../nn/norm.ts';
 import { full } from '../../tensor/create.ts';
 import { layerNorm } from '../../tensor/functional.ts';
 import { sizes } from '../../tensor/sizes.ts';
@@ -130,7 +130,7 @@ class Encoder extends Module {
   }
 }
 
-class QueryNorm extends Module {
+class QueryNorm extends Norm {
   readonly weight: Tensor;
   readonly bias: Tensor;
 

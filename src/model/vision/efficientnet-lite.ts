@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type Init, normal, ones, zeros } from '../../nn/init.ts';
 import { runLayers } from '../../nn/layers.ts';
 import { Module, parameter, statistic } from '../../nn/module.ts';
+import { Norm } from '../../nn/norm.ts';
 import { conv2d, pad } from '../../tensor/functional.ts';
 import { sizes } from '../../tensor/sizes.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
@@ -48,7 +49,7 @@ class ConvWeight extends Module {
 }
 
 /** Batch normalization with the statistics of pre-training, which stay as they are. Ioffe & Szegedy 2015, arXiv:1502.03167. */
-class BatchNorm extends Module {
+class BatchNorm extends Norm {
   readonly weight: Tensor;
   readonly bias: Tensor;
   readonly runningMean: Tensor;
