@@ -132,7 +132,7 @@ export const makers: Readonly<Record<string, Maker>> = {
 
   scienceqa: choice(
     (choices, right, index) => ({
-      sample: { ...base(index, [right]), options: Object.keys(choices).length, context: '' },
+      sample: { ...base(index, [right]), options: Object.keys(choices).length, hinted: false },
       doc: { choices: Object.values(choices), answer: 'ABCDEFGH'.indexOf(right) },
     }),
     [2, 5],

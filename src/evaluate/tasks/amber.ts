@@ -77,16 +77,17 @@ function things({ present, vocabulary, safe }: AmberSample, answer: string): { w
 function generativeMetrics(scored: readonly Scored<AmberSample>[]): readonly Metric[] {
   return bootstrapped(scored, {
     sums(group, add) {
-      for (const { sample, answer = '' } of group) {
+      for (const { sample, answer = '', error } of group) {
         const found = things(sample, answer);
         const wrong = found.filter(({ what }) => what === '!');
         add('answers', 1);
         add('nouns', found.length);
         add('wrong nouns', wrong.length);
-        add('wrong answers', wrong.length > 0 ? 1 : 0);
+        // What could not be asked is wrong, covers nothing, and was not tempted.
+        add('wrong answers', wrong.length > 0 || error !== undefined ? 1 : 0);
         add('present', sample.present.length);
         add('covered', new Set(found.flatMap(({ what }) => (typeof what === 'number' ? [what] : []))).size);
-        add('tempting', sample.tempting.length);
+        add('tempting', error === undefined ? sample.tempting.length : 0);
         add('tempted', sample.tempting.filter((words) => wrong.some(({ word }) => words.includes(word))).length);
       }
     },

@@ -77,16 +77,20 @@ function score({ targets }: Sample, answer: string): Verdict {
 function aggregate(scored: readonly Scored[]): readonly Metric[] {
   return bootstrapped(scored, {
     sums(group, add) {
-      for (const { sample, parsed, answer = '' } of group) {
+      for (const { sample, parsed, answer, error } of group) {
         const mentioned = parsed === '' ? [] : parsed.split(', ');
         const wrong = mentioned.filter((object) => !sample.targets.includes(object)).length;
         add('captions', 1);
         add('mentions', mentioned.length);
         add('wrong mentions', wrong);
-        add('wrong captions', wrong > 0 ? 1 : 0);
+        // What could not be asked is wrong, and finds nothing.
+        add('wrong captions', wrong > 0 || error !== undefined ? 1 : 0);
         add('truths', new Set(sample.targets).size);
         add('found', new Set(mentioned.filter((object) => sample.targets.includes(object))).size);
-        add('words', split(answer).length);
+        if (answer !== undefined) {
+          add('answers', 1);
+          add('words', split(answer).length);
+        }
       }
     },
     values(sum) {
@@ -97,7 +101,7 @@ function aggregate(scored: readonly Scored[]): readonly Metric[] {
         { name: 'CHAIR_i', value: percent('wrong mentions', 'mentions'), count, max: 100, lowerIsBetter: true },
         { name: 'recall', value: percent('found', 'truths'), count, max: 100 },
         // No best length: the longest answer that the limit allows is no goal, so it is shown as it is.
-        { name: 'words a caption', value: sum('words') / count, count, max: 512 },
+        { name: 'words a caption', value: sum('words') / Math.max(1, sum('answers')), count: sum('answers'), max: 512 },
       ];
     },
   });

@@ -112,10 +112,13 @@ function aggregate(scored: readonly Scored<WildSample>[]): readonly Metric[] {
   const kinds = [...new Set(scored.map(({ sample }) => kind(sample.category)))].sort();
   return bootstrapped(scored, {
     sums(group, add) {
-      for (const { sample, parsed } of group) {
+      for (const { sample, parsed, error } of group) {
         const [first = -1, second = -1] = parsed === '' ? [] : parsed.split(' ').map(Number);
         for (const name of ['all', kind(sample.category)]) {
           add(`${name} n`, 1);
+          // What could not be asked is worth nothing, and nothing was said of the reference beside it.
+          if (error !== undefined) continue;
+          add(`${name} judged`, 1);
           add(`${name} first`, first);
           add(`${name} second`, second);
         }
@@ -124,9 +127,10 @@ function aggregate(scored: readonly Scored<WildSample>[]): readonly Metric[] {
     values: (sum) =>
       ['all', ...kinds].flatMap((name) => {
         const count = sum(`${name} n`);
-        const [first, second] = ['first', 'second'].map((which) => round(sum(`${name} ${which}`) / count, 3)) as [number, number];
+        const first = round(sum(`${name} first`) / Math.max(1, sum(`${name} judged`)), 3);
+        const second = round(sum(`${name} second`) / count, 3);
         return [
-          { name, value: round((second / first) * 100, 1), count, max: 100 },
+          { name, value: first === 0 ? 0 : round((second / first) * 100, 1), count, max: 100 },
           { name: `${name} reference`, value: round(first * 10, 1), count, max: 100 },
           { name: `${name} answer`, value: round(second * 10, 1), count, max: 100 },
         ];

@@ -14,7 +14,9 @@ interface ScienceSample extends Sample {
   /** What the benchmark breaks its scores down by, where the file says it. */
   readonly subject?: string | undefined;
   readonly grade?: string | undefined;
-  readonly context: string;
+  readonly topic?: string | undefined;
+  /** Whether a text stands before the question. */
+  readonly hinted: boolean;
 }
 
 const Turn = z.looseObject({ from: z.string(), value: z.string() });
@@ -22,7 +24,7 @@ const Question = z.looseObject({ id: z.string(), image: z.string().optional(), c
 const Problem = z.looseObject({
   subject: z.string(),
   grade: z.string(),
-  hint: z.string(),
+  topic: z.string(),
   choices: z.array(z.string()),
   image: z.string().nullish(),
 });
@@ -33,6 +35,7 @@ const Row = z.looseObject({
   hint: z.string().default(''),
   subject: z.string().optional(),
   grade: z.string().optional(),
+  topic: z.string().optional(),
   image: z.string().optional(),
 });
 
@@ -59,7 +62,8 @@ async function llavaSamples(file: string, problemsFile: string, folder: string):
       options: problem?.choices.length ?? optionsIn(question),
       subject: problem?.subject,
       grade: grade(problem?.grade),
-      context: image !== undefined ? 'image context' : question.startsWith('Context: ') ? 'text context' : 'no context',
+      topic: problem?.topic,
+      hinted: question.startsWith('Context: '),
     };
   });
 }
@@ -73,7 +77,7 @@ function optionsIn(question: string): number {
 
 async function tableSamples(files: readonly string[], options: OpenOptions): Promise<ScienceSample[]> {
   const rows = await tableRows(files, Row, options);
-  return rows.map(({ question, choices, answer, hint, subject, grade: school, image }, i) => ({
+  return rows.map(({ question, choices, answer, hint, subject, grade: school, topic, image }, i) => ({
     id: String(i),
     question: `${hint === '' ? '' : `Context: ${hint}\n`}${question}\n${optionLines(choices)}`,
     images: image === undefined ? [] : [image],
@@ -82,7 +86,8 @@ async function tableSamples(files: readonly string[], options: OpenOptions): Pro
     options: choices.length,
     subject,
     grade: grade(school),
-    context: image !== undefined ? 'image context' : hint === '' ? 'no context' : 'text context',
+    topic,
+    hinted: hint !== '',
   }));
 }
 
@@ -110,6 +115,13 @@ function lmmsEval({ targets }: ScienceSample, answer: string): Verdict {
   if (second === '.' && /^\p{Uppercase}|\p{Lt}$/u.test(first)) return verdict(first, first.toLowerCase() === target.toLowerCase());
   return /^[a-z]$/i.test(text) ? verdict(text, false) : unparsed(text);
 }
+
+/** What is beside a question, in groups that overlap, as in ScienceQA's own evaluation. */
+const contexts: readonly ((sample: ScienceSample) => string | undefined)[] = [
+  ({ hinted }) => (hinted ? 'text context' : undefined),
+  ({ category }) => (category === 'image' ? 'image context' : undefined),
+  ({ hinted, category }) => (hinted || category === 'image' ? undefined : 'no context'),
+];
 
 /** Science questions of school, some with an image or a text beside them. Lu et al. 2022, arXiv:2209.09513; 4241 in test, 2017 with an image. */
 export const scienceQa: Task<ScienceSample> = {
@@ -139,7 +151,7 @@ export const scienceQa: Task<ScienceSample> = {
     const withImage = scored.filter(({ sample }) => sample.category === 'image');
     return [
       ...(withImage.length > 0 ? [mean('image accuracy', withImage, 100)] : []),
-      ...means(scored, { name: 'accuracy', by: [({ subject }) => subject, ({ context }) => context, (sample) => sample.grade] }),
+      ...means(scored, { name: 'accuracy', by: [({ subject }) => subject, ...contexts, (sample) => sample.grade, ({ topic }) => topic] }),
     ];
   },
   lmmsEval: { maxNewTokens: 16, score: lmmsEval },

@@ -9,6 +9,7 @@ import { Judge } from '../../../src/evaluate/judge/judge.ts';
 import { readSamples } from '../../../src/evaluate/samples-file.ts';
 import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
 import { tasks } from '../../../src/evaluate/tasks/index.ts';
+import { llavaBench } from '../../../src/evaluate/tasks/llava-bench.ts';
 import { ChatModel } from '../../../src/generate/generate.ts';
 import { onOneThread, picture, tinyModel } from '../../generate/tiny-model.ts';
 
@@ -167,6 +168,19 @@ test('LLaVA-Bench compares with the reference and reads two numbers of the first
     /^\[Context\]\none\ntwo\n\n\[Question\]\nQ0\?\n\n\[Assistant 1\]\nR0\n\n\[End of Assistant 1\]\n\n\[Assistant 2\]\nA0\n\n\[End of Assistant 2\]\n\n\[System\]\nWe would/,
   );
   expect(asked).toMatchObject({ temperature: 0.2, max_tokens: 1024 });
+});
+
+test('LLaVA-Bench counts a missing answer as worth nothing, and the reference by the questions that were judged', () => {
+  const sample = { question: '', images: [], targets: [], category: 'conv', context: '', reference: '' };
+  const metrics = llavaBench.aggregate([
+    { sample: { ...sample, id: '0' }, answer: 'a', parsed: '8 6', score: 0.6 },
+    { sample: { ...sample, id: '1' }, error: 'no image', parsed: '', score: 0 },
+  ]);
+  expect(metrics.slice(0, 3).map(({ name, value }) => [name, value])).toEqual([
+    ['all', 37.5],
+    ['all reference', 80],
+    ['all answer', 30],
+  ]);
 });
 
 test('an evaluation is judged behind its questions, and its samples get the verdicts', async () => {

@@ -57,6 +57,12 @@ describe('CHAIR', () => {
     expect(scores).toEqual({ CHAIR_s: 50, CHAIR_i: 20, recall: 100, 'words a caption': 6 });
   });
 
+  test('counts a caption that is missing as one with made-up objects that finds nothing', async () => {
+    const { scores, metrics } = await score('chair', folder, { 2: 'A man.' });
+    expect(scores).toEqual({ CHAIR_s: 50, CHAIR_i: 0, recall: (1 / 3) * 100, 'words a caption': 2 });
+    expect(metrics.map(({ count }) => count)).toEqual([2, 2, 2, 1]);
+  });
+
   test('asks with a longer answer in the profile of lmms-eval, and never ends it at an empty line', () => {
     const { maxNewTokens, stop } = inProfile(chair, 'lmms-eval');
     expect([chair.maxNewTokens, maxNewTokens, stop]).toEqual([512, 2048, []]);
@@ -86,6 +92,19 @@ describe('AMBER', () => {
     // Nouns of the vocabulary: view (harmless), oak, man and car; one of two things is covered, one of two temptations fallen for.
     expect(scores).toEqual({ CHAIR: 50, cover: 50, 'hallucinating answers': 99.9, cognition: 50 });
     expect((await samplesOf(amberGenerative, folder))[0]?.images).toEqual([join(folder, 'image/AMBER_1.jpg')]);
+  });
+
+  test('counts a description that is missing as one that makes things up and covers nothing', () => {
+    const thing = (present: string, tempting: string) => ({
+      ...{ question: '', images: [], targets: [present], category: 'generative' },
+      ...{ present: [[present]], tempting: [[tempting]], vocabulary: new Set(['tree', 'sky', 'man']), safe: new Set<string>() },
+    });
+    const metrics = amberGenerative.aggregate([
+      { sample: { id: '1', ...thing('tree', 'man') }, answer: 'A tree and a man.', parsed: 'man', score: 0 },
+      { sample: { id: '2', ...thing('sky', 'man') }, error: 'no image', parsed: '', score: 0 },
+    ]);
+    const scores = Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
+    expect(scores).toEqual({ CHAIR: 50, cover: 50, 'hallucinating answers': 100, cognition: 99.9 });
   });
 
   test('wants Yes or No and nothing else, and computes F1 for saying no', async () => {

@@ -272,6 +272,29 @@ describe('ScienceQA', () => {
     expect(unparsed).toBe(1);
   });
 
+  test('is broken down as by its own evaluation: a question with a text and an image is in both groups', async () => {
+    const problem = { subject: 'natural science', grade: 'grade3', topic: 'biology', choices: ['one', 'two'] };
+    const own = writeFiles(join(root, 'scienceqa-whole'), {
+      'llava_test_CQM-A.json': [
+        item('1', '<image>\nContext: A text.\nWhich?\nA. one\nB. two', 'A', '1/image.png'),
+        item('2', '<image>\nWhich?\nA. one\nB. two', 'A', '2/image.png'),
+        item('3', 'Which?\nA. one\nB. two', 'A'),
+      ],
+      'problems.json': { 1: problem, 2: { ...problem, topic: 'physics', grade: 'grade8' }, 3: problem },
+    });
+    const { metrics } = await score('scienceqa', own, { 1: 'A', 2: 'B', 3: 'A' });
+    expect(metrics.map(({ name, value, count }) => `${name}: ${value.toFixed(1)} of ${count}`)).toEqual([
+      ...[
+        'image accuracy: 50.0 of 2',
+        'accuracy: 66.7 of 3',
+        'text context: 100.0 of 1',
+        'image context: 50.0 of 2',
+        'no context: 100.0 of 1',
+      ],
+      ...['grade 1-6: 100.0 of 2', 'grade 7-12: 0.0 of 1', 'biology: 100.0 of 2', 'physics: 0.0 of 1'],
+    ]);
+  });
+
   test.each([
     ['(B)', 0, 0],
     ['b', 0, 1],
@@ -283,7 +306,7 @@ describe('ScienceQA', () => {
     ['The answer is B', 0, 0],
     ['The answer is B. The answer is A.', 0, 0],
   ])('scores %j with %d, and by lmms-eval with %d', (answer, official, lmms) => {
-    const sample = { id: '4', question: '', images: [], targets: ['B'], category: 'text', options: 2, context: '' };
+    const sample = { id: '4', question: '', images: [], targets: ['B'], category: 'text', options: 2, hinted: false };
     expect([scienceQa.score(sample, answer).score, inProfile(scienceQa, 'lmms-eval').score(sample, answer).score]).toEqual([
       official,
       lmms,
