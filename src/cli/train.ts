@@ -135,7 +135,11 @@ export function trainCommand(): Command {
     .option('--from <model>', 'start from this checkpoint, or model of the hub, instead of the model of the recipe')
     .option('--dry-run', 'open data and weights, print sizes, steps and memory, and train nothing')
     .option('--print-recipe', 'print the recipe with every default filled in')
-    .option('--micro-batch <count>', 'conversations that go through the model at once', wholeNumber(1))
+    .option(
+      '--micro-batch <count>',
+      'conversations that go through the model at once, instead of as many as have 4096 tokens',
+      wholeNumber(1),
+    )
     .option('--watch [port]', 'show curves and answers on a page while it trains, on port 6007 unless given', wholeNumber(0))
     .option('--resume', 'go on with the run that --out holds, if it holds one')
     .option('--save-every <steps>', 'save what is needed to resume, every so many steps', wholeNumber(1))

@@ -1,6 +1,7 @@
 import type { ImageLayout } from '../model/image-layout.ts';
 import type { ModelBatch } from '../model/tinyllava.ts';
 import { unlabelled } from '../processor/processor.ts';
+import type { Device } from '../tensor/device.ts';
 
 /** An image with the bytes of its views. */
 export interface ReadyImage {
@@ -32,6 +33,10 @@ export interface MicroBatchLimits {
   /** Stops before more tokens than this; a conversation that is longer has a micro-batch of its own. */
   readonly tokens?: number;
 }
+
+/** Limits for so many conversations; as many as have a number of tokens beyond which nothing gets faster, unless said how many. */
+export const microBatchLimits = (examples: number | undefined, device: Device): MicroBatchLimits =>
+  examples === undefined ? { examples: Number.POSITIVE_INFINITY, tokens: device === 'cpu' ? 4096 : 16_384 } : { examples };
 
 /** Splits the conversations of a step into micro-batches, in order. */
 export function microBatches<Example extends { readonly ids: Int32Array }>(

@@ -18,6 +18,8 @@ export interface LoaderOptions extends ImagePoolOptions {
   readonly maxLength?: number;
   /** Steps to have ready while one is used. */
   readonly prefetch?: number;
+  /** How many will be asked for, so that nothing is read behind the last one. */
+  readonly steps?: number;
   /** What happens to rows that cannot be used: an unreadable image, a wrong role, nothing to learn. */
   readonly unusable?: 'stop' | 'skip';
   /** Only one process's share of each step. */
@@ -95,6 +97,7 @@ export class Loader implements AsyncDisposable {
   readonly #options: LoaderOptions;
   readonly #pool: ImagePool;
   readonly #ahead: Promise<StepData>[] = [];
+  #begun = 0;
   #closed = false;
 
   constructor(options: LoaderOptions) {
@@ -123,8 +126,9 @@ export class Loader implements AsyncDisposable {
   }
 
   #fill(): void {
-    const { sampler, prefetch = 2 } = this.#options;
-    while (!this.#closed && this.#ahead.length <= prefetch) {
+    const { sampler, prefetch = 2, steps = Number.POSITIVE_INFINITY } = this.#options;
+    while (!this.#closed && this.#ahead.length <= prefetch && this.#begun < steps) {
+      this.#begun++;
       const step = this.#prepare(sampler.next(), sampler.state);
       step.catch(() => {}); // it is reported by the `next` that takes it
       this.#ahead.push(step);

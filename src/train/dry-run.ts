@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { supervisedTokens } from '../data/batch.ts';
+import { microBatchLimits, supervisedTokens } from '../data/batch.ts';
 import type { Mixture } from '../data/mixture.ts';
 import type { LeftOut } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
@@ -81,7 +81,8 @@ export async function dryRun(
     const sample = await sampleOf(data, processorFor(stage), { model, stage });
     if (sharded) checkElementwise(stage.name, stage.optimizer.type);
     const own = Math.ceil(stage.batchSize / processes);
-    const together = Math.min(microBatch ?? own, own);
+    const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, device);
+    const together = Math.min(own, examples, Math.max(1, Math.floor(tokens / sample.meanTokens)));
     const packed = {
       tokens: together * sample.meanTokens,
       rowTokens: sample.meanTokens,

@@ -1,5 +1,3 @@
-import { TinyLlavaError } from '../errors.ts';
-
 const start = 2 ** 16;
 const patience = 2000;
 
@@ -30,17 +28,15 @@ export class LossScale {
     return { factor: this.#factor, soundSteps: this.#soundSteps };
   }
 
-  /** Counts a step. Throws TinyLlavaError when gradients overflow although they are not scaled up at all. */
-  update({ overflowed }: { overflowed: boolean }): void {
+  /** Counts a step; false when its gradients overflowed although they are not scaled up at all. */
+  update({ overflowed }: { overflowed: boolean }): boolean {
     this.#soundSteps = overflowed ? 0 : this.#soundSteps + 1;
+    if (overflowed && this.#factor === 1) return false;
     if (overflowed) this.#factor /= 2;
-    if (this.#factor < 1) {
-      throw new TinyLlavaError('the gradients overflow float16 however small the loss is made', {
-        hint: 'use precision: bfloat16, or lower the learning rate',
-      });
+    if (this.#soundSteps === patience) {
+      this.#factor *= 2;
+      this.#soundSteps = 0;
     }
-    if (this.#soundSteps < patience) return;
-    this.#factor *= 2;
-    this.#soundSteps = 0;
+    return true;
   }
 }

@@ -84,7 +84,11 @@ function* withBlank(batch: Batch, model: TinyLlava, pictured = true): Iterable<B
   const { imageTokenId = 0 } = model.config;
   const tokens = pictured ? model.imageTokens : 1;
   const pixels = pictured ? outliving(() => zeros([1, 3, side, side])) : undefined;
-  const join = (own: Int32Array, value: number): Int32Array => Int32Array.of(...own, ...new Array<number>(tokens).fill(value));
+  const join = (own: Int32Array, value: number): Int32Array => {
+    const joined = new Int32Array(own.length + tokens).fill(value);
+    joined.set(own);
+    return joined;
+  };
   try {
     yield {
       ...batch,

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import { microBatchLimits } from '../data/batch.ts';
 import { Loader } from '../data/loader.ts';
 import type { RowSource } from '../data/rows.ts';
 import { lengthIn, needsSizes, Sampler } from '../data/sampler.ts';
@@ -74,8 +75,8 @@ interface Snapshot extends Pick<StateFacts, 'stage' | 'step' | 'sampler' | 'loss
 export interface StageOptions {
   readonly seed: number;
   readonly precision: Precision;
-  /** Conversations that go through the model at once. */
-  readonly microBatch?: number;
+  /** Conversations that go through the model at once; as many as `microBatchLimits` says unless given. */
+  readonly microBatch?: number | undefined;
   /** Layers are computed again in the backward pass instead of kept. */
   readonly recompute?: boolean;
   /** Threads that load images. */
@@ -146,7 +147,6 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   const {
     seed,
     precision,
-    microBatch = stage.batchSize,
     recompute = false,
     workers,
     features,
@@ -201,15 +201,17 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     features,
     known,
   });
+  const encode = towerFeatures && ((images: readonly Uint8Array[]) => towerFeatures.encode(images));
+  const microBatch = microBatchLimits(options.microBatch, model.languageModel.headWeight.device);
   await using loader = new Loader({
     rows: data,
     processor,
     sampler,
-    microBatch: { examples: microBatch },
+    microBatch,
     maxLength: stage.maxLength,
     cacheBytes: imageCacheBytes,
     unusable: stage.unusableRows,
-    encode: towerFeatures && ((images) => towerFeatures.encode(images)),
+    encode,
     share: { rank: team.rank, size: team.size, lengthOf: lengthIn(sizes, imageBytes) },
     ...(workers !== undefined && { workers }),
   });
@@ -218,7 +220,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   /** Validates when it is time to. Gives why the stage is to end: it has gone on for long enough without getting better, or the signal says so. */
   const checkProgress = async (): Promise<'early' | 'stopped' | undefined> => {
     if (!progress || !stage.validation || !heldOut || (done % stage.validation.every !== 0 && done < steps)) return undefined;
-    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, workers, team, aligned, exchange, signal });
+    const facts = await validate({ model, processor, rows: heldOut, stage, microBatch, encode, workers, team, aligned, exchange, signal });
     if (!facts) return 'stopped';
     const event: ValidationEvent = { event: 'validation', stage: stage.name, step: done, ...facts, best: progress.add(facts.loss, done) };
     if (event.best && stage.validation.keep === 'best') options.best?.save(optimizer.weights(), writers);
@@ -279,13 +281,11 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       at = read.state;
       for (const row of step.skipped) log({ event: 'skipped-row', ...row });
       skipped.rows += step.skipped.length;
-      unused += step.skipped.length;
-      if (step.examples === 0) {
-        if (unused >= sampler.count) throw new DataError(`none of the ${sampler.count} rows of stage ${stage.name} can be used`);
-        continue;
-      }
-      unused = 0;
-      const facts = attempt(step.input);
+      unused = step.examples > 0 ? 0 : unused + step.skipped.length;
+      // The only good row may come first in one epoch and last in the next.
+      if (unused >= 2 * sampler.count) throw new DataError(`none of the ${sampler.count} rows of stage ${stage.name} can be used`);
+      // A step of which no row can be used is over at once, so that epochs are what they are called.
+      const facts = step.examples > 0 ? attempt(step.input) : undefined;
       pace.add({ tokens: step.tokens, seconds: now() - started });
       done++;
       fresh = true;

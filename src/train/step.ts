@@ -86,11 +86,10 @@ export function trainStep(
   const ownNorm = gradientNorm(optimizer.gradients()) / scaledBy;
   const gradNorm = exchange?.norm(ownNorm) ?? ownNorm;
   const overflowed = !Number.isFinite(gradNorm);
-  lossScale?.update({ overflowed });
-  if (overflowed && !lossScale) {
+  if (!(lossScale?.update({ overflowed }) ?? !overflowed)) {
     optimizer.zeroGradients();
     throw new NonFiniteError(`the gradients' norm is ${gradNorm} on ${team.gather(rows).flat().join(', ')}`, {
-      hint: 'lower the learning rate',
+      hint: lossScale ? 'use precision: bfloat16, or lower the learning rate' : 'lower the learning rate',
     });
   }
   if (!overflowed) optimizer.step(factor, { scale: clipFactor(gradNorm, maxGradNorm || Number.POSITIVE_INFINITY) / scaledBy });

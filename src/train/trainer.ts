@@ -33,7 +33,7 @@ export interface TrainOptions {
   /** Where the recipe's relative paths start; the working directory unless said otherwise. */
   readonly root?: string;
   readonly device?: Device;
-  /** Conversations that go through the model at once, the whole batch unless said otherwise. */
+  /** Conversations that go through the model at once; as many as `microBatchLimits` says unless given. */
   readonly microBatch?: number;
   /** Layers are computed again in the backward pass instead of kept: less memory, more time, the same gradients. */
   readonly recompute?: boolean;

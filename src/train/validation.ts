@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import { Loader } from '../data/loader.ts';
+import type { MicroBatchLimits } from '../data/batch.ts';
+import { Loader, type LoaderOptions } from '../data/loader.ts';
 import type { RowSource } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
 import { DataError } from '../errors.ts';
@@ -26,7 +27,9 @@ export interface ValidationInput {
   readonly processor: Processor;
   readonly rows: RowSource;
   readonly stage: Pick<Stage, 'maxLength' | 'unusableRows' | 'batchSize'>;
-  readonly microBatch: number;
+  readonly microBatch: MicroBatchLimits;
+  /** What the frozen tower makes of images, where it is kept. */
+  readonly encode?: LoaderOptions['encode'];
   readonly workers?: number | undefined;
   readonly team?: Team;
   readonly aligned?: Wishes['aligned'];
@@ -40,7 +43,7 @@ export interface ValidationInput {
  * stage says to skip them.
  */
 export async function validate(options: ValidationInput): Promise<ValidationFacts | undefined> {
-  const { model, processor, rows, stage, microBatch, workers, team = solo, aligned, exchange, signal } = options;
+  const { model, processor, rows, stage, microBatch, encode, workers, team = solo, aligned, exchange, signal } = options;
   // each row once, however often it would be learned
   const parts = rows.parts.map((part) => ({ rows: part.rows, blocks: part.blocks }));
   const sampler = new Sampler({ parts, batchSize: stage.batchSize, seed: 0, order: 'sequential' });
@@ -48,7 +51,9 @@ export async function validate(options: ValidationInput): Promise<ValidationFact
     rows,
     processor,
     sampler,
-    microBatch: { examples: microBatch },
+    steps: Math.ceil(rows.length / stage.batchSize),
+    microBatch,
+    encode,
     maxLength: stage.maxLength,
     unusable: stage.unusableRows,
     share: team,
@@ -99,10 +104,10 @@ export class Progress {
     return this.#state;
   }
 
-  /** Takes a validation; true when it is the best one so far. */
+  /** Takes a validation; true when it is the best one so far, which one that is not finite never is. */
   add(loss: number, step: number): boolean {
     const { best, worse } = this.#state;
-    const better = best === undefined || loss < best.loss - this.#options.minImprovement;
+    const better = Number.isFinite(loss) && (best === undefined || loss < best.loss - this.#options.minImprovement);
     this.#state = better ? { best: { loss, step }, worse: 0, last: step } : { best, worse: worse + 1, last: step };
     return better;
   }

@@ -246,6 +246,22 @@ describe('a row that cannot be used', () => {
   });
 });
 
+test('nothing is read behind the last step', async () => {
+  let read = 0;
+  const counted = {
+    ...dataset,
+    parts: dataset.parts,
+    length: dataset.length,
+    row: async (index: number) => {
+      read++;
+      return dataset.row(index);
+    },
+  };
+  await using loading = loader({ rows: counted as unknown as LoaderOptions['rows'], steps: 2 });
+  for (let i = 0; i < 2; i++) await loading.next();
+  expect(read).toBe(6);
+});
+
 test('closing ends threads and waits for nobody', async () => {
   const loading = loader({ workers: 2, prefetch: 5 });
   const pending = expect(loading.next()).rejects.toThrow('the image pool was closed');

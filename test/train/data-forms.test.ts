@@ -104,3 +104,18 @@ test('a broken image in a table stops the run, or is left out, with the name of 
   expect(await losses(skipping, { log })).toHaveLength(4);
   expect(reasons).toEqual([expect.stringContaining(named), expect.stringContaining(named)]);
 });
+
+test('an epoch sees every row once, however many of them are left out', async () => {
+  const rows = JSON.parse(readFileSync(join(root, 'folder/rows.json'), 'utf8')) as { image: string }[];
+  writeFileSync(join(root, 'folder/holes.json'), JSON.stringify(rows.map((row, i) => ({ ...row, image: i < 1 ? row.image : 'none.png' }))));
+  const given = on('folder/holes.json');
+  const stages = given.stages.map((stage) => ({ ...stage, batchSize: 1, unusableRows: 'skip' as const }));
+  const skipped: unknown[] = [];
+  const log: TrainOptions['log'] = ({ event, row }) => event === 'skipped-row' && skipped.push(row);
+  expect(await losses({ ...given, stages }, { log })).toHaveLength(2);
+  expect(skipped.toSorted()).toEqual([1, 1, 2, 2, 3, 3]);
+  writeFileSync(join(root, 'folder/holes.json'), JSON.stringify(rows.map((row) => ({ ...row, image: 'none.png' }))));
+  await expect(losses({ ...given, stages: stages.map((stage) => ({ ...stage, epochs: 9 })) })).rejects.toThrow(
+    'none of the 4 rows of stage align can be used',
+  );
+});

@@ -105,6 +105,13 @@ test('micro-batches and recomputing take less memory', async () => {
   expect(await activations({ recompute: true })).toBeLessThan(whole);
 });
 
+test('as many conversations go through at once as have four thousand tokens, unless said otherwise', async () => {
+  const large = await readRecipe(file, [parseOverride(`model.vision=${tower}`), parseOverride('stages.align.batchSize=2000')]);
+  const activations = async (options: { microBatch?: number }) => (await dryRun(large, { root, ...options })).stages[0]?.memory.activations;
+  // Captions of eight tokens.
+  expect(await activations({})).toBe(await activations({ microBatch: 512 }));
+});
+
 test('a model of 1.1 billion parameters is counted without memory for them', async () => {
   const big = await readRecipe(
     file,

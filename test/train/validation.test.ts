@@ -79,7 +79,7 @@ test('validation is the mean over the supervised tokens, whatever the micro-batc
       using data = await openData(given.stages[0]?.data ?? [], root);
       const { heldOut: rows } = holdOut(data, 5, given.seed);
       const stage = { ...(given.stages[0] as Recipe['stages'][number]), batchSize: 2 };
-      again.push((await validate({ model, processor, rows, stage, microBatch: 1, workers: 0 }))?.loss ?? Number.NaN);
+      again.push((await validate({ model, processor, rows, stage, microBatch: { examples: 1 }, workers: 0 }))?.loss ?? Number.NaN);
     },
   });
   expect(seen.map(({ step, rows }) => [step, rows])).toEqual([
@@ -109,6 +109,12 @@ test('patience is counted from the best validation, and less than the least impr
     [true, false],
   ]);
   expect(progress.state).toEqual({ best: { loss: 1, step: 5 }, worse: 0, last: 5 });
+});
+
+test('a validation that is not finite is never the best', () => {
+  const progress = new Progress({ patience: 3, minImprovement: 0 });
+  expect([Number.NaN, 1.5, Number.POSITIVE_INFINITY, 1.2].map((loss, i) => progress.add(loss, i))).toEqual([false, true, false, true]);
+  expect(progress.state).toEqual({ best: { loss: 1.2, step: 3 }, worse: 0, last: 3 });
 });
 
 test.each(['float32', 'bfloat16'] as const)(

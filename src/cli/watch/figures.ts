@@ -61,7 +61,8 @@ function curve(steps: readonly StepEvent[], seconds: number, { caption, read, sh
 
 /** The losses of validations over time, where there are any. */
 function validations(events: readonly LogEvent[], stages: readonly string[], seconds: number): Markup | undefined {
-  const found = events.filter(({ event }) => event === 'validation') as unknown as ValidationEvent[];
+  // A loss that is not finite is null in metrics.jsonl.
+  const found = events.filter(({ event, loss }) => event === 'validation' && typeof loss === 'number') as unknown as ValidationEvent[];
   const last = found.at(-1);
   if (!last) return undefined;
   const key = ({ stage, step }: { stage: string; step: number }): string => `${step} ${stage}`;
