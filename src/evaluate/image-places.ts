@@ -4,7 +4,7 @@ import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { cacheFolder } from '../cache-folder.ts';
 
 /** An address, such as `https:` or `data:`. */
-const isAddress = (name: string): boolean => /^[a-z][a-z0-9+.-]+:/i.test(name);
+export const isAddress = (name: string): boolean => /^[a-z][a-z0-9+.-]+:/i.test(name);
 
 /**
  * An image's file as samples name it: below the data folder, or below the cache folder where it came out of a table. So samples say the same on every machine

@@ -21,14 +21,18 @@ export interface OpenedTask {
   readonly benchmark: Benchmark;
 }
 
-/** Reads the files of the tasks, all before anything is asked. Throws UsageError for an unknown task, DataError for files that are missing. */
+/** Reads the files of the tasks, all before anything is asked. Throws UsageError for an unknown task and for two of one name, DataError for files that are missing. */
 export async function openTasks({ tasks, data, profile = 'official' }: WantedTasks): Promise<OpenedTask[]> {
   if (tasks.length === 0) throw new UsageError('no tasks to evaluate on', { hint: `known: ${Object.keys(everyTask).join(', ')}` });
   const opened: OpenedTask[] = [];
+  const known = new Map<string, Task>();
   for (const name of new Set(tasks)) {
     const task = await taskOf(name);
+    const other = known.get(task.name);
     // Two names of one task are one task.
-    if (opened.some((other) => other.task.name === task.name)) continue;
+    if (other === task) continue;
+    if (other) throw new UsageError(`two tasks are called ${task.name}`, { hint: 'give your own another name: results go by it' });
+    known.set(task.name, task);
     const benchmark = await task.open(data);
     if (typeof name === 'string' && isTaskFile(name)) tryTask(task, benchmark, name);
     opened.push({ task: inProfile(task, profile), benchmark });

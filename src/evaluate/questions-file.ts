@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { DataError } from '../errors.ts';
+import type { Sample } from './task.ts';
 
 /** The first of `places` in the folder that exists, else undefined. */
 export const firstExisting = (folder: string, places: readonly string[]): string | undefined =>
@@ -44,4 +45,13 @@ export function parsedRows(text: string, file: string): { value: unknown; place:
     const place = `${file}:${i + 1}`;
     return line.trim() === '' ? [] : [{ value: json(line, place), place }];
   });
+}
+
+/** Throws DataError for two questions of one id: answers and comparisons go by it. */
+export function checkIds(samples: readonly Sample[], file: string): void {
+  const known = new Set<string>();
+  for (const { id } of samples) {
+    if (known.has(id)) throw new DataError(`${file}: two questions have the id ${id}`, { hint: 'give each an id of its own' });
+    known.add(id);
+  }
 }

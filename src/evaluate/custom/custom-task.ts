@@ -3,9 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import { createJiti } from 'jiti';
 import { z } from 'zod';
-import { ConfigError, TinyLlavaError } from '../../errors.ts';
-import type { Benchmark, Task } from '../task.ts';
-import { yamlTask } from './yaml-task.ts';
+import { ConfigError, DataError, TinyLlavaError } from '../../errors.ts';
+import { isAddress } from '../image-places.ts';
+import { checkIds } from '../questions-file.ts';
+import type { Benchmark, Sample, Task } from '../task.ts';
+import { TaskName, yamlTask } from './yaml-task.ts';
 
 const endings = ['.yaml', '.yml', '.ts', '.mts', '.js', '.mjs'];
 
@@ -16,7 +18,7 @@ const callable = z.custom<(...values: never[]) => unknown>((value) => typeof val
 
 /** What a task in code must have; what it says is tried on its first sample. */
 const CodedTask = z.looseObject({
-  name: z.string().min(1),
+  name: TaskName,
   about: z.string(),
   maxNewTokens: z.int().positive(),
   open: callable,
@@ -75,10 +77,15 @@ const Reported = z
   )
   .min(1);
 
-/** Tries a task of the user's own on its first sample, so that a mistake in it is found before anything is asked. Throws ConfigError. */
+/**
+ * Looks at the samples of a task of the user's own and tries it on the first, so that a mistake in it is found before anything is asked. Throws ConfigError, and
+ * DataError for ids or images that are wrong.
+ */
 export function tryTask(task: Task, { samples }: Benchmark, file: string): void {
   const [sample] = samples;
   if (!sample) throw new ConfigError(`${file}: ${task.name} has no samples`);
+  checkIds(samples, file);
+  checkImages(samples, file);
   const attempt = <Schema extends z.ZodType>(what: string, schema: Schema, make: () => unknown): z.output<Schema> => {
     let value: unknown;
     try {
@@ -97,4 +104,13 @@ export function tryTask(task: Task, { samples }: Benchmark, file: string): void 
   attempt('prompt', Asked, () => task.prompt(sample));
   const verdict = attempt('score', Tried, () => task.score(sample, sample.targets[0] ?? ''));
   attempt('aggregate', Reported, () => task.aggregate([{ sample, answer: '', ...verdict }]));
+}
+
+/** A single image that is missing is a failure of its questions; where all are, their folder is wrong. */
+function checkImages(samples: readonly Sample[], file: string): void {
+  const images = samples.flatMap((sample) => sample.images);
+  if (images.length === 0 || images.some((image) => isAddress(image) || existsSync(image))) return;
+  throw new DataError(`${file}: none of its images exists, such as ${images[0]}`, {
+    hint: 'check the folder of the images, and how the questions name them',
+  });
 }

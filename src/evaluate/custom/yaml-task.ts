@@ -14,12 +14,15 @@ import { relaxedMatch } from '../tasks/chart-qa.ts';
 import { anls } from '../tasks/doc-vqa.ts';
 import { agreement, evalAiAnswer } from '../vqa-answer.ts';
 
+/** What a task may be called: files of a run are named by it. */
+export const TaskName = z.string().regex(/^[a-z0-9][a-z0-9+_-]*$/, 'expected small letters, digits, - and _');
+
 /** How answers are scored. */
 const scorers = ['exact', 'contains', 'choice', 'vqa', 'anls', 'relaxed'] as const;
 
 /** A task in a file of YAML: where its questions are, what their columns are called, how they are asked, how answers are scored. */
 const YamlTask = z.strictObject({
-  name: z.string().regex(/^[a-z0-9][a-z0-9+_-]*$/, 'expected small letters, digits, - and _'),
+  name: TaskName,
   about: z.string().default('a task of your own'),
   /** JSONL, JSON, TSV, xlsx or Parquet, below the data folder or beside this file. */
   questions: z.union([z.string().transform((one) => [one]), z.array(z.string()).min(1)]),
@@ -97,12 +100,26 @@ function cellList(cell: unknown): string[] {
   return text.startsWith("['") || text.startsWith('["') ? pythonList(text) : [text];
 }
 
+/** Throws DataError for a column that no row has. A single row may be without one, say of an image; when only answers are scored, images are not read. */
+function checkColumns(
+  { image, options = [], ...others }: YamlTask['columns'],
+  rows: readonly Readonly<Record<string, unknown>>[],
+  { place, options: { images = true } }: { readonly place: string; readonly options: OpenOptions },
+): void {
+  const known = new Set(rows.flatMap(Object.keys));
+  for (const column of [...Object.values(others), options, images ? image : undefined].flat()) {
+    if (column === undefined || known.has(column)) continue;
+    throw new DataError(`${place}: no column ${column}`, { hint: `there are ${[...known].join(', ')}` });
+  }
+}
+
 async function samples(
   { columns, images }: YamlTask,
   files: readonly string[],
   { folder, home, options }: { readonly folder: string; readonly home: string; readonly options: OpenOptions },
 ): Promise<RowSample[]> {
   const rows = await tableRows(files, z.looseObject({}), options);
+  checkColumns(columns, rows, { place: files.join(', '), options });
   const base =
     images === undefined
       ? dirname(files[0] ?? folder)

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
-import { firstExisting, readRows } from '../questions-file.ts';
+import { checkIds, firstExisting, readRows } from '../questions-file.ts';
 import { exactMatch, meanByCategory } from '../score.ts';
 import type { Sample, Task } from '../task.ts';
 
@@ -55,6 +55,7 @@ export const vqa: Task = {
         category: category ?? answerType(answer),
       }),
     );
+    checkIds(samples, file);
     return { samples, files: [file] };
   },
 

@@ -4,15 +4,18 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { openTasks } from '../../../src/evaluate/open-tasks.ts';
 import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
+import type { Task } from '../../../src/evaluate/task.ts';
+import { tasks } from '../../../src/evaluate/tasks/index.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tinyllava-custom-'));
 afterAll(() => rmSync(root, { recursive: true }));
 
 const rows = [
-  { qid: 'a', text: 'Which?', A: 'a cat', B: 'a dog', truth: 'B', kind: 'pets', picture: '1.png', note: 'first' },
-  { qid: 'b', text: 'What?', A: 'red', B: 'blue', truth: 'red', kind: 'colours', picture: '2.png', note: 'second' },
+  { qid: 'a', text: 'Which?', A: 'a cat', B: 'a dog', truth: 'B', kind: 'pets', picture: '1.png', note: 'first', same: 1 },
+  { qid: 'b', text: 'What?', A: 'red', B: 'blue', truth: 'red', kind: 'colours', picture: '2.png', note: 'second', same: 1 },
 ];
-mkdirSync(join(root, 'data'));
+for (const folder of ['pictures', 'photos']) mkdirSync(join(root, 'data', folder), { recursive: true });
+for (const name of ['pictures/1.png', 'photos/1.png', '1.png']) writeFileSync(join(root, 'data', name), '');
 writeFileSync(join(root, 'data/mine.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
 
 function file(name: string, text: string): string {
@@ -57,6 +60,13 @@ describe('a task in YAML', () => {
     expect([missing, unparsed]).toEqual([0, 0]);
   });
 
+  test('scores answers without the images of a table', async () => {
+    writeFileSync(join(root, 'data/table.tsv'), 'index\tquestion\timage\tanswer\n1\tWhat?\tAAAA\tred\n');
+    const path = file('table.yaml', 'name: table\nquestions: table.tsv\ncolumns: { id: index, image: image }\nscore: exact\n');
+    const answers = file('red.jsonl', '{"question_id": 1, "text": "Red"}');
+    expect((await scoreAnswers(path, { answers, data: join(root, 'data') })).scores).toEqual({ accuracy: 100 });
+  });
+
   test('fails before anything is asked, with what is wrong in it', async () => {
     expect(await message(file('a.yaml', good.replace('score: choice', 'score: choise')))).toMatchInlineSnapshot(
       `"ROOT/a.yaml: score: Invalid option: expected one of "exact"|"contains"|"choice"|"vqa"|"anls"|"relaxed", got "choise" | "`,
@@ -64,16 +74,30 @@ describe('a task in YAML', () => {
     expect(await message(file('b.yaml', `${good}\npromt: x`))).toMatchInlineSnapshot(`"ROOT/b.yaml: Unrecognized key: "promt" | "`);
     expect(await message(file('c.yaml', good.replace('options: [A, B]', 'options: [A, B')))).toContain('ROOT/c.yaml: ');
     expect(await message(file('d.yaml', good.replace('answer: truth', 'answer: truht')))).toMatchInlineSnapshot(
-      `"ROOT/data/mine.jsonl#0: no column truht | there are qid, text, A, B, truth, kind, picture, note"`,
+      `"ROOT/data/mine.jsonl: no column truht | there are qid, text, A, B, truth, kind, picture, note, same"`,
     );
     expect(await message(file('e.yaml', good.replace('{note}', '{nota}')))).toMatchInlineSnapshot(
-      `"ROOT/e.yaml: prompt: there is no {nota} | use {question}, {options}, or a column: qid, text, A, B, truth, kind, picture, note"`,
+      `"ROOT/e.yaml: prompt: there is no {nota} | use {question}, {options}, or a column: qid, text, A, B, truth, kind, picture, note, same"`,
     );
     expect(await message(file('f.yaml', good.replace('mine.jsonl', 'yours.jsonl')))).toMatchInlineSnapshot(
       `"ROOT/f.yaml: questions: there is no yours.jsonl | looked in ROOT/data, ROOT/data/mine, ROOT"`,
     );
     expect(await message(file('g.yaml', good.replace(', options: [A, B]', '')))).toMatchInlineSnapshot(
       `"ROOT/g.yaml: columns.options: missing, but score is choice | name the column that holds the options"`,
+    );
+    for (const [place, wrong] of [
+      ['image: picture', 'image: pictrue'],
+      ['category: kind', 'category: knid'],
+      ['[A, B]', '[A, B, E]'],
+    ] as const) {
+      const column = wrong.match(/\w+(?=\]?$)/)?.[0];
+      expect(await message(file('h.yaml', good.replace(place, wrong)))).toContain(`ROOT/data/mine.jsonl: no column ${column} |`);
+    }
+    expect(await message(file('i.yaml', good.replace('images: pictures', 'images: potos')))).toMatchInlineSnapshot(
+      `"ROOT/i.yaml: none of its images exists, such as ROOT/data/potos/1.png | check the folder of the images, and how the questions name them"`,
+    );
+    expect(await message(file('j.yaml', good.replace('id: qid', 'id: same')))).toMatchInlineSnapshot(
+      `"ROOT/j.yaml: two questions have the id 1 | give each an id of its own"`,
     );
     expect(await message(join(root, 'none.yaml'))).toContain('none.yaml does not exist');
   });
@@ -109,7 +133,25 @@ describe('a task in TypeScript', () => {
       'score of the first sample fails: oh',
     );
     expect(await message(file('e.ts', coded.replace('name:', 'name')))).toContain('cannot be loaded');
+    expect(await message(file('f.ts', coded.replace("'coded'", "'my/task'")))).toContain(
+      'task.name: expected small letters, digits, - and _',
+    );
+    const sample = "{ id: '1', question: 'q', images: [], targets: ['yes'], category: 'all' }";
+    expect(await message(file('g.ts', coded.replace(sample, `${sample}, ${sample}`)))).toContain('g.ts: two questions have the id 1');
+    expect(await message(file('h.ts', coded.replace('images: []', "images: ['none.png']")))).toContain(
+      'h.ts: none of its images exists, such as none.png',
+    );
   });
+});
+
+test('two tasks of one name are refused; one task by two names is asked once', async () => {
+  const task = file('vqa.ts', coded.replace("'coded'", "'vqa'"));
+  writeFileSync(join(root, 'data/questions.jsonl'), '{"question_id": 1, "text": "q", "answer": "a"}');
+  const opened = (...wanted: (string | Task)[]) => openTasks({ tasks: wanted, data: join(root, 'data') });
+  await expect(opened('vqa', task)).rejects.toThrow('two tasks are called vqa');
+  expect(await opened('vqa', tasks.vqa)).toHaveLength(1);
+  writeFileSync(join(root, 'data/questions.jsonl'), '{"question_id": 1, "text": "q", "answer": "a"}\n'.repeat(2));
+  await expect(opened('vqa')).rejects.toThrow('questions.jsonl: two questions have the id 1');
 });
 
 describe('the examples of docs/evaluation.md', () => {
@@ -121,8 +163,8 @@ describe('the examples of docs/evaluation.md', () => {
       join(root, 'data/plants.tsv'),
       'index\tquestion\tfile\tanswer\tfamily\tA\tB\tC\tD\n1\tWhich?\t1.png\tB\troses\ta\tb\tc\td\n',
     );
-    const tasks = [file('plants.yaml', block('yaml')), file('example.ts', block('ts'))];
-    const opened = await openTasks({ tasks, data: join(root, 'data') });
+    const files = [file('plants.yaml', block('yaml')), file('example.ts', block('ts'))];
+    const opened = await openTasks({ tasks: files, data: join(root, 'data') });
     expect(opened.map(({ task, benchmark }) => [task.name, benchmark.samples[0]?.question])).toEqual([
       ['plants', 'Which?'],
       ['mine', 'What?'],
