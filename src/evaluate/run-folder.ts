@@ -75,8 +75,9 @@ export async function openRunFolder(folder: string, facts: RunFacts, resume: boo
   }
   // An earlier run's results would not be those of the samples that are written now.
   for (const name of ['results.json', 'timings.json', 'report.md', 'report.html']) await rm(join(folder, name), { force: true });
-  if (!resume || before === undefined) {
-    for (const task of Object.keys({ ...before?.tasks, ...facts.tasks })) await rm(join(folder, `samples_${task}.jsonl`), { force: true });
+  for (const task of Object.keys({ ...before?.tasks, ...facts.tasks })) {
+    await rm(join(folder, `submission_${task}.json`), { force: true });
+    if (!resume || before === undefined) await rm(join(folder, `samples_${task}.jsonl`), { force: true });
   }
   await writeWhole(path, `${JSON.stringify(facts, null, 2)}\n`);
 }

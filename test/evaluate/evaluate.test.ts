@@ -7,6 +7,8 @@ import { evaluate, type Results, withoutTimes } from '../../src/evaluate/evaluat
 import { markdown } from '../../src/evaluate/report.ts';
 import type { Respondent } from '../../src/evaluate/respondent/respondent.ts';
 import { readSamples } from '../../src/evaluate/samples-file.ts';
+import type { Task } from '../../src/evaluate/task.ts';
+import { tasks } from '../../src/evaluate/tasks/index.ts';
 import { ChatModel } from '../../src/generate/generate.ts';
 import type { LogEvent } from '../../src/log.ts';
 import { onOneThread, picture, tinyModel } from '../generate/tiny-model.ts';
@@ -163,6 +165,22 @@ describe('an evaluation', () => {
     );
     expect(await readSamples(join(out, 'samples_easy-vqa.jsonl'))).toHaveLength(3);
     expect(readdirSync(out).sort()).toEqual(['run.json', 'samples_easy-vqa.jsonl']);
+  });
+
+  test('leaves nothing of an earlier run in its folder', async () => {
+    const out = join(root, 'reused');
+    const respondent: Respondent = {
+      identity: {},
+      async *responses(questions) {
+        let index = 0;
+        for await (const _ of questions) yield { index: index++, answer: 'yes' };
+      },
+    };
+    const uploaded: Task = { ...tasks['easy-vqa'], name: 'uploaded', submission: (scored) => scored.map(({ answer }) => answer) };
+    await evaluate(respondent, { tasks: [uploaded, 'easy-vqa'], data, out });
+    expect(readdirSync(out)).toContain('submission_uploaded.json');
+    await evaluate(respondent, { tasks: ['easy-vqa'], data, out });
+    expect(readdirSync(out).sort()).toEqual(['results.json', 'run.json', 'samples_easy-vqa.jsonl', 'timings.json']);
   });
 
   test('refuses unknown tasks, no tasks, and a folder without the files, before it asks anything', async () => {

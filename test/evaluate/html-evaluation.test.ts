@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
@@ -121,6 +121,12 @@ describe('the page', () => {
     expect(kept(3)).toEqual(['1', '2', '4']);
     expect(kept(4)).toEqual(['1', '2', '3', '4']);
     expect(browsed(runs, 4).all).toBe(6);
+  });
+
+  test('names runs by the ends of their paths that tell them apart', async () => {
+    const folders = ['x/deep/out', 'y/deep/out', 'y/deep', 'x/deep/out'].map((name) => join(root, name));
+    for (const folder of folders) cpSync(first, folder, { recursive: true });
+    expect((await readRuns(folders)).map(({ name }) => name)).toEqual(['x/deep/out', 'y/deep/out', 'deep', 'x/deep/out (2)']);
   });
 
   test('is written by compare, which also takes more than two runs', async () => {

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { join, resolve, sep } from 'node:path';
 import { DataError } from '../../errors.ts';
 import type { Results } from '../evaluate.ts';
 import { readSamples } from '../samples-file.ts';
@@ -13,19 +13,32 @@ export interface Run {
   readonly samples: Readonly<Record<string, readonly Scored[]>>;
 }
 
-/** Reads what `evaluate` wrote into folders; a run is named by its folder. `data` is where the images are now. Throws DataError for one without results. */
+/** Reads what `evaluate` wrote into folders, after which runs are named. `data` is where the images are now. Throws DataError for one without results. */
 export async function readRuns(folders: readonly string[], { data }: { readonly data?: string | undefined } = {}): Promise<Run[]> {
-  const names = folders.map((folder) => basename(resolve(folder)));
+  const names = runNames(folders);
   return Promise.all(
     folders.map(async (folder, i) => {
-      const name = names[i] ?? '';
       const results = await readResults(folder);
       const samples: Record<string, Scored[]> = {};
       for (const task of Object.keys(results.tasks)) samples[task] = await readSamples(join(folder, `samples_${task}.jsonl`), { data });
-      const twice = names.indexOf(name) !== names.lastIndexOf(name);
-      return { name: twice ? `${basename(dirname(resolve(folder)))}/${name}` : name, results, samples };
+      return { name: names[i] ?? folder, results, samples };
     }),
   );
+}
+
+/** The end of each folder's path that no other has; a folder that is named again is numbered. */
+function runNames(folders: readonly string[]): string[] {
+  const paths = folders.map((folder) => resolve(folder).split(sep));
+  const end = (path: readonly string[], names: number): string => path.slice(-names).join('/');
+  const wholes = paths.map((path) => end(path, path.length));
+  return paths.map((path, i) => {
+    const whole = wholes[i] ?? '';
+    const others = paths.filter((_, j) => wholes[j] !== whole);
+    let names = 1;
+    while (names < path.length && others.some((other) => end(other, names) === end(path, names))) names += 1;
+    const earlier = wholes.slice(0, i).filter((other) => other === whole).length;
+    return earlier === 0 ? end(path, names) : `${end(path, names)} (${earlier + 1})`;
+  });
 }
 
 async function readResults(folder: string): Promise<Results> {
