@@ -319,6 +319,13 @@ describe('images with captions', () => {
     expect(await lines(join(folder, name), { prompt: 'what?' })).toEqual(rows.map((row) => row.replace('> |', '> what? |')));
   });
 
+  test.each(['img/r.png', '"img/r.png"'])('have tables whose line breaks a piece of the file may cut (%s)', async (cell) => {
+    const [head, tail] = ['caption,image\r\n', `,${cell}\r`];
+    const caption = 'x'.repeat(2 ** 20 - head.length - tail.length);
+    const folder = await folderWith({ 'captions.csv': `${head}${caption}${tail}\n"a\r",${cell}\r\n`, 'img/r.png': red });
+    expect((await lines(folder)).map((line) => line.replace(caption, 'xxx'))).toEqual(['<red> | xxx', '<red> | a\r']);
+  });
+
   test('that cannot be used are refused', async () => {
     const folder = await folderWith({
       'bare/a.png': red,

@@ -12,8 +12,9 @@ export async function* tableRecords(path: string, separator: '\t' | ','): AsyncG
   let quoted = false;
   let afterQuote = false;
   let empty = true;
-  const endCell = (): void => {
-    cells.push(pieces.join(''));
+  const endCell = ({ endsRow }: { endsRow: boolean }): void => {
+    const cell = pieces.join('');
+    cells.push(endsRow && !afterQuote && cell.endsWith('\r') ? cell.slice(0, -1) : cell);
     pieces = [];
     afterQuote = false;
     empty = true;
@@ -38,8 +39,8 @@ export async function* tableRecords(path: string, separator: '\t' | ','): AsyncG
         empty = false;
         from = i + 1;
       } else if (letter === separator || letter === '\n') {
-        pieces.push(chunk.slice(from, letter === '\n' && chunk[i - 1] === '\r' && i - 1 >= from ? i - 1 : i));
-        endCell();
+        pieces.push(chunk.slice(from, i));
+        endCell({ endsRow: letter === '\n' });
         from = i + 1;
         if (letter === '\n') {
           if (cells.length > 1 || cells[0] !== '') yield cells;
@@ -55,7 +56,7 @@ export async function* tableRecords(path: string, separator: '\t' | ','): AsyncG
   }
   if (quoted) throw new DataError(`${path}: the last cell has no closing quote`, { hint: 'the file may be cut off; get it again' });
   if (pieces.some((piece) => piece !== '') || cells.length > 0) {
-    endCell();
+    endCell({ endsRow: true });
     yield cells;
   }
 }
