@@ -1,6 +1,7 @@
 import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { CheckpointError } from '../errors.ts';
+import { flush } from '../flush.ts';
 
 const exists = (path: string): Promise<boolean> =>
   stat(path).then(
@@ -24,7 +25,8 @@ export async function putInPlace(draft: string, target: string): Promise<void> {
 
 /**
  * Lets `fill` write to an empty folder beside `target`, after which `place` moves it there, so that nothing half-written has the name; by
- * default the folder takes the place of what is there. Throws CheckpointError, and then leaves nothing behind.
+ * default the folder takes the place of what is there. It outlasts a loss of power if `fill` has flushed its files. Throws CheckpointError, and
+ * then leaves nothing behind.
  */
 export async function withDraft(
   target: string,
@@ -37,7 +39,9 @@ export async function withDraft(
     await rm(draft, { recursive: true, force: true });
     await mkdir(draft, { recursive: true });
     await fill(draft);
+    flush(draft);
     await place(draft);
+    flush(dirname(path));
   } catch (cause) {
     await rm(draft, { recursive: true, force: true });
     if (cause instanceof CheckpointError) throw cause;

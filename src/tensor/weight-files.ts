@@ -119,5 +119,5 @@ export function writeWeights(
   }
   const metadata = { total_parameters: values, total_size: bytes };
   const index = { metadata, weight_map: Object.fromEntries(map.sort(([a], [b]) => (a < b ? -1 : 1))) };
-  if (parts.length > 1) writeFileSync(join(folder, 'model.safetensors.index.json'), `${JSON.stringify(index, null, 2)}\n`);
+  if (parts.length > 1) writeFileSync(join(folder, 'model.safetensors.index.json'), `${JSON.stringify(index, null, 2)}\n`, { flush: true });
 }

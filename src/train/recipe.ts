@@ -11,6 +11,7 @@ import { type TemplateName, templates } from '../processor/templates.ts';
 import { Tiling } from '../processor/tiling.ts';
 import { defaultFrames } from '../processor/video.ts';
 import { choice, examine, has } from './explain.ts';
+import { ownFolders } from './own-folders.ts';
 import { type Precision, precisions } from './precision.ts';
 
 /** The parts of a model that a stage can train. */
@@ -200,6 +201,8 @@ const Validation = z
   .refine((validation) => (validation.data === undefined) !== (validation.rows === undefined), { error: 'give either data or rows' });
 export type Validation = z.output<typeof Validation>;
 
+const runFolders = new Set<string>(Object.values(ownFolders));
+
 /** `skip` leaves it out and counts it. */
 const Policy = z.enum(['stop', 'skip']).default('stop');
 
@@ -208,7 +211,10 @@ const templateNames = Object.keys(templates) as [TemplateName, ...TemplateName[]
 const Stage = z
   .strictObject({
     /** Also the name of the checkpoint's folder. */
-    name: z.string().regex(/^[\w.-]+$/, { error: 'expected letters, digits, ".", "_" and "-" alone' }),
+    name: z
+      .string()
+      .regex(/^[\w-]+$/, { error: 'expected letters, digits, "_" and "-" alone' })
+      .refine((name) => !runFolders.has(name), { error: `${[...runFolders].join(', ')} are folders of the run itself` }),
     learns: z
       .strictObject({ vision: Learns, connector: Learns, language: Learns })
       .refine((learns) => partNames.some((part) => learns[part].tune !== 'frozen'), {

@@ -17,16 +17,18 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { CheckpointError, ConfigError } from '../errors.ts';
+import { flush, replaceText } from '../flush.ts';
 import { lockFolder } from '../folder-lock.ts';
 import type { LogEvent } from '../log.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Environment } from './environment.ts';
+import { ownFolders } from './own-folders.ts';
 import { openParts, removeParts, replaceParts } from './parts-files.ts';
 import type { Recipe } from './recipe.ts';
 import { readRecipe, writeRecipe } from './recipe-file.ts';
 import { recipeFile } from './save.ts';
-import { flush, newestState, newestStateFolder, removeStates, saveState, type TrainingState } from './state.ts';
+import { newestState, newestStateFolder, removeStates, saveState, type TrainingState } from './state.ts';
 import { fromFirst, type Team } from './team.ts';
 import { EventFile, type ScalarEvent } from './tensorboard.ts';
 
@@ -38,7 +40,8 @@ export interface SaveOptions {
   readonly keep?: number;
 }
 
-const [metricsFile, tensorboard] = ['metrics.jsonl', 'tensorboard'];
+const metricsFile = 'metrics.jsonl';
+const { states, tensorboard } = ownFolders;
 
 /** The paths at which two documents differ, with both values. */
 function differences(before: unknown, now: unknown, path = ''): string[] {
@@ -126,7 +129,7 @@ export class RunFolder implements Disposable {
 
   static async #open(folder: string, recipe: Recipe, { resume, lock }: { resume: boolean; lock: Disposable }): Promise<RunFolder> {
     const stages = recipe.stages.map(({ name }) => name);
-    const taken = [...stages, 'state'].map((name) => join(folder, name)).find((path) => existsSync(path));
+    const taken = [...stages, states].map((name) => join(folder, name)).find((path) => existsSync(path));
     const stored = join(folder, recipeFile);
     if (!resume || !existsSync(stored)) {
       if (taken !== undefined) {
@@ -137,7 +140,7 @@ export class RunFolder implements Disposable {
         });
       }
       for (const name of [metricsFile, tensorboard]) await rm(join(folder, name), { recursive: true, force: true });
-      writeFileSync(stored, writeRecipe(recipe));
+      replaceText(stored, writeRecipe(recipe));
       return new RunFolder(folder, { stages, lock, done: 0 });
     }
     const changed = differences(await readRecipe(stored), recipe);
@@ -148,7 +151,7 @@ export class RunFolder implements Disposable {
     }
     const missing = stages.findIndex((name) => !existsSync(join(folder, name)));
     const done = missing < 0 ? stages.length : missing;
-    const { state, unreadable } = newestState(join(folder, 'state'), stages[done] ?? '');
+    const { state, unreadable } = newestState(join(folder, states), stages[done] ?? '');
     const run = new RunFolder(folder, { stages, lock, done, ...(state && { state }) });
     run.#removeHalves();
     run.#cutMetrics();
@@ -193,15 +196,16 @@ export class RunFolder implements Disposable {
     const file = join(this.folder, metricsFile);
     const metricsBytes = existsSync(file) ? flushed(file) : 0;
     try {
-      return saveState(join(this.folder, 'state'), { ...facts, metricsBytes }, options);
+      return saveState(join(this.folder, states), { ...facts, metricsBytes }, options);
     } catch (error) {
       throw this.explained(error);
     }
   }
 
-  /** Runs what writes to the folder; its error then names what was saved before. */
+  /** Runs what writes a stage's checkpoint; its error then names what was saved before. */
   async saving(write: () => Promise<void>): Promise<void> {
     try {
+      flush(join(this.folder, metricsFile)); // there is no state to go back to once the checkpoint is there
       await write();
     } catch (error) {
       throw this.explained(error);
@@ -216,7 +220,7 @@ export class RunFolder implements Disposable {
   /** An error of writing, with what was saved before as its hint; others as they are. */
   explained(error: unknown): unknown {
     if (!(error instanceof CheckpointError)) return error;
-    const last = newestStateFolder(join(this.folder, 'state')) ?? this.startFolder;
+    const last = newestStateFolder(join(this.folder, states)) ?? this.startFolder;
     const hint =
       last === undefined ? 'make room; nothing was saved before' : `make room and go on with --resume: ${last} was saved whole before`;
     return new CheckpointError(error.message, { hint, cause: error });
@@ -240,7 +244,7 @@ export class RunFolder implements Disposable {
 
   /** The checkpoint of the stage is there: its states are no longer needed. */
   stageDone(stage: string): void {
-    removeStates(join(this.folder, 'state'));
+    removeStates(join(this.folder, states));
     removeParts(bestFile(this.folder, stage));
   }
 
@@ -305,7 +309,8 @@ const shown: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 function scalarsOf({ event, time, stage, step, ...facts }: LogEvent): ScalarEvent | undefined {
   const names = shown[event];
   if (!names) return undefined;
-  const scalars = Object.entries(names).map(([key, name]) => [`${stage}/${name}`, Number(facts[key])] as const);
+  // JSON has null for what is not finite.
+  const scalars = Object.entries(names).map(([key, name]) => [`${stage}/${name}`, Number(facts[key] ?? Number.NaN)] as const);
   return { time: Number(time ?? 0), step: Number(step), scalars: Object.fromEntries(scalars) };
 }
 

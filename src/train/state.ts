@@ -1,7 +1,8 @@
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError, NativeError } from '../errors.ts';
+import { flush } from '../flush.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { openParts, writeParts } from './parts-files.ts';
@@ -41,28 +42,6 @@ const [factsFile, tensorsFile] = ['state.json', 'state.safetensors'];
 const named = /^(.+)-(\d{8})$/;
 const nameOf = ({ stage, step }: Pick<StateFacts, 'stage' | 'step'>): string => `${stage}-${String(step).padStart(8, '0')}`;
 
-/** Puts what was written to a file or folder on the disk. */
-export function flush(path: string): void {
-  const file = openSync(path, 'r');
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** Writes a text and waits until it is on the disk. */
-function writeFlushed(path: string, text: string): void {
-  const file = openSync(path, 'w');
-  try {
-    const bytes = Buffer.from(text);
-    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
 /** Removes a folder so that no half of it ever has its name. */
 function remove(root: string, name: string): void {
   const doomed = join(root, `.${name}.old`);
@@ -95,7 +74,7 @@ export function saveState(root: string, facts: Omit<StateFacts, 'version'>, { te
     writeParts(join(draft, tensorsFile), tensors, team);
     team.barrier();
     if (leads) {
-      writeFlushed(join(draft, factsFile), `${JSON.stringify({ version: 1, ...facts }, undefined, 2)}\n`);
+      writeFileSync(join(draft, factsFile), `${JSON.stringify({ version: 1, ...facts }, undefined, 2)}\n`, { flush: true });
       flush(draft);
       if (existsSync(folder)) remove(root, name);
       renameSync(draft, folder);

@@ -11,6 +11,7 @@ import { build, openData, reopen } from './build.ts';
 import { environment } from './environment.ts';
 import { dataFingerprints } from './fingerprint.ts';
 import { settle } from './low-rank.ts';
+import { ownFolders } from './own-folders.ts';
 import { Masters } from './precision.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
 import { checkShared, othersBest, RunFolder, type SaveOptions } from './run-folder.ts';
@@ -180,9 +181,11 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
         saveDue: folder && savingPace(save),
         onSnapshot: ({ tensors, ...facts }, { team: writers }) => {
           if (out === undefined || (!folder && writers.size === 1)) return;
+          // The run goes on from this state and has learned nothing since; to write it again would leave none for a moment.
+          if (facts.step === state?.step) return;
           const written = { tensors: tensors(), keep: save.keep ?? 2, team: writers };
           const whole = { ...facts, data: fingerprints };
-          const path = folder?.save(whole, written) ?? saveState(join(out, 'state'), { ...whole, metricsBytes: 0 }, written);
+          const path = folder?.save(whole, written) ?? saveState(join(out, ownFolders.states), { ...whole, metricsBytes: 0 }, written);
           report({ event: 'saved', stage: stage.name, step: facts.step, folder: path });
         },
       },

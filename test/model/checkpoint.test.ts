@@ -1,6 +1,7 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import fs, { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { TinyLlavaError } from '../../src/errors.ts';
 import { type Checkpoint, loadCheckpoint, loadLanguageModel, loadVisionTower, saveCheckpoint } from '../../src/model/checkpoint.ts';
@@ -232,6 +233,31 @@ test('a save that fails leaves what was there and nothing else', async () => {
   expect(readFileSync(join(target, 'config.json'), 'utf8')).toBe(before);
   expect(readdirSync(scratch).filter((name) => name.includes('.kept'))).toEqual([]);
   expect(existsSync(join(target, 'a'))).toBe(false);
+});
+
+test('a saved model is on the disk, all of its names too', async ({ skip }) => {
+  if (process.platform !== 'linux') skip('only Linux tells the path of an open file');
+  const { model } = await loadCheckpoint(reference('llama-mqa').folder);
+  const target = join(scratch, 'flushed');
+  const { fsyncSync } = fs;
+  const flushed: string[] = [];
+  fs.fsyncSync = (file) => {
+    const path = basename(readlinkSync(`/proc/self/fd/${file}`)).replaceAll(String(process.pid), '…');
+    flushed.push(existsSync(target) ? `${path}, with the model in place` : path);
+    fsyncSync(file);
+  };
+  syncBuiltinESMExports();
+  try {
+    await saveCheckpoint(target, model, {}, { maxShardBytes: 20_000 });
+  } finally {
+    fs.fsyncSync = fsyncSync;
+    syncBuiltinESMExports();
+  }
+  expect(flushed.slice(-3)).toEqual([
+    'model.safetensors.index.json',
+    '.flushed.….part',
+    `${basename(scratch)}, with the model in place`.replaceAll(String(process.pid), '…'),
+  ]);
 });
 
 test('a model with parts that transformers lacks comes back from its own kind of config', async () => {

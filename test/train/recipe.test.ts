@@ -185,6 +185,12 @@ test('mistakes are told with file, line, path, what is expected and what is ther
   expect(complaint('connector: full, vision: { tune: full, learningRate: 1e-4 }', 'vision: frozen')).toMatchInlineSnapshot(
     `"tiny.yaml:9: stages.0.learns: every part is frozen, so nothing would learn"`,
   );
+  expect(complaint('name: align', 'name: ..')).toMatchInlineSnapshot(
+    `"tiny.yaml:8: stages.0.name: expected letters, digits, "_" and "-" alone"`,
+  );
+  expect(complaint('name: align', 'name: state')).toMatchInlineSnapshot(
+    `"tiny.yaml:8: stages.0.name: state, tensorboard, sample-images are folders of the run itself"`,
+  );
   expect(complaint('name: align', 'name: align\n   x: y')).toMatchInlineSnapshot(
     `"tiny.yaml:9: not YAML: Sequence item without - indicator"`,
   );

@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { appendFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import type { LogEvent } from '../../src/log.ts';
 import { full } from '../../src/tensor/create.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
 import { openParts, replaceParts } from '../../src/train/parts-files.ts';
-import type { Recipe } from '../../src/train/recipe.ts';
+import { parseRecipe, type Recipe } from '../../src/train/recipe.ts';
 import { readRecipe, writeRecipe } from '../../src/train/recipe-file.ts';
 import { type TrainOptions, train } from '../../src/train/trainer.ts';
 import { tinyData } from './tiny-data.ts';
@@ -134,6 +134,39 @@ test('states are saved as often as asked and the newest are kept; a broken one i
   const whole = join(root, 'states-whole');
   await run(recipe, { out: whole });
   for (const stage of ['align', 'instruct'] as const) expect(outcome(out)[stage]).toEqual(outcome(whole)[stage]);
+});
+
+test('a run that is broken off before it has learned anything more leaves its state as it is', async () => {
+  const out = join(root, 'twice');
+  await brokenOff(recipe, out, { stage: 'align', step: 3, save: { keep: 1 } });
+  const state = join(out, 'state/align-00000003');
+  const { ino } = statSync(state);
+  const controller = new AbortController();
+  const log = ({ event }: LogEvent): void => {
+    if (event === 'resume') controller.abort();
+  };
+  const again = await run(recipe, { out, resume: true, signal: controller.signal, save: { keep: 1 }, log });
+  expect([again.stopped, statSync(state).ino]).toEqual([true, ino]);
+  await run(recipe, { out, resume: true });
+  const whole = join(root, 'once');
+  await run(recipe, { out: whole });
+  expect(outcome(out)).toEqual(outcome(whole));
+});
+
+test('what was not finite is drawn so when the run is resumed', async () => {
+  const out = join(root, 'infinite');
+  await brokenOff(recipe, out, { stage: 'align', step: 3 });
+  const metrics = join(out, 'metrics.jsonl');
+  // as long as before, for the state knows how long the file was
+  const text = readFileSync(metrics, 'utf8').replace(/(?<="gradNorm":)[^,]*/, (norm) => 'null'.padEnd(norm.length));
+  writeFileSync(metrics, text);
+  await run(recipe, { out, resume: true });
+  const [file = ''] = readdirSync(join(out, 'tensorboard'));
+  const drawn = readFileSync(join(out, 'tensorboard', file));
+  const tag = 'align/gradient norm';
+  const values: number[] = [];
+  for (let at = drawn.indexOf(tag); at >= 0; at = drawn.indexOf(tag, at + 1)) values.push(drawn.readFloatLE(at + tag.length + 1));
+  expect(values.map(Number.isFinite)).toEqual([false, true, true, true, true]);
 });
 
 test('another recipe, other data and a run that is there are told before anything is trained', async () => {
@@ -312,6 +345,21 @@ test('a second run in the folder of one that is going on is refused and leaves i
   expect(readdirSync(out).sort()).toEqual(readdirSync(whole).sort());
 });
 
+test('no stage can be named as something else in the folder of a run', async () => {
+  const out = join(root, 'names');
+  const validation = { rows: 4, every: 1, keep: 'best', minImprovement: 0 } as const;
+  const [first, ...rest] = recipe.stages as [Recipe['stages'][number], ...Recipe['stages']];
+  const names: string[] = [];
+  const onStep = ({ stage, step }: { stage: string; step: number }): void => {
+    if (stage === 'align' && step === 3) names.push(...readdirSync(out));
+  };
+  await run({ ...recipe, stages: [{ ...first, validation }, ...rest] }, { out, save: { steps: 1 }, onStep });
+  expect(names).toEqual(expect.arrayContaining(['align.best.safetensors', 'metrics.jsonl', 'state', 'training.lock']));
+  for (const name of [...names, 'samples.jsonl', 'sample-images', '.', '..']) {
+    expect(() => parseRecipe({ ...recipe, stages: [{ ...first, name }] }), name).toThrow(/^stages\.0\.name: /);
+  }
+});
+
 test('what a stage that is done had no time to remove goes when the run is resumed', async () => {
   const out = join(root, 'untidy');
   await brokenOff(recipe, out, { stage: 'instruct', step: 2 });
@@ -383,6 +431,22 @@ test('a full disk stops the run, names what was saved last and leaves nothing ha
     const whole = join(root, 'unrescued');
     await run(recipe, { out: whole });
     expect(outcome(saved)).toEqual(outcome(whole));
+  } finally {
+    execFileSync('umount', [disk]);
+  }
+});
+
+test('a disk that is full when a run begins leaves no half of its recipe', async ({ skip }) => {
+  const disk = join(root, 'disk-recipe');
+  if (!smallDisk(disk)) skip('file systems cannot be mounted here');
+  try {
+    const out = join(disk, 'run');
+    // room for the lock alone
+    writeFileSync(join(disk, 'filler'), Buffer.alloc(free(disk) - 4096));
+    await expect(run(recipe, { out })).rejects.toThrow(/ENOSPC/);
+    expect(existsSync(join(out, 'recipe.yaml'))).toBe(false);
+    rmSync(join(disk, 'filler'));
+    expect((await run(recipe, { out, resume: true })).stages.length).toBe(2);
   } finally {
     execFileSync('umount', [disk]);
   }

@@ -5,12 +5,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Hono } from 'hono';
 import { streamSSE } from 'hono/streaming';
 import type { LogEvent } from '../../log.ts';
+import { ownFolders } from '../../train/own-folders.ts';
 import type { TrainingSample } from './answers.ts';
 import { GrowingLines } from './json-lines.ts';
 import { type Ending, live, page } from './page.ts';
 
 /** The file of a run's folder that answers on the way are added to, and the folder of their small images. */
-export const [samplesFile, imagesFolder] = ['samples.jsonl', 'sample-images'];
+export const [samplesFile, imagesFolder] = ['samples.jsonl', ownFolders.sampleImages];
 
 const refreshMs = 2000;
 
