@@ -72,6 +72,12 @@ questions = {
         "question_type_id": pa.array([10], pa.int64()),
         "image": pa.array([[picture("red"), picture("blue")]], pa.list_(image)),
     },
+    "docvqa/DocVQA/test-00000-of-00001.parquet": {
+        "questionId": ["57344"],
+        "question": ["Who?"],
+        "image": pa.array([picture("red")], image),
+        "answers": pa.array([None], pa.list_(pa.string())),
+    },
     "mmbench-en/en/dev-00000-of-00001.parquet": {
         "index": pa.array([241], pa.int64()),
         "question": ["Which?"],

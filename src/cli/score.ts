@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
+import type { ScoreResult } from '../evaluate/score-answers.ts';
 import type { Profile } from '../evaluate/task.ts';
 import { interruptible } from './interrupt.ts';
 import { type JudgeFlags, judgeOf, withJudgeOptions } from './judge-options.ts';
@@ -37,17 +38,19 @@ export function scoreCommand(): Command {
       ]);
       const { answers, data, profile, json } = flags;
       const judge = await judgeOf(flags, process.env);
-      const { submission, ...result } = await interruptible((signal) => scoreAnswers(task, { answers, data, profile, judge, signal }));
-      if (flags.submission !== undefined) await writeSubmission(flags.submission, task, submission);
-      if (json) printJson(result);
-      else print(scoreTable(result).trimEnd());
+      const result = await interruptible((signal) => scoreAnswers(task, { answers, data, profile, judge, signal }));
+      if (flags.submission !== undefined) await writeSubmission(flags.submission, result);
+      const { submission: _, submissionForm: __, ...shown } = result;
+      if (json) printJson(shown);
+      else print(scoreTable(shown).trimEnd());
     });
 }
 
-async function writeSubmission(path: string, task: string, submission: unknown): Promise<void> {
+async function writeSubmission(path: string, { task, submission, submissionForm }: ScoreResult): Promise<void> {
   if (submission === undefined) {
     const { ConfigError } = await import('../errors.ts');
     throw new ConfigError(`${task} has no server that takes answers`, { hint: 'leave out --submission' });
   }
-  await writeFile(path, `${JSON.stringify(submission)}\n`);
+  const { submissionContent } = await import('../evaluate/submission.ts');
+  await writeFile(path, await submissionContent(submission, submissionForm));
 }

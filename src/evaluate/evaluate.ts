@@ -12,6 +12,7 @@ import { type OpenedTask, openTasks, type WantedTasks } from './open-tasks.ts';
 import type { Respondent } from './respondent/respondent.ts';
 import { openRunFolder, takeRunFolder, taskFacts, writeWhole } from './run-folder.ts';
 import { SamplesFile } from './samples-file.ts';
+import { submissionContent } from './submission.ts';
 import type { Benchmark, Metric, Profile, Sample, Scored, Task } from './task.ts';
 
 /** What to evaluate on, and where the results go. */
@@ -164,8 +165,10 @@ async function run(
     scored = await judgeScored(task, scored, judge, { log, signal });
     if (out !== undefined) await SamplesFile.rewrite(join(out, `samples_${task.name}.jsonl`), scored, { data });
   }
-  if (out !== undefined && task.submission)
-    await writeWhole(join(out, `submission_${task.name}.json`), `${JSON.stringify(task.submission(scored, benchmark))}\n`);
+  if (out !== undefined && task.submission) {
+    const { submissionForm: form = 'json' } = task;
+    await writeWhole(join(out, `submission_${task.name}.${form}`), await submissionContent(task.submission(scored, benchmark), form));
+  }
   const errors = scored.flatMap(({ error }) => error ?? []);
   const unscored = whyUnscored(task, scored, judge !== undefined);
   return {

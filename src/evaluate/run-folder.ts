@@ -7,6 +7,7 @@ import { contentParts } from '../processor/message.ts';
 import { questionOf } from './answer-samples.ts';
 import { sha256 } from './file-hash.ts';
 import type { OpenedTask } from './open-tasks.ts';
+import { submissionForms } from './submission.ts';
 
 /** What answers depend on: a run may go on where it was left only while all of it is the same. */
 export interface RunFacts {
@@ -76,19 +77,19 @@ export async function openRunFolder(folder: string, facts: RunFacts, resume: boo
   // An earlier run's results would not be those of the samples that are written now.
   for (const name of ['results.json', 'timings.json', 'report.md', 'report.html']) await rm(join(folder, name), { force: true });
   for (const task of Object.keys({ ...before?.tasks, ...facts.tasks })) {
-    await rm(join(folder, `submission_${task}.json`), { force: true });
+    for (const form of submissionForms) await rm(join(folder, `submission_${task}.${form}`), { force: true });
     if (!resume || before === undefined) await rm(join(folder, `samples_${task}.jsonl`), { force: true });
   }
   await writeWhole(path, `${JSON.stringify(facts, null, 2)}\n`);
 }
 
 /** Writes a file that is there as a whole or not at all, even should the machine stop. */
-export async function writeWhole(path: string, text: string): Promise<void> {
+export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
   const draft = `${path}.part`;
   try {
     const file = await open(draft, 'w');
     try {
-      await writeFile(file, text);
+      await writeFile(file, content);
       await file.sync();
     } finally {
       await file.close();

@@ -7,6 +7,7 @@ import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
 import { taskOf } from './open-tasks.ts';
+import type { SubmissionForm } from './submission.ts';
 import { type Benchmark, inProfile, type Metric, type Profile, type Scored, type Task } from './task.ts';
 
 /** Which answers are scored, and how. */
@@ -43,6 +44,8 @@ export interface ScoreResult extends Facts {
   readonly unscored?: string;
   /** What the benchmark's server takes, where it takes something. */
   readonly submission?: unknown;
+  /** The kind of file that it takes it in, where that is not JSON. */
+  readonly submissionForm?: SubmissionForm;
   readonly version: string;
 }
 
@@ -98,6 +101,7 @@ async function summary(
     unparsed: 0,
     ...(unscored === undefined ? facts(task, scored) : { unscored }),
     ...(benchmark && task.submission && { submission: task.submission(scored, benchmark) }),
+    ...(task.submissionForm && { submissionForm: task.submissionForm }),
     ...(benchmark && { layout: benchmark.layout ?? task.name, dataSha256: await sha256(benchmark.files) }),
     version,
   };

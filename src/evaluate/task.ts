@@ -3,6 +3,7 @@ import type { AnswerRow } from './answers-file.ts';
 import type { Interval } from './interval.ts';
 import type { JudgeQuestion } from './judge/question.ts';
 import { strip } from './python.ts';
+import type { SubmissionForm } from './submission.ts';
 
 /** One question of a benchmark. */
 export interface Sample {
@@ -110,6 +111,8 @@ export interface Task<S extends Sample = Sample> {
   graded?(rows: readonly AnswerRow[], samples: readonly S[] | undefined): readonly Scored<S>[] | undefined;
   /** What the benchmark's server takes, for those whose truth is not public. */
   submission?(scored: readonly Scored<S>[], benchmark: Benchmark<S>): unknown;
+  /** The kind of file that the submission, then a list of rows, goes to the server in; JSON unless said. */
+  readonly submissionForm?: SubmissionForm;
   /** What lmms-eval does in another way. */
   readonly lmmsEval?: Partial<Omit<Task<S>, 'name' | 'lmmsEval'>>;
 }

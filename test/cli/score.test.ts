@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { xlsxRows } from '../../src/evaluate/tables/xlsx.ts';
 import { onOneThread, picture, tinyCheckpoint } from '../generate/tiny-model.ts';
 import { tinyllava } from './run.ts';
 
@@ -68,15 +69,10 @@ describe('score', () => {
   });
 
   test("writes what a benchmark's server takes", async () => {
-    const out = join(root, 'submission.json');
+    const out = join(root, 'submission.xlsx');
     expect((await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--submission', out)).code).toBe(0);
-    expect(JSON.parse(readFileSync(out, 'utf8'))[0]).toEqual({
-      index: 0,
-      question: 'What is it?',
-      A: 'a cat',
-      B: 'a dog',
-      prediction: 'B',
-    });
+    const [first] = await xlsxRows(out);
+    expect(first).toEqual({ index: '0', question: 'What is it?', A: 'a cat', B: 'a dog', prediction: 'B', answer: 'B' });
   });
 
   test('names what is wrong, with the fix', async () => {

@@ -177,8 +177,9 @@ describe('an evaluation', () => {
       },
     };
     const uploaded: Task = { ...tasks['easy-vqa'], name: 'uploaded', submission: (scored) => scored.map(({ answer }) => answer) };
-    await evaluate(respondent, { tasks: [uploaded, 'easy-vqa'], data, out });
-    expect(readdirSync(out)).toContain('submission_uploaded.json');
+    const tabled: Task = { ...uploaded, name: 'tabled', submission: () => [{ index: 1, prediction: 'yes' }], submissionForm: 'xlsx' };
+    await evaluate(respondent, { tasks: [uploaded, tabled, 'easy-vqa'], data, out });
+    expect(readdirSync(out)).toEqual(expect.arrayContaining(['submission_uploaded.json', 'submission_tabled.xlsx']));
     await evaluate(respondent, { tasks: ['easy-vqa'], data, out });
     expect(readdirSync(out).sort()).toEqual(['results.json', 'run.json', 'samples_easy-vqa.jsonl', 'timings.json']);
   });

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { readXlsx } from 'hucre/xlsx';
+import { readXlsx, writeXlsxObjects } from 'hucre/xlsx';
 import { DataError } from '../../errors.ts';
 import { missing } from './tsv.ts';
 
@@ -33,3 +33,6 @@ async function firstSheet(path: string): Promise<(string | number | boolean | Da
     });
   }
 }
+
+/** An Excel file of one sheet, whose columns are called as in the first row. */
+export const xlsxOf = (rows: readonly Readonly<Record<string, string | number>>[]): Promise<Uint8Array> => writeXlsxObjects([...rows]);

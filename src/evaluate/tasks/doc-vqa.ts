@@ -25,7 +25,7 @@ const Row = z.looseObject({
   questionId: Id.optional(),
   index: z.string().optional(),
   question: z.string(),
-  answers: z.array(z.string()).optional(),
+  answers: z.array(z.string()).nullish(),
   answer: z.string().optional(),
   image: z.union([z.string(), z.array(z.string())]).optional(),
 });
@@ -90,11 +90,16 @@ function documentTask({ name, about, folders, own, config, tsv }: Place): Task {
       },
       {
         layout: 'lmms-eval',
-        files: [`${config}/validation-*.parquet|validation-*.parquet`],
-        from: `huggingface.co/datasets/lmms-lab/DocVQA (config ${config})`,
+        files: [`${config}/validation-*.parquet|validation-*.parquet|${config}/test-*.parquet|test-*.parquet`],
+        from: `huggingface.co/datasets/lmms-lab/DocVQA (config ${config}, split validation or test)`,
         read: (found, options) => tableSamples(found.all(0), options),
       },
-      { layout: 'VLMEvalKit', files: [tsv], from: `VLMEvalKit's ${tsv}`, read: (found, options) => tableSamples(found.all(0), options) },
+      {
+        layout: 'VLMEvalKit',
+        files: [tsv],
+        from: `VLMEvalKit's ${tsv.replace('|', ' or ')}`,
+        read: (found, options) => tableSamples(found.all(0), options),
+      },
     ]),
     prompt: questionAnd(shortAnswer),
     score: ({ targets }, answer) => ({ parsed: answer, score: targets.length === 0 ? 0 : anls(answer, targets) }),
@@ -107,22 +112,28 @@ function documentTask({ name, about, folders, own, config, tsv }: Place): Task {
   };
 }
 
-/** Questions about scanned documents. Mathew et al. 2021, arXiv:2007.00398; 5349 in val. */
+/** Questions about scanned documents. Mathew et al. 2021, arXiv:2007.00398; 5349 in val, 5188 in test, whose truth is with the competition's server. */
 export const docVqa = documentTask({
   name: 'docvqa',
   about: 'short answers out of scanned documents, by edit distance (ANLS)',
   folders: ['docvqa', 'DocVQA'],
-  own: ['val_v1.0_withQT.json|val_v1.0.json|val/val_v1.0.json', 'documents/|val/documents/'],
+  own: [
+    'val_v1.0_withQT.json|val_v1.0.json|val/val_v1.0.json|test_v1.0.json|test/test_v1.0.json',
+    'documents/|val/documents/|test/documents/',
+  ],
   config: 'DocVQA',
-  tsv: 'DocVQA_VAL.tsv',
+  tsv: 'DocVQA_VAL.tsv|DocVQA_TEST.tsv',
 });
 
-/** Questions about infographics. Mathew et al. 2022, arXiv:2104.12756; 2801 in val. */
+/** Questions about infographics. Mathew et al. 2022, arXiv:2104.12756; 2801 in val, 3288 in test, whose truth is with the competition's server. */
 export const infoVqa = documentTask({
   name: 'infovqa',
   about: 'short answers out of infographics, by edit distance (ANLS)',
   folders: ['infovqa', 'InfoVQA'],
-  own: ['infographicsVQA_val_v1.0_withQT.json|infographicVQA_val_v1.0.json', 'images/|infographicsvqa_images/'],
+  own: [
+    'infographicsVQA_val_v1.0_withQT.json|infographicVQA_val_v1.0.json|infographicsVQA_test_v1.0.json|infographicVQA_test_v1.0.json',
+    'images/|infographicsvqa_images/',
+  ],
   config: 'InfographicVQA',
-  tsv: 'InfoVQA_VAL.tsv',
+  tsv: 'InfoVQA_VAL.tsv|InfoVQA_TEST.tsv',
 });

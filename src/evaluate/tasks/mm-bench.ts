@@ -14,6 +14,7 @@ interface BenchSample extends Sample {
   readonly ability?: string | undefined;
   /** The question, of which other samples are rotations. */
   readonly base: string;
+  readonly split?: string | undefined;
 }
 
 const missing = (text: string | undefined): boolean => text === undefined || text === 'nan' || text === '';
@@ -31,6 +32,7 @@ const Row = z.looseObject({
   category: z.string().optional(),
   'l2-category': z.string().optional(),
   'L2-category': z.string().optional(),
+  split: z.string().optional(),
   image: z.union([z.string(), z.array(z.string())]).optional(),
 });
 
@@ -51,6 +53,7 @@ async function samples(files: readonly string[], options: OpenOptions): Promise<
       options: Object.fromEntries(letters.slice(0, end === -1 ? letters.length : end).map(([letter, text]) => [letter, text ?? ''])),
       hint: missing(hint) ? undefined : hint,
       base: String(index % 1e6),
+      split: row.split,
     };
   });
 }
@@ -74,6 +77,19 @@ function aggregate(scored: readonly Scored<BenchSample>[]) {
   return [...(circular ? [circular] : []), mean('vanilla', firsts, 100), ...parts];
 }
 
+/** The rows that MMBench's server takes, with LLaVA's columns: the truth and the split where the file has them. */
+function uploaded(scored: readonly Scored<BenchSample>[]): Record<string, string | number>[] {
+  const whole = scored.some(({ sample }) => 'E' in sample.options) ? ['A', 'B', 'C', 'D', 'E'] : ['A', 'B', 'C', 'D'];
+  return scored.map(({ sample: { id, question, options, targets, split }, answer = '' }) => ({
+    index: Number(id),
+    question,
+    ...Object.fromEntries(whole.map((letter) => [letter, options[letter] ?? ''])),
+    prediction: answer,
+    ...(targets[0] !== undefined && { answer: targets[0] }),
+    ...(split !== undefined && { split }),
+  }));
+}
+
 /** MMBench in one language. Liu et al. 2023, arXiv:2307.06281. */
 function mmBench(
   name: string,
@@ -91,13 +107,13 @@ function mmBench(
         {
           layout: 'LLaVA and VLMEvalKit',
           files: [files],
-          from: `github.com/open-compass/MMBench, or VLMEvalKit's MMBench_DEV_${code.toUpperCase()}.tsv`,
+          from: `github.com/open-compass/MMBench, or VLMEvalKit's MMBench_DEV_${code.toUpperCase()}.tsv; the truth of test is with the server`,
           read: (found, options) => samples(found.all(0), options),
         },
         {
           layout: 'lmms-eval',
-          files: [`${code}/dev-*.parquet|dev-*.parquet`],
-          from: `huggingface.co/datasets/lmms-lab/MMBench (config ${code}, split dev)`,
+          files: [`${code}/dev-*.parquet|dev-*.parquet|${code}/test-*.parquet|test-*.parquet`],
+          from: `huggingface.co/datasets/lmms-lab/MMBench (config ${code}, split dev or test)`,
           read: (found, options) => samples(found.all(0), options),
         },
       ],
@@ -109,13 +125,8 @@ function mmBench(
       return letter === undefined ? unparsed(answer) : verdict(letter, letter === targets[0]);
     },
     aggregate,
-    submission: (scored) =>
-      scored.map(({ sample, answer = '' }) => ({
-        index: Number(sample.id),
-        question: sample.question,
-        ...sample.options,
-        prediction: answer,
-      })),
+    submission: uploaded,
+    submissionForm: 'xlsx',
     lmmsEval: {
       stop: language === 'English' ? ['ASSISTANT:'] : ['\n\n'],
       maxNewTokens: language === 'English' ? 1024 : 256,
@@ -130,14 +141,15 @@ function mmBench(
 }
 
 export const mmBenchEn = mmBench('mmbench-en', 'English', {
-  files: 'mmbench_dev_20230712.tsv|mmbench_dev_en*.tsv|MMBench_DEV_EN*.tsv',
+  files:
+    'mmbench_dev_20230712.tsv|mmbench_dev_en*.tsv|MMBench_DEV_EN*.tsv|mmbench_test_20230712.tsv|mmbench_test_en*.tsv|MMBench_TEST_EN*.tsv',
   folder: 'mmbench',
   suffix: optionLetter,
   lmmsSuffix: optionLetter,
 });
 
 export const mmBenchCn = mmBench('mmbench-cn', 'Chinese', {
-  files: 'mmbench_dev_cn_20231003.tsv|mmbench_dev_cn*.tsv|MMBench_DEV_CN*.tsv',
+  files: 'mmbench_dev_cn_20231003.tsv|mmbench_dev_cn*.tsv|MMBench_DEV_CN*.tsv|mmbench_test_cn*.tsv|MMBench_TEST_CN*.tsv',
   folder: 'mmbench_cn',
   suffix: '\n请直接回答选项字母。',
   lmmsSuffix: '\n请直接使用所提供的选项字母作为答案回答。',

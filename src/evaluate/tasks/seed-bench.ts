@@ -87,6 +87,8 @@ export const seedBench: Task<SeedSample> = {
   prompt: questionAnd(optionLetter),
   score: ({ targets }, answer) => verdict(answer, answer === targets[0]),
   aggregate: (scored) => means(scored, { name: 'accuracy', by: [({ category }) => category, ({ type }) => type] }),
+  submission: (scored) => scored.map(({ sample, answer = '' }) => ({ question_id: sample.id, prediction: answer })),
+  submissionForm: 'jsonl',
   lmmsEval: {
     stop: ['ASSISTANT:'],
     score({ targets }, answer) {

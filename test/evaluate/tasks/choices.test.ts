@@ -1,10 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { extractedChoice, inferredChoice, mmbenchChoice, mmmuChoice } from '../../../src/evaluate/choice.ts';
 import { openCandidates, openMatches } from '../../../src/evaluate/mmmu-open.ts';
 import { pythonList } from '../../../src/evaluate/python-list.ts';
+import { submissionContent } from '../../../src/evaluate/submission.ts';
+import { xlsxRows } from '../../../src/evaluate/tables/xlsx.ts';
 import { inProfile } from '../../../src/evaluate/task.ts';
 import { mmBenchCn, mmBenchEn } from '../../../src/evaluate/tasks/mm-bench.ts';
 import { mmStar } from '../../../src/evaluate/tasks/mm-star.ts';
@@ -75,6 +77,28 @@ describe('MMBench', () => {
   test('counts a question as right when all its rotations are', async () => {
     const { scores } = await score('mmbench-en', folder, { 0: 'B', 1000000: 'A', 1: 'A', 1000001: 'A' });
     expect(scores).toEqual({ circular: 50, vanilla: 100, coarse: 0, fine: 100, colour: 0, ocr: 100 });
+  });
+
+  test("of test has no scores, and gives the table that the benchmark's server takes", async () => {
+    const test = writeFiles(join(root, 'mmbench-test'), {
+      'MMBench_TEST_EN.tsv': 'index\tquestion\tA\tB\tcategory\tsplit\timage\n3\t=Which?\tcat\tdog\tocr\ttest\tAAAA\n',
+    });
+    const { unscored, submission, submissionForm } = await score('mmbench-en', test, { 3: 'A\u0001' });
+    expect([unscored, submissionForm]).toEqual([expect.stringContaining('not public'), 'xlsx']);
+    const file = join(test, 'upload.xlsx');
+    writeFileSync(file, await submissionContent(submission, submissionForm));
+    const row = { index: '3', question: '=Which?', A: 'cat', B: 'dog', prediction: 'A\u0001', split: 'test' };
+    expect(await xlsxRows(file)).toEqual([row]);
+    expect(Object.keys((submission as readonly object[])[0] ?? {})).toEqual([
+      'index',
+      'question',
+      'A',
+      'B',
+      'C',
+      'D',
+      'prediction',
+      'split',
+    ]);
   });
 
   test('is asked as each profile and language has it', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
+import { submissionContent } from '../../../src/evaluate/submission.ts';
 import { inProfile } from '../../../src/evaluate/task.ts';
 import { ai2d } from '../../../src/evaluate/tasks/ai2d.ts';
 import { cocoCaption } from '../../../src/evaluate/tasks/captions.ts';
@@ -63,6 +64,14 @@ describe('DocVQA', () => {
     const [first] = await samplesOf(docVqa, folder);
     expect(first?.images).toEqual([join(folder, 'documents/x_1.png')]);
     expect((await score('docvqa', folder, { 5: 'Anna' })).scores).toEqual({ ANLS: 75 });
+  });
+
+  test("of test has no scores, and gives what the competition's server takes", async () => {
+    const folder = writeFiles(join(root, 'docvqa-test'), {
+      'test_v1.0.json': { data: [{ questionId: 7, question: 'Who?', image: 'documents/x_1.png' }] },
+    });
+    const { unscored, submission } = await score('docvqa', folder, { 7: 'Ann' });
+    expect([unscored, submission]).toEqual([expect.stringContaining('not public'), [{ questionId: 7, answer: 'Ann' }]]);
   });
 });
 
@@ -155,6 +164,13 @@ describe('SEED-Bench', () => {
       'Scene Understanding': 100,
     });
     expect((await score('seed-bench', folder, { a: 'b', v1: 'Both' }, 'lmms-eval')).scores['accuracy']).toBe(100);
+  });
+
+  test("gives lines for the benchmark's table of results", async () => {
+    const { submission, submissionForm } = await score('seed-bench', folder, { a: 'B', v1: 'C' });
+    expect(await submissionContent(submission, submissionForm)).toBe(
+      '{"question_id":"a","prediction":"B"}\n{"question_id":"v1","prediction":"C"}\n',
+    );
   });
 
   test('has choices where it is asked by likelihood', async () => {

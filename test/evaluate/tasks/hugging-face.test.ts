@@ -97,3 +97,8 @@ test('TextVQA has the words of an OCR system beside the question', async () => {
   expect(text(task, samples[0])).toBe(`what IS it?\nReference OCR token: STOP, 4${suffix}`);
   expect(text(tasks.textvqa, samples[0], 'lmms-eval')).toBe(`What is it?${suffix}`);
 });
+
+test('DocVQA has no truth in its test split', async () => {
+  const { samples } = await opened('docvqa');
+  expect(samples.map(({ id, question, targets }) => [id, question, targets])).toEqual([['57344', 'Who?', []]]);
+});
