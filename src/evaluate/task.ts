@@ -120,9 +120,13 @@ export interface Task<S extends Sample = Sample> {
 /** Where lmms-eval ends an answer of a task that says nothing about it. */
 const lmmsEvalStop = ['\n\n'];
 
-/** The task as a profile has it. lmms-eval scores answers without the white space around them. */
+/** The task as a profile has it, with a note where it has none. lmms-eval scores answers without the white space around them. */
 export function inProfile<S extends Sample>(task: Task<S>, profile: Profile): Task<S> {
-  if (profile === 'official' || !task.lmmsEval) return task;
+  if (profile === 'official') return task;
+  if (!task.lmmsEval) {
+    const note = `${task.name} is not in the profile ${profile}: prompts, settings and scores are its own`;
+    return { ...task, notes: (scored) => [...(task.notes?.(scored) ?? []), note] };
+  }
   const variant = { ...task, stop: lmmsEvalStop, ...task.lmmsEval };
   return { ...variant, score: (sample, answer) => variant.score(sample, strip(answer)) };
 }

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { readXlsx, writeXlsxObjects } from 'hucre/xlsx';
+import { readXlsx, writeXlsx } from 'hucre/xlsx';
 import { DataError } from '../../errors.ts';
 import { missing } from './tsv.ts';
 
@@ -34,5 +34,9 @@ async function firstSheet(path: string): Promise<(string | number | boolean | Da
   }
 }
 
-/** An Excel file of one sheet, whose columns are called as in the first row. */
-export const xlsxOf = (rows: readonly Readonly<Record<string, string | number>>[]): Promise<Uint8Array> => writeXlsxObjects([...rows]);
+/** An Excel file of one sheet, whose columns are called as in the first row. It has no time in it, so that equal rows make equal files. */
+export function xlsxOf(rows: readonly Readonly<Record<string, string | number>>[]): Promise<Uint8Array> {
+  const names = Object.keys(rows[0] ?? {});
+  const cells = rows.map((row) => names.map((name) => row[name] ?? null));
+  return writeXlsx({ sheets: [{ name: 'Sheet1', rows: [names, ...cells] }], properties: { modified: new Date(0) } });
+}

@@ -15,7 +15,7 @@ const question = 'Provide a one-sentence caption for the provided image.';
 
 const Id = z.union([z.string(), z.number()]).transform(String);
 const Coco = z.looseObject({
-  images: z.array(z.looseObject({ id: z.int(), file_name: z.string() })),
+  images: z.array(z.looseObject({ id: z.int(), file_name: z.string(), domain: z.string().optional() })),
   annotations: z.array(z.looseObject({ image_id: z.int(), caption: z.string() })),
 });
 const Row = z.looseObject({
@@ -32,12 +32,12 @@ const Row = z.looseObject({
 async function cocoSamples(file: string, images: string): Promise<Sample[]> {
   const { images: pictures, annotations } = await readJson(file, Coco);
   const captions = grouped(annotations, ({ image_id }) => String(image_id));
-  return pictures.map(({ id, file_name }) => ({
+  return pictures.map(({ id, file_name, domain }) => ({
     id: String(id),
     question,
     images: [join(images, file_name)],
     targets: (captions.get(String(id)) ?? []).map(({ caption }) => caption),
-    category: 'all',
+    category: domain ?? 'all',
   }));
 }
 
@@ -82,14 +82,19 @@ function jackknife(
   return { low: Math.max(0, value - half), high: Math.min(max, value + half) };
 }
 
-/** CIDEr-D, ROUGE-L and BLEU in percent, CIDEr with its factor of 10. How rare a phrase is, is counted over all images. */
+/**
+ * CIDEr-D, ROUGE-L and BLEU in percent, CIDEr with its factor of 10. How rare a phrase is, is counted over all images; for the CIDEr of each domain of NoCaps
+ * over those of the domain, which are evaluated by themselves.
+ */
 function aggregate(scored: readonly Scored[]): readonly Metric[] {
   const known = scored.filter(({ sample }) => sample.targets.length > 0);
   if (known.length === 0) return [];
   const pairs = known.map(({ sample, answer = '' }) => ({
+    domain: sample.category,
     candidate: captionTokens(answer),
     references: sample.targets.map(captionTokens),
   }));
+  const domains = [...grouped(pairs, ({ domain }) => domain)].sort(([a], [b]) => (a < b ? -1 : 1));
   const percent = (values: readonly number[]): number[] => values.map((value) => 100 * value);
   return [
     meanMetric('CIDEr', percent(cider(pairs)), 1000),
@@ -99,6 +104,7 @@ function aggregate(scored: readonly Scored[]): readonly Metric[] {
       const interval = jackknife(value, pairs, (some) => 100 * (bleu(some)[i] ?? 0), 100);
       return { name: `BLEU-${i + 1}`, value, interval, count: known.length, max: 100 };
     }),
+    ...(domains.length > 1 ? domains : []).map(([domain, part]) => meanMetric(`${domain} CIDEr`, percent(cider(part)), 1000)),
   ];
 }
 

@@ -118,15 +118,26 @@ function aggregate(scored: readonly Scored<VetSample>[]): readonly Metric[] {
   });
 }
 
+/** How far the totals of several runs of the judge lie apart. */
+function notes(scored: readonly Scored<VetSample>[]): string[] {
+  const grades = scored.map(({ parsed }) => parsed.split(', ').map(Number));
+  const runs = Math.min(...grades.map(({ length }) => length));
+  if (scored.length === 0 || runs < 2) return [];
+  const totals = Array.from({ length: runs }, (_, run) => average(grades.map((one) => 100 * (one[run] ?? 0))));
+  const deviation = Math.sqrt(average(totals.map((total) => (total - average(totals)) ** 2)));
+  return [`judged ${runs} times, the totals have a standard deviation of ${deviation.toFixed(1)}`];
+}
+
+const average = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+
 /** Grades out of MM-Vet's own file: for each question a list, one for each run of the judge. */
 function graded(rows: readonly AnswerRow[], samples: readonly VetSample[] | undefined): Scored<VetSample>[] | undefined {
   const known = new Map(samples?.map((sample) => [sample.id, sample]));
   const scored = rows.map(({ id = '', text, row }): Scored<VetSample> | undefined => {
     const grades = z.array(z.number()).min(1).safeParse(row['score']);
     if (!grades.success) return undefined;
-    const score = grades.data.reduce((sum, grade) => sum + grade, 0) / grades.data.length;
     const sample = known.get(id) ?? { id, question: '', images: [], targets: [], category: '', abilities: [] };
-    return { sample, answer: text, parsed: grades.data.join(', '), score };
+    return { sample, answer: text, parsed: grades.data.join(', '), score: average(grades.data) };
   });
   return scored.every((one) => one !== undefined) ? scored : undefined;
 }
@@ -159,6 +170,7 @@ export const mmVet: Task<VetSample> = {
   judge,
   graded,
   aggregate,
+  notes,
   submission: (scored) => Object.fromEntries(scored.map(({ sample, answer = '' }) => [sample.id, answer])),
   lmmsEval: {
     prompt: ({ images, question }) =>

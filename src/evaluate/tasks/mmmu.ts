@@ -160,6 +160,13 @@ export const mmmu: Task<MmmuSample> = {
       name: 'accuracy',
       by: [({ domain }) => domain, ({ category }) => category, ({ options }) => (options ? 'multiple choice' : 'open')],
     }),
+  notes(scored) {
+    const blind = scored.filter(({ sample }) => sample.written !== undefined && sample.images.length === 0).length;
+    if (blind === 0) return [];
+    return [
+      `${blind} questions of several images, which these files hold none of, are asked without; TinyLLaVA Factory draws their letters`,
+    ];
+  },
   submission: (scored) => Object.fromEntries(scored.map(({ sample, parsed }) => [sample.id, parsed])),
   lmmsEval: {
     maxNewTokens: 128,

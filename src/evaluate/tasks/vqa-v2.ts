@@ -47,7 +47,9 @@ export const vqaV2: Task<VqaSample> = {
   score: ({ targets }, answer) => officialVqa(answer, targets),
   aggregate: (scored) => {
     const known = scored.filter(({ sample }) => sample.targets.length > 0);
-    return known.length === 0 ? [] : means(known, { name: 'accuracy', by: [({ category }) => category] });
+    return known.length === 0
+      ? []
+      : means(known, { name: 'accuracy', by: [({ category }) => category, ({ questionType }) => questionType] });
   },
   submission: (scored, { alsoUploaded = [] }) => [
     ...scored.map(({ sample, answer = '' }) => ({ question_id: Number(sample.id), answer: evalAiAnswer(answer) })),

@@ -127,6 +127,15 @@ describe('MM-Vet', () => {
     });
   });
 
+  test('tells how far the runs of a judge lie apart, as its own evaluation does', async () => {
+    const grades = join(root, 'grades.json');
+    writeFileSync(grades, JSON.stringify({ v1_0: { model: ['gpt'], score: [0.5, 0.7] }, v1_1: { model: ['gpt'], score: [0, 0.2] } }));
+    const { scores, notes } = await scoreAnswers('mm-vet', { answers: grades, data: root });
+    expect(scores['total']).toBeCloseTo(35, 9);
+    // 25 and 45 lie 10 from their mean.
+    expect(notes).toEqual(['judged 2 times, the totals have a standard deviation of 10.0']);
+  });
+
   test('is graded by one: a reply that is no number is asked for again, warmer, and the judge is named in the result', async () => {
     const { baseUrl, calls } = await serve(({ messages, temperature }) => {
       if (messages[0]?.content === 'Say yes.') return 'yes';

@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { readXlsx } from 'hucre/xlsx';
 import { afterAll, describe, expect, test } from 'vitest';
 import { extractedChoice, inferredChoice, mmbenchChoice, mmmuChoice } from '../../../src/evaluate/choice.ts';
 import { openCandidates, openMatches } from '../../../src/evaluate/mmmu-open.ts';
@@ -87,6 +88,8 @@ describe('MMBench', () => {
     expect([unscored, submissionForm]).toEqual([expect.stringContaining('not public'), 'xlsx']);
     const file = join(test, 'upload.xlsx');
     writeFileSync(file, await submissionContent(submission, submissionForm));
+    // Equal runs leave equal files.
+    expect((await readXlsx(readFileSync(file))).properties?.modified).toEqual(new Date(0));
     const row = { index: '3', question: '=Which?', A: 'cat', B: 'dog', prediction: 'A\u0001', split: 'test' };
     expect(await xlsxRows(file)).toEqual([row]);
     expect(Object.keys((submission as readonly object[])[0] ?? {})).toEqual([
@@ -136,7 +139,10 @@ describe('MMMU', () => {
 
   test("is read as TinyLLaVA has it; what cannot be read is wrong where MMMU's script draws a letter", async () => {
     const said = { validation_Art_1: 'Answer: (B)', validation_Math_2: 'It is 7.0', validation_Math_3: 'no idea' };
-    const { scores, unparsed } = await score('mmmu', folder, said);
+    const { scores, unparsed, notes } = await score('mmmu', folder, said);
+    expect(notes).toEqual([
+      expect.stringMatching(/^2 questions of several images, .* are asked without; TinyLLaVA Factory draws their letters$/),
+    ]);
     expect(scores).toMatchObject({
       accuracy: (2 / 3) * 100,
       'Art and Design': 100,

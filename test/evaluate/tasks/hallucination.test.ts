@@ -120,6 +120,9 @@ describe('AMBER', () => {
       'state recall': 0,
     });
     expect(unparsed).toBe(1);
+    expect((await score('amber-discriminative', folder, { 2: 'No' }, 'lmms-eval')).notes).toEqual([
+      'amber-discriminative is not in the profile lmms-eval: prompts, settings and scores are its own',
+    ]);
     const [first] = await samplesOf(amberDiscriminative, folder);
     expect(first && asked(amberDiscriminative, first).text).toBe('Is there a dog?\nPlease answer yes or no.');
   });
