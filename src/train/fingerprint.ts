@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { open, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
-import { findDataFiles } from '../data/find.ts';
+import { type FoundData, findDataFiles } from '../data/find.ts';
 import { inLanes } from '../data/lanes.ts';
 import type { Source } from './recipe.ts';
 
@@ -21,9 +21,13 @@ async function addContents(hash: Hash, path: string, size: number, blocks: numbe
   }
 }
 
-/** The files' length and a SHA-256: of the contents of one file, and of the names and sizes of several and the contents of up to 64 of them. */
-async function fingerprint(files: readonly string[]): Promise<string> {
+/**
+ * The files' length and a SHA-256: of the contents of one file, and of the names and sizes of several and the contents of up to 64 of them; of `images`
+ * the names alone.
+ */
+async function fingerprint({ files, images = [] }: FoundData): Promise<string> {
   const hash = createHash('sha256');
+  for (const image of images) hash.update(`${image}\0`);
   const sizes = await inLanes(files.length, async (i) => (await stat(files[i] ?? '')).size);
   if (files.length > 1) for (const [i, file] of files.entries()) hash.update(`${basename(file)}\0${sizes[i]}\0`);
   const looked = Math.min(most, files.length);
@@ -40,8 +44,7 @@ export async function dataFingerprints(sources: readonly Source[], root: string)
   const names = [...new Set(sources.map(({ conversations }) => conversations))];
   return Promise.all(
     names.map(async (name) => {
-      const { files } = await findDataFiles(resolve(root, name));
-      return `${name}: ${await fingerprint(files)}`;
+      return `${name}: ${await fingerprint(await findDataFiles(resolve(root, name)))}`;
     }),
   );
 }

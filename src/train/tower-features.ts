@@ -48,6 +48,7 @@ export class TowerFeatures {
     this.#memoryBytes = memoryBytes;
     this.#weights = [...tower.parameters()];
     this.#folder = folder === undefined ? undefined : join(folder, fingerprint(tower, image));
+    if (this.#folder !== undefined) mkdirSync(this.#folder, { recursive: true });
   }
 
   get facts(): TowerFeaturesFacts {
@@ -144,9 +145,14 @@ export class TowerFeatures {
   #write(key: string, features: Tensor): void {
     const path = this.#path(key);
     if (path === undefined) return;
-    mkdirSync(dirname(path), { recursive: true });
     using _scope = new Scope();
-    writeSafetensors(path, [['features', features.to({ device: 'cpu' })]]);
+    const stored = features.to({ device: 'cpu' });
+    try {
+      mkdirSync(dirname(path), { recursive: true });
+      writeSafetensors(path, [['features', stored]]);
+    } catch {
+      // on a full disk, as without one, they are computed when they are needed again
+    }
   }
 
   #path(key: string): string | undefined {

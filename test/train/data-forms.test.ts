@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openRows } from '../../src/data/open-rows.ts';
 import { contentParts } from '../../src/processor/message.ts';
+import { dataFingerprints } from '../../src/train/fingerprint.ts';
 import type { Recipe } from '../../src/train/recipe.ts';
 import { readRecipe } from '../../src/train/recipe-file.ts';
 import { type TrainOptions, train } from '../../src/train/trainer.ts';
@@ -93,6 +94,15 @@ test.each([{ buffer: 2 }, { order: 'length-grouped', modalities: 'apart' }] as c
     expect(await losses(given, { out, resume: true })).toEqual(whole);
   },
 );
+
+test('data is known by the names of its images too, as one without a caption is a row', async () => {
+  const known = () => dataFingerprints([{ conversations: 'folder', repeat: 1 }], root);
+  const before = await known();
+  copyFileSync(join(root, 'folder/0.png'), join(root, 'folder/0b.png'));
+  expect(await known()).not.toEqual(before);
+  rmSync(join(root, 'folder/0b.png'));
+  expect(await known()).toEqual(before);
+});
 
 test('a broken image in a table stops the run, or is left out, with the name of its row', async () => {
   const broken = on(join(import.meta.dirname, '../reference/data/broken.parquet'));

@@ -55,6 +55,18 @@ test.each(['siglip', 'clip', 'efficientnet-lite', 'conv-vit'] as const)(
   },
 );
 
+test('features that cannot be stored are computed all the same', async () => {
+  using _scope = new Scope();
+  const model = tower();
+  const cache = new TowerFeatures(model, image, { folder, memoryBytes: 0 });
+  const [own = ''] = await readdir(folder);
+  await rm(join(folder, own), { recursive: true });
+  await writeFile(join(folder, own), 'in the way');
+  for (let i = 0; i < 2; i++) expect(cache.encode([picture(1)])).toMatchTensor(fresh(model, [picture(1)]), { atol: 1e-5 });
+  expect(cache.facts).toEqual({ fromMemory: 0, fromDisk: 0, computed: 2 });
+  cache.free();
+});
+
 test('several views of an image are known one by one', () => {
   using _scope = new Scope();
   const cache = new TowerFeatures(tower(), image);

@@ -78,8 +78,18 @@ export class SampleAnswers {
   }
 
   /** For calling behind every step. */
-  async after({ stage, step, steps }: StepEvent, { model, processor }: Trained): Promise<void> {
+  async after(event: StepEvent, trained: Trained): Promise<void> {
+    const { step, steps } = event;
     if (step !== 1 && step !== steps && step % Math.ceil(steps / moments) !== 0) return;
+    try {
+      await this.#ask(event, trained);
+    } catch (error) {
+      // A full disk ends the run at its metrics, with what was saved last.
+      if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    }
+  }
+
+  async #ask({ stage, step }: StepEvent, { model, processor }: Trained): Promise<void> {
     const questions = await this.#of(stage);
     const chat = new ChatModel(model, processor);
     try {

@@ -1,4 +1,4 @@
-import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -58,6 +58,16 @@ test('the model is asked about its data at the first and the last step and betwe
   const red = samples.find(({ truth }) => truth === 'a red square'); // whichever answer is done first is kept first
   const seen = { row: 'tiny/captions.json#0', images: [expect.stringMatching(/^[0-9a-f]{16}\.webp$/)] };
   expect(red).toMatchObject({ stage: 'align', step: 1, question: '<image>', truth: 'a red square', ...seen });
+});
+
+test('answers that cannot be kept do not end the run', async () => {
+  const blocked = join(root, 'blocked');
+  mkdirSync(join(blocked, samplesFile), { recursive: true });
+  const whole = await readRecipe(join(import.meta.dirname, '../../../recipes/tiny.cpu.yaml'));
+  const recipe = { ...whole, stages: whole.stages.slice(0, 1).map(({ epochs: _, ...stage }) => ({ ...stage, steps: 2 })) };
+  const samples = new SampleAnswers(recipe, { root, out: blocked });
+  const { stages } = await train(recipe, { root, out: blocked, workers: 0, onStep: (event, trained) => samples.after(event, trained) });
+  expect(stages.map(({ steps }) => steps.length)).toEqual([2]);
 });
 
 test('the page shows curves, figures and answers with their images, and what the model says is no markup', async () => {
