@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
-import { DataError, TinyLlavaError } from '../errors.ts';
+import { TinyLlavaError } from '../errors.ts';
 import { type ImageLayout, viewsOf, wholeImage } from '../model/image-layout.ts';
 import type { ImageProcessor } from '../processor/image.ts';
 import type { ImageSource } from '../processor/message.ts';
-import { startThread } from '../thread.ts';
+import { receivedError, startThread } from '../thread.ts';
 import type { ImageJob, ImageResult } from './image-worker.ts';
 
 /** How a pool works. */
@@ -44,7 +44,7 @@ export class ImagePool implements AsyncDisposable {
     this.#cacheBytes = cacheBytes;
   }
 
-  /** The bytes of an image's views; not to be written to. Throws DataError naming the file. */
+  /** The bytes of an image's views; not to be written to. Throws DataError naming the file, unless the system has failed. */
   load(source: ImageSource, layout: ImageLayout = wholeImage): Promise<Uint8Array> {
     if (typeof source !== 'string' || source.startsWith('data:')) return this.#load(source, layout);
     const key = `${layout.rows} x ${layout.columns} ${source}`;
@@ -109,7 +109,7 @@ export class ImagePool implements AsyncDisposable {
       this.#waiting.delete(result.id);
       if (this.#waiting.size === 0) for (const idle of this.#workers) idle.unref(); // idle threads do not keep the process alive
       if ('bytes' in result) job?.resolve(result.bytes);
-      else job?.reject(new DataError(result.error.message, result.error.hint === undefined ? {} : { hint: result.error.hint }));
+      else job?.reject(receivedError(result.error));
     });
     worker.on('error', (cause) =>
       this.#lose(worker, new TinyLlavaError(`the thread that loads images failed: ${(cause as Error).message}`, { cause })),

@@ -3,6 +3,7 @@ import type { ImageLayout } from '../model/image-layout.ts';
 import { ImageProcessor } from '../processor/image.ts';
 import type { ImageConfig } from '../processor/image-config.ts';
 import type { ImageSource } from '../processor/message.ts';
+import { type SentError, sentError } from '../thread.ts';
 
 /** What the pool asks for. */
 export interface ImageJob {
@@ -14,7 +15,7 @@ export interface ImageJob {
 /** What comes back: bytes of [V, 3, H, W], or why there are none. */
 export type ImageResult =
   | { readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }
-  | { readonly id: number; readonly error: { readonly message: string; readonly hint: string | undefined } };
+  | { readonly id: number; readonly error: SentError };
 
 // Decoding happens on other threads still, so that a few at a time keep this one busy; more would only fill the memory with large images.
 const atOnce = 4;
@@ -28,8 +29,7 @@ async function run({ id, source, layout }: ImageJob): Promise<void> {
     const bytes = Uint8Array.from(await processor.loadBytes(source, layout));
     parentPort?.postMessage({ id, bytes } satisfies ImageResult, [bytes.buffer]);
   } catch (cause) {
-    const { message, hint } = cause as Error & { hint?: string };
-    parentPort?.postMessage({ id, error: { message, hint } } satisfies ImageResult);
+    parentPort?.postMessage({ id, error: sentError(cause as SentError) } satisfies ImageResult);
   }
 }
 

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import sharp from 'sharp';
 import { DataError } from '../errors.ts';
+import { readError } from '../read-error.ts';
 import type { ImageSource } from './message.ts';
 
 /** Decoded pixels, 3 bytes each, row after row. */
@@ -16,7 +17,8 @@ sharp.cache(false);
 /**
  * Decodes an image off the main thread to what Pillow's `ImageOps.exif_transpose(image).convert('RGB')` gives: the EXIF orientation is applied, alpha is dropped (not
  * blended), grey and palettes are spread to RGB, 16-bit values keep their high byte, CMYK is converted without a profile, colour profiles are ignored,
- * an animation gives its first frame. Throws DataError naming the file when it is missing, empty, truncated, or not an image.
+ * an animation gives its first frame. Throws DataError naming the file when it is missing, empty, truncated, or not an image,
+ * and none when the system fails to read it.
  */
 export async function decodeImage(source: ImageSource): Promise<RgbImage> {
   return reading(source, async (bytes) => {
@@ -74,7 +76,7 @@ async function bytesOf(source: ImageSource, name: string): Promise<Uint8Array> {
     return await readFile(source);
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new DataError(missing ? `${name} does not exist` : `${name} cannot be read: ${(cause as Error).message}`, {
+    throw readError(missing ? `${name} does not exist` : `${name} cannot be read: ${(cause as Error).message}`, {
       hint: 'check the path; in a data file it starts at the image folder',
       cause,
     });

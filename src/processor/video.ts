@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { DataError } from '../errors.ts';
+import { readError } from '../read-error.ts';
 import { type ContentPart, contentParts, type InputMessage, type Message } from './message.ts';
 
 const run = promisify(execFile);
@@ -64,7 +65,7 @@ async function animationFrames(file: string, count: number): Promise<Uint8Array[
     const { pages = 1 } = await sharp(bytes).metadata();
     return await Promise.all(sampledFrames(pages, count).map((page) => sharp(bytes, { page }).png().toBuffer()));
   } catch (cause) {
-    throw new DataError(`${file} cannot be read: ${(cause as Error).message.replace(/\s+/g, ' ')}`, { hint: 'check the path', cause });
+    throw readError(`${file} cannot be read: ${(cause as Error).message.replace(/\s+/g, ' ')}`, { hint: 'check the path', cause });
   }
 }
 
@@ -82,7 +83,7 @@ async function tool(name: string, args: readonly string[], file: string): Promis
       .trim()
       .split('\n')
       .at(-1);
-    throw new DataError(`${file} cannot be read as a video: ${said}`, { hint: 'check the path, or convert it to MP4', cause });
+    throw readError(`${file} cannot be read as a video: ${said}`, { hint: 'check the path, or convert it to MP4', cause });
   }
 }
 

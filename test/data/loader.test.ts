@@ -1,12 +1,14 @@
-import { rm, writeFile } from 'node:fs/promises';
+import { rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type Batch, microBatches } from '../../src/data/batch.ts';
 import { Dataset } from '../../src/data/dataset.ts';
+import { inspectData } from '../../src/data/inspect.ts';
 import { Loader, type LoaderOptions } from '../../src/data/loader.ts';
 import { Mixture } from '../../src/data/mixture.ts';
 import { openRows } from '../../src/data/open-rows.ts';
 import { Sampler } from '../../src/data/sampler.ts';
+import { DataError } from '../../src/errors.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
 import { Processor } from '../../src/processor/processor.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
@@ -227,6 +229,23 @@ describe('a row that cannot be used', () => {
       'DataError: …/data.json#4: nothing is learned from its 4 tokens',
       '1 example',
     ]);
+  });
+
+  test.runIf(process.platform === 'linux').each([0, 1])('for the system alone is not left out, with %i threads', async (workers) => {
+    const at = await folderWith({ 'data.json': [row('failing.png', '<image>', 'a'), row(undefined, 'c', 'd')] });
+    await symlink('/proc/self/mem', join(at, 'failing.png')); // fails with EIO, as disks do
+    using data = await Dataset.open(join(at, 'data.json'));
+    await using loading = loader({ rows: data, workers, unusable: 'skip' });
+    const error = await loading.next().catch((cause: Error) => cause);
+    expect(error).not.toBeInstanceOf(DataError);
+    expect(error).toMatchObject({ name: 'TinyLlavaError', message: `${at}/failing.png cannot be read: EIO: i/o error, read` });
+    for (const threads of [0, 1])
+      await expect(inspectData(join(at, 'data.json'), { threads })).rejects.toThrow('failing.png cannot be read');
+    await rename(join(at, 'failing.png'), join(at, 'a.txt'));
+    await writeFile(join(at, 'a.png'), '');
+    using captioned = await openRows(at);
+    await expect(captioned.row(0)).rejects.toThrow('a.txt cannot be read: EIO');
+    await expect(captioned.row(0)).rejects.not.toBeInstanceOf(DataError);
   });
 
   test('is left out and told of when told to', async () => {

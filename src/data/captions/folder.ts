@@ -1,6 +1,7 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataError } from '../../errors.ts';
+import { readError, statOf } from '../../read-error.ts';
 import { captioned } from '../caption.ts';
 import { parseConversation, RowError } from '../conversation.ts';
 import { inLanes } from '../lanes.ts';
@@ -46,7 +47,7 @@ export class CaptionedImages implements OpenRows {
   }
 
   async sizes(): Promise<RowSizes> {
-    const text = await inLanes(this.length, async (i) => (await stat(captionFileOf(this.nameOf(i))).catch(() => undefined))?.size ?? 0);
+    const text = await inLanes(this.length, async (i) => (await statOf(captionFileOf(this.nameOf(i))))?.size ?? 0);
     return { text: Uint32Array.from(text), images: new Uint16Array(this.length).fill(1) };
   }
 
@@ -61,7 +62,7 @@ export class CaptionedImages implements OpenRows {
       if (caption !== '') return caption;
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
-        throw new DataError(`${file} cannot be read: ${(cause as Error).message}`, { cause });
+        throw readError(`${file} cannot be read: ${(cause as Error).message}`, { cause });
     }
     throw new RowError('broken row', `${image} has no caption`, { hint: `write one into ${file}` });
   }

@@ -1,8 +1,8 @@
-import { stat } from 'node:fs/promises';
 import { DataError } from '../../errors.ts';
 import { decodeImage } from '../../processor/image-decode.ts';
 import type { ImageSource } from '../../processor/message.ts';
 import type { Processor } from '../../processor/processor.ts';
+import { statOf } from '../../read-error.ts';
 import type { Flaw } from '../report.ts';
 
 /** Images that are longer than this many times their width, or the other way round, are put through all of the preprocessing, which may refuse them. */
@@ -30,7 +30,7 @@ export interface FileFacts {
 
 /** Looks for a file. Throws what is no DataError. */
 export async function lookAtFile({ path, decode }: FileLook, processor: Processor | undefined): Promise<FileFacts> {
-  const found = await stat(path).catch(() => undefined);
+  const found = await statOf(path);
   if (!found?.isFile()) {
     const message = found ? 'is not a file' : 'does not exist';
     return { decoded: false, flaw: { kind: 'missing image', message, hint: 'check the image folder' } };

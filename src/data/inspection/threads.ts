@@ -1,6 +1,6 @@
 import type { Worker } from 'node:worker_threads';
-import { CheckpointError, ConfigError, DataError, TinyLlavaError } from '../../errors.ts';
-import { startThread } from '../../thread.ts';
+import { TinyLlavaError } from '../../errors.ts';
+import { receivedError, startThread } from '../../thread.ts';
 import type { FileFacts, FileLook } from './images.ts';
 import type { Looker, LookSettings } from './looker.ts';
 import type { RowFacts } from './rows.ts';
@@ -21,7 +21,7 @@ export class LookingThread implements Eyes {
       const waiting = this.#waiting;
       this.#waiting = undefined;
       if ('found' in answer) waiting?.resolve(answer.found);
-      else waiting?.reject(asError(answer.failed));
+      else waiting?.reject(receivedError(answer.failed));
     });
     this.#worker.on('error', (cause) =>
       this.#end(new TinyLlavaError(`a thread that inspects failed: ${(cause as Error).message}`, { cause })),
@@ -56,12 +56,6 @@ export class LookingThread implements Eyes {
     this.#waiting?.reject(error);
     this.#waiting = undefined;
   }
-}
-
-/** Errors of another thread come as plain objects. */
-function asError({ name, message, hint }: { name: string; message: string; hint?: string }): Error {
-  const Kind = { DataError, ConfigError, CheckpointError }[name];
-  return Kind ? new Kind(message, hint === undefined ? {} : { hint }) : new TinyLlavaError(message, hint === undefined ? {} : { hint });
 }
 
 /** How numbers are parted. */

@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { type SentError, sentError } from '../../thread.ts';
 import type { FileFacts, FileLook } from './images.ts';
 import { Looker, type LookSettings } from './looker.ts';
 import type { RowFacts } from './rows.ts';
@@ -7,7 +8,7 @@ import type { RowFacts } from './rows.ts';
 export type Job = { readonly from: number; readonly to: number } | { readonly files: readonly FileLook[] };
 
 /** What it found, or the error that it ended with. */
-export type Found = { readonly found: RowFacts[] | FileFacts[] } | { readonly failed: { name: string; message: string; hint?: string } };
+export type Found = { readonly found: RowFacts[] | FileFacts[] } | { readonly failed: SentError };
 
 const opening = Looker.open(workerData as LookSettings);
 opening.catch(() => {}); // reported with the first job
@@ -18,7 +19,6 @@ parentPort?.on('message', async (job: Job) => {
     const found = 'files' in job ? await looker.files(job.files) : await looker.rows(job.from, job.to);
     parentPort?.postMessage({ found } satisfies Found);
   } catch (error) {
-    const { name, message, hint } = error as Error & { hint?: string };
-    parentPort?.postMessage({ failed: { name, message, ...(hint !== undefined && { hint }) } } satisfies Found);
+    parentPort?.postMessage({ failed: sentError(error as SentError) } satisfies Found);
   }
 });

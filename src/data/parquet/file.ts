@@ -2,7 +2,7 @@ import { open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type AsyncBuffer, type FileMetaData, parquetMetadataAsync, parquetReadObjects, type SchemaElement } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { DataError } from '../../errors.ts';
+import { readError } from '../../read-error.ts';
 
 /** Rows of a Parquet file that are stored together and read at once. */
 export interface RowGroup {
@@ -82,9 +82,9 @@ export function imageBytes(cell: unknown): Uint8Array | undefined {
   return bytes instanceof Uint8Array ? bytes : undefined;
 }
 
-function unreadable(path: string, row: number, cause: Error): DataError {
+function unreadable(path: string, row: number, cause: Error): Error {
   const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
-  return new DataError(missing ? `${path} does not exist` : `${path}: cannot be read as Parquet (row ${row} on): ${cause.message}`, {
+  return readError(missing ? `${path} does not exist` : `${path}: cannot be read as Parquet (row ${row} on): ${cause.message}`, {
     hint: missing ? 'check the path' : `get ${basename(path)} again; a Git LFS pointer is a text file of three lines`,
     cause,
   });
