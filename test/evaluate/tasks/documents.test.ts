@@ -222,6 +222,22 @@ test('captions of COCO are read as published and scored together', async () => {
   expect(Object.keys(scores)).toEqual(['CIDEr', 'ROUGE-L', 'BLEU-1', 'BLEU-2', 'BLEU-3', 'BLEU-4']);
 });
 
+test('captions of NoCaps have the CIDEr of each domain, by how rare its phrases are in the domain', async () => {
+  const captions = ['A cat sits on a mat.', 'Two dogs run over a field.', 'A red bus in the street.', 'A harp on a stage.'];
+  const file = (domains: readonly string[], ids = [0, 1, 2, 3]) => ({
+    images: ids.map((id) => ({ id, file_name: `${id}.jpg`, domain: domains[id] })),
+    annotations: ids.map((id) => ({ image_id: id, caption: captions[id] })),
+  });
+  const name = 'nocaps_val_4500_captions.json';
+  const domains = ['in-domain', 'in-domain', 'out-domain', 'out-domain'];
+  const said = { 0: 'a cat on a mat', 1: 'two dogs in a field' };
+  const whole = await score('nocaps', writeFiles(join(root, 'nocaps'), { [name]: file(domains) }), { ...said, 2: 'a bus', 3: 'a stage' });
+  const alone = await score('nocaps', writeFiles(join(root, 'nocaps-in'), { [name]: file(domains, [0, 1]) }), said);
+  expect(whole.scores['in-domain CIDEr']).toBe(alone.scores['CIDEr']);
+  expect(whole.scores['in-domain CIDEr']).toBeGreaterThan(whole.scores['out-domain CIDEr'] ?? Number.NaN);
+  expect(Object.keys(alone.scores)).not.toContain('in-domain CIDEr');
+});
+
 test('samples of lmms-eval over captions in another order are refused, by what people said', async () => {
   const folder = join(root, 'coco');
   const samples = (targets: readonly string[]) =>
