@@ -1,4 +1,5 @@
 import { writeFile } from 'node:fs/promises';
+import { extname } from 'node:path';
 import { Command, Option } from 'commander';
 import type { ScoreResult } from '../evaluate/score-answers.ts';
 import type { Profile } from '../evaluate/task.ts';
@@ -47,9 +48,12 @@ export function scoreCommand(): Command {
 }
 
 async function writeSubmission(path: string, { task, submission, submissionForm }: ScoreResult): Promise<void> {
+  const { ConfigError, UsageError } = await import('../errors.ts');
   if (submission === undefined) {
-    const { ConfigError } = await import('../errors.ts');
     throw new ConfigError(`${task} has no server that takes answers`, { hint: 'leave out --submission' });
+  }
+  if (submissionForm !== undefined && extname(path) !== `.${submissionForm}`) {
+    throw new UsageError(`the server of ${task} takes .${submissionForm}, not ${path}`, { hint: `--submission FILE.${submissionForm}` });
   }
   const { submissionContent } = await import('../evaluate/submission.ts');
   await writeFile(path, await submissionContent(submission, submissionForm));

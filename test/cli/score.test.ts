@@ -73,6 +73,8 @@ describe('score', () => {
     expect((await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--submission', out)).code).toBe(0);
     const [first] = await xlsxRows(out);
     expect(first).toEqual({ index: '0', question: 'What is it?', A: 'a cat', B: 'a dog', prediction: 'B', answer: 'B' });
+    const wrong = await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--submission', 'submission.json');
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('the server of mmbench-en takes .xlsx, not submission.json')]);
   });
 
   test('names what is wrong, with the fix', async () => {
