@@ -122,8 +122,7 @@ def from_typescript(code):
 
 
 def named_templates():
-    code = "import { templates } from './src/processor/templates.ts'; console.log(JSON.stringify(Object.fromEntries(Object.entries(templates).map(([name, { source }]) => [name, source]))))"
-    return json.loads(from_typescript(code))
+    return json.loads(from_typescript("import { templates } from './src/processor/templates.ts'; console.log(JSON.stringify(templates))"))
 
 
 def words(folder):
@@ -142,8 +141,10 @@ def words(folder):
 
 def rendered(tokenizer, bos):
     out = {}
-    for name, source in named_templates().items():
-        source = ("{{ bos_token }}" if bos else "") + source
+    templates = named_templates()
+    tokenizer.add_special_tokens({"additional_special_tokens": [token for template in templates.values() for token in template["tokens"]]})
+    for name, template in templates.items():
+        source = ("{{ bos_token }}" if bos else "") + template["source"]
         cases = {}
         for case, messages in CONVERSATIONS.items():
             text = tokenizer.apply_chat_template(messages, chat_template=source, tokenize=False)

@@ -25,9 +25,24 @@ const content = `{%- macro words(content) -%}
 {%- endmacro -%}
 `;
 
-/** The conversation style of Vicuna, as LLaVA-1.5 and TinyLLaVA Factory write it: arXiv:2310.03744. */
-function vicuna(endOfTurn: string): NamedTemplate {
-  const source = `${content}
+// images in front of everything that is said
+const apart = `{%- macro parts(content, type) -%}
+  {%- if content is not string -%}
+    {%- for part in content if part.type == type -%}
+      {{ part.text if type == 'text' else '<image>' }}
+    {%- endfor -%}
+  {%- elif type == 'text' -%}
+    {{ content }}
+  {%- endif -%}
+{%- endmacro -%}
+{%- macro words(content) -%}
+  {{ parts(content, 'text') }}
+{%- endmacro -%}
+`;
+
+/** The conversation style of Vicuna, as LLaVA-1.5 and TinyLLaVA Factory write it: arXiv:2310.03744. `begin` defines `words`. */
+function vicuna(endOfTurn: string, { begin = content, beforeQuestion = '' } = {}): NamedTemplate {
+  const source = `${begin}
 {%- if messages[0].role == 'system' -%}
   {{ words(messages[0].content) + ' ' }}
 {%- else -%}
@@ -35,7 +50,7 @@ function vicuna(endOfTurn: string): NamedTemplate {
 {%- endif -%}
 {%- for message in messages -%}
   {%- if message.role == 'user' -%}
-    {{ 'USER: ' + words(message.content) + ' ' }}
+    ${beforeQuestion}{{ 'USER: ' + words(message.content) + ' ' }}
   {%- elif message.role == 'assistant' -%}
     {{ 'ASSISTANT: ' + words(message.content) + '${endOfTurn}' }}
   {%- elif not loop.first -%}
@@ -49,14 +64,19 @@ function vicuna(endOfTurn: string): NamedTemplate {
   return { source, tokens: [endOfTurn] };
 }
 
-const chatml = `${content}
+/** Turns under the name of who speaks. */
+function turns(open: string, close: string, endOfTurn: string): NamedTemplate {
+  const source = `${content}
 {%- for message in messages -%}
-  {{ '<|im_start|>' + message.role + '\\n' + words(message.content) + '<|im_end|>\\n' }}
+  {{ '${open}' + message.role + '${close}' + words(message.content) + '${endOfTurn}' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
-  {{ '<|im_start|>assistant\\n' }}
+  {{ '${open}assistant${close}' }}
 {%- endif -%}
 `;
+  const tokens = ['system', 'user', 'assistant'].flatMap((role) => `${open}${role}${close}${endOfTurn}`.match(/<\|.*?\|>/g) ?? []);
+  return { source, tokens: [...new Set(tokens)] };
+}
 
 // captions: the question is dropped, and the newline is what ends the caption
 const plain = `{%- for message in messages -%}
@@ -85,7 +105,21 @@ const tiny = `${content}
 {%- endfor -%}
 `;
 
-/** The chat templates that recipes name. `tiny` writes no role names: a question, a line break, the answer, the tokenizer's eos. */
+// one question about one image, in the words of nanoVLM's code up to 0.2
+const nanovlm = `${apart}
+{%- for message in messages -%}
+  {%- if message.role == 'user' -%}
+    {{ parts(message.content, 'image') + 'Question: ' + words(message.content) + ' Answer:' }}
+  {%- else -%}
+    {{ words(message.content) + (eos_token if message.role == 'assistant' else '\\n') }}
+  {%- endif -%}
+{%- endfor -%}
+`;
+
+/**
+ * The chat templates that recipes name. `prismatic` has the first question's images in front of the system text: arXiv:2402.07865. `tiny` writes no role
+ * names: a question, a line break, the answer, the tokenizer's eos.
+ */
 export const templates = {
   plain: { source: plain, tokens: [] },
   llama: vicuna('</s>'),
@@ -93,7 +127,14 @@ export const templates = {
   gemma: vicuna('<eos>'),
   qwen2_base: vicuna('<|endoftext|>'),
   qwen2_instruct: vicuna('<|im_end|>'),
-  chatml: { source: chatml, tokens: ['<|im_start|>', '<|im_end|>'] },
+  prismatic: vicuna('</s>', {
+    begin: `${apart}{%- set first = 1 if messages[0].role == 'system' and messages | length > 1 else 0 -%}{{ parts(messages[first].content, 'image') }}`,
+    beforeQuestion: "{{ parts(message.content, 'image') if loop.index0 > first else '' }}",
+  }),
+  chatml: turns('<|im_start|>', '\\n', '<|im_end|>\\n'),
+  phi3: turns('<|', '|>\\n', '<|end|>\\n'),
+  llama3: turns('<|start_header_id|>', '<|end_header_id|>\\n\\n', '<|eot_id|>'),
+  nanovlm: { source: nanovlm, tokens: [] },
   tiny: { source: tiny, tokens: [] },
 } satisfies Record<string, NamedTemplate>;
 
@@ -117,8 +158,8 @@ export function namedTemplate(name: string, tokenizer: Tokenizer): string {
       },
     );
   }
-  if (name === 'tiny' && tokenizer.eosToken === undefined) {
-    throw new ConfigError('template "tiny" needs a tokenizer with an eos token', { hint: 'name eos_token in tokenizer_config.json' });
+  if (source.includes('eos_token') && tokenizer.eosToken === undefined) {
+    throw new ConfigError(`template "${name}" needs a tokenizer with an eos token`, { hint: 'name eos_token in tokenizer_config.json' });
   }
   return tokenizer.addsBos ? `{{ bos_token }}${source}` : source;
 }

@@ -10,7 +10,7 @@ import type { Tokenizer } from '../../src/processor/tokenizer.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
 import { openSafetensors } from '../../src/tensor/safetensors.ts';
 import '../matchers.ts';
-import { caseNames, conversation, reference, referenceFolder, tokenizerNames, tokenizerOf } from './reference.ts';
+import { caseNames, chattingTokenizerOf, conversation, reference, referenceFolder, tokenizerNames, tokenizerOf } from './reference.ts';
 
 const image = new ImageProcessor({ size: { height: 24, width: 24 } });
 const processorOf = (tokenizer: Tokenizer, template: string, imageTokens = 1): Processor =>
@@ -38,7 +38,7 @@ const question = (text: string, ...images: string[]): Message => ({
 const answer = (text: string): Message => ({ role: 'assistant', content: text });
 
 describe.each(tokenizerNames)('with the %s tokenizer', (tokenizerName) => {
-  const tokenizer = tokenizerOf(tokenizerName);
+  const tokenizer = chattingTokenizerOf(tokenizerName);
 
   describe.each(names)('and template %s', (name) => {
     const processor = processorOf(tokenizer, name);
@@ -76,8 +76,8 @@ describe.each(tokenizerNames)('with the %s tokenizer', (tokenizerName) => {
       const messages = [question('Hello', 'a.png'), answer('Yes'), question('No', 'b.png'), answer('the red')];
       const learned = shown(processor, processor.encode(messages, { train: true })).match(/\[.*?\]/gs);
       const end =
-        processor.template.source.match(/'<\/s>'|<\|endoftext\|>|<eos>|<\|im_end\|>/)?.[0]?.replaceAll("'", '') ??
-        (name === 'tiny' ? tokenizer.eosToken : '\n');
+        processor.template.source.match(/'<\/s>'|<\|endoftext\|>|<eos>|<\|im_end\|>|<\|end\|>|<\|eot_id\|>/)?.[0]?.replaceAll("'", '') ??
+        (name === 'plain' ? '\n' : tokenizer.eosToken);
       expect(learned?.map((piece) => piece.slice(1, -1).trimStart())).toEqual(
         [`Yes${end}`, `the red${end}`].map((text) => text.trimStart()),
       );

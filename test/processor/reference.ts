@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Message } from '../../src/processor/message.ts';
+import { templates } from '../../src/processor/templates.ts';
 import { Tokenizer } from '../../src/processor/tokenizer.ts';
 
 export const referenceFolder = join(import.meta.dirname, '../reference');
@@ -43,6 +44,12 @@ export function tokenizerOf(name: TokenizerName): Tokenizer {
   if (!tokenizer) throw new Error(`no tokenizer ${name}`);
   return tokenizer;
 }
+
+/** The same with the special tokens of all named templates. */
+export const chattingTokenizerOf = (name: TokenizerName): Tokenizer =>
+  Object.values(templates)
+    .flatMap(({ tokens }): readonly string[] => tokens)
+    .reduce((tokenizer, token) => tokenizer.withSpecialToken(token), tokenizerOf(name));
 
 /** A conversation of the reference as our messages. */
 export function conversation(name: string): Message[] {

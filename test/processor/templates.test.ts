@@ -3,13 +3,13 @@ import type { Message } from '../../src/processor/message.ts';
 import { ChatTemplate } from '../../src/processor/template.ts';
 import { namedTemplate, templates } from '../../src/processor/templates.ts';
 import { wordLevelTokenizer } from '../../src/processor/word-level.ts';
-import { caseNames, conversation, reference, tokenizerNames, tokenizerOf } from './reference.ts';
+import { caseNames, chattingTokenizerOf, conversation, reference, tokenizerNames, tokenizerOf } from './reference.ts';
 
 const names = Object.keys(templates);
 const tokens = { bosToken: '<s>', eosToken: '</s>', imageToken: '<image>' };
 
 describe.each(tokenizerNames)('with the %s tokenizer', (tokenizerName) => {
-  const tokenizer = tokenizerOf(tokenizerName);
+  const tokenizer = chattingTokenizerOf(tokenizerName);
   const { bosToken, eosToken } = tokenizer;
 
   describe.each(names)('template %s', (name) => {
@@ -70,6 +70,25 @@ test('template chatml writes every role', () => {
   expect(render('chatml', dialogue.slice(0, 2))).toBe(
     '<|im_start|>user\n<image>\nWhat is this?<|im_end|>\n<|im_start|>assistant\nA cat.<|im_end|>\n',
   );
+});
+
+test.each([
+  ['phi3', '<|user|>\n<image>\nWhat is this?<|end|>\n<|assistant|>\nA cat.<|end|>\n'],
+  [
+    'llama3',
+    '<|start_header_id|>user<|end_header_id|>\n\n<image>\nWhat is this?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA cat.<|eot_id|>',
+  ],
+] as const)('template %s writes every role', (name, text) => expect(render(name, dialogue.slice(0, 2))).toBe(text));
+
+test('template prismatic is Vicuna with the image in front of everything', () => {
+  const asked = 'USER: What is this? ASSISTANT: A cat.</s>USER: Sure? ASSISTANT: Yes.</s>';
+  expect(render('prismatic', dialogue)).toBe(`<image>${system} ${asked}`);
+  expect(render('prismatic', [{ role: 'system', content: 'Be brief.' }, ...dialogue])).toBe(`<image>Be brief. ${asked}`);
+});
+
+test("template nanovlm is nanoVLM's question and answer", () => {
+  expect(render('nanovlm', dialogue.slice(0, 2))).toBe('<image>Question: What is this? Answer:A cat.</s>');
+  expect(render('nanovlm', dialogue.slice(0, 1), true)).toBe('<image>Question: What is this? Answer:');
 });
 
 test('a text-only template gets text with the image token in it, a multimodal one gets parts', () => {
