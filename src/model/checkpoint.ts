@@ -16,7 +16,7 @@ import { type ModelFiles, type OpenOptions, openModelFiles } from './model-files
 import type { Json, PartConfig } from './part.ts';
 import { pick } from './registry.ts';
 import { TinyLlava } from './tinyllava.ts';
-import type { VisionTower } from './vision/vision-tower.ts';
+import { joinMof, type LoadedTower } from './vision/mof.ts';
 
 /** How weights are taken in. */
 export interface LoadOptions extends OpenOptions {
@@ -117,7 +117,7 @@ export async function loadWeights(model: TinyLlava, folder: string, options: Loa
 export async function loadVisionTower(
   folder: string,
   { overrides = {}, ...options }: LoadOptions & { overrides?: Json } = {},
-): Promise<{ tower: VisionTower; config: PartConfig }> {
+): Promise<LoadedTower> {
   const { visionTowers } = options.parts ?? everyPart;
   const files = await openModelFiles(folder, options);
   const found = visionFromJson(files.json, files.file, options.parts);
@@ -126,6 +126,19 @@ export async function loadVisionTower(
   const tower = kind.create(config, undefined);
   loadInto(tower, files, towerRows, options);
   return { tower, config };
+}
+
+/**
+ * CLIP and DINOv2 as one tower, each out of its own folder; DINOv2 gets images of CLIP's size. `overrides` are settings of both. Throws CheckpointError or
+ * ConfigError.
+ */
+export async function loadMofTower(
+  folders: { readonly clip: string; readonly dinov2: string },
+  { overrides = {}, ...options }: LoadOptions & { overrides?: Json } = {},
+): Promise<LoadedTower> {
+  const clip = await loadVisionTower(folders.clip, { overrides, ...options });
+  const dinov2 = await loadVisionTower(folders.dinov2, { overrides: { ...overrides, inputSize: clip.tower.imageSize }, ...options });
+  return joinMof({ clip, dinov2 }, overrides);
 }
 
 /** A language model and its settings out of its own folder, its GGUF file or a LLaVA's folder. Throws CheckpointError or ConfigError. */

@@ -4,8 +4,9 @@ import { ConfigError } from '../errors.ts';
 import type { HubUse } from '../hub/needed.ts';
 import { resolveFrom, resolveModel } from '../hub/resolve.ts';
 import type { Log } from '../log.ts';
-import { loadCheckpoint, loadLanguageModel, loadVisionTower, loadWeights } from '../model/checkpoint.ts';
+import { loadCheckpoint, loadLanguageModel, loadMofTower, loadVisionTower, loadWeights } from '../model/checkpoint.ts';
 import { createTinyLlava, type TinyLlava } from '../model/tinyllava.ts';
+import type { LoadedTower } from '../model/vision/mof.ts';
 import { ImageProcessor } from '../processor/image.ts';
 import type { ImageConfigInput } from '../processor/image-config.ts';
 import { contentParts } from '../processor/message.ts';
@@ -147,13 +148,8 @@ function imageSettings({ config, height, width }: ImageProcessor, { processor }:
 async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOptions): Promise<{ model: TinyLlava; inputs: Inputs }> {
   const { device, initialize = true, log, signal } = options;
   const find = resolveFrom({ log, signal });
-  const towerFolder = await folderOf(parts.vision, 'vision', options);
   const languageFolder = await folderOf(parts.language, 'language', options);
-  const { from: _, ...overrides } = parts.vision as { from?: unknown };
-  const tower =
-    towerFolder === undefined
-      ? undefined
-      : await loadVisionTower(towerFolder, { overrides, dtype: opening(recipe, 'vision'), device, resolve: find });
+  const tower = await openTower(recipe, parts.vision, options);
   const tokenizer = (await openTokenizer(recipe, languageFolder, options)).withSpecialToken(imageToken);
   const language =
     languageFolder === undefined
@@ -180,9 +176,26 @@ async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOpt
   Object.assign(model, tower && { visionTower: tower.tower }, language && { languageModel: language.model });
   const size = visionTower?.imageSize ?? 0;
   const centred = new ImageProcessor({ size: { height: size, width: size }, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] });
-  const image = towerFolder === undefined ? centred : await ImageProcessor.open(towerFolder);
+  const image = tower ? await ImageProcessor.open(tower.folder) : centred;
   const template = languageFolder === undefined ? undefined : await readTemplate(languageFolder, tokenizer.files.config);
   return { model, inputs: { tokenizer, image, template } };
+}
+
+/** A tower out of its folder, or of two, of which the first has the image settings; undefined for a fresh one. */
+async function openTower(
+  recipe: Recipe,
+  vision: AssembledModel['vision'],
+  options: BuildOptions,
+): Promise<(LoadedTower & { folder: string }) | undefined> {
+  const { from: _, ...overrides } = vision as { from?: unknown };
+  const { device, log, signal } = options;
+  const loading = { dtype: opening(recipe, 'vision'), device, resolve: resolveFrom({ log, signal }) };
+  const folder = await folderOf(vision, 'vision', options);
+  if (folder !== undefined) return { ...(await loadVisionTower(folder, { overrides, ...loading })), folder };
+  const { type: __, clip = {}, dinov2 = {}, ...settings } = overrides as { type?: unknown; clip?: object; dinov2?: object };
+  const [first, second] = [await folderOf(clip, 'vision', options), await folderOf(dinov2, 'vision', options)];
+  if (first === undefined || second === undefined) return undefined;
+  return { ...(await loadMofTower({ clip: first, dinov2: second }, { overrides: settings, ...loading })), folder: first };
 }
 
 /** Tiles of anyres are put together by the model, which learns a token for the ends of their rows. */

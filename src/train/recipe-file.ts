@@ -6,10 +6,11 @@ import { nearest } from '../model/registry.ts';
 import { examine } from './explain.ts';
 import { Recipe } from './recipe.ts';
 
-/** One `a.b=c`: where in the recipe, and the value that the text is in YAML. */
+/** One `a.b=c`: where in the recipe, the value that the text is in YAML, and the file that it is from, if from one. */
 export interface Override {
   readonly path: readonly string[];
   readonly value: unknown;
+  readonly file?: string;
 }
 
 /** Reads `stages.0.optimizer.learningRate=1e-4`. Throws UsageError. */
@@ -37,7 +38,7 @@ export async function readOverrides(file: string): Promise<Override[]> {
   if (typeof found !== 'object' || found === null || Array.isArray(found)) {
     throw new ConfigError(`${file}: expected a map from paths to values, as stages.instruct.template: llama`);
   }
-  return Object.entries(found).map(([path, value]) => ({ path: path.split('.'), value: value as unknown }));
+  return Object.entries(found).map(([path, value]) => ({ path: path.split('.'), value: value as unknown, file }));
 }
 
 /** The path with items of lists by their number, where they were called by their name. */
@@ -73,22 +74,25 @@ export function readRecipeText(text: string, file: string, overrides: readonly O
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const [broken] = document.errors;
   if (broken) throw new ConfigError(`${file}:${lines.linePos(broken.pos[0]).line}: not YAML: ${broken.message}`, { cause: broken });
-  const replaced: string[][] = [];
-  for (const { path, value } of overrides) {
+  const replaced: { place: readonly string[]; by: string }[] = [];
+  for (const { path, value, file: from } of overrides) {
+    const by = from === undefined ? '--set' : `--with ${from}:`;
     try {
       const place = numbered(document, path);
       document.setIn(place, document.createNode(value));
-      replaced.push(place);
+      replaced.push({ place, by });
     } catch (cause) {
-      throw new ConfigError(`--set ${path.join('.')}: there is no such place in ${file}`, {
-        hint: 'items of a list go by their name, or by their number, from 0',
+      const known = cause instanceof RangeError ? `${cause.message}; ` : '';
+      throw new ConfigError(`${by} ${path.join('.')}: there is no such place in ${file}`, {
+        hint: `${known}items of a list go by their name, or by their number, from 0`,
         cause,
       });
     }
   }
   const { data, problems } = examine(Recipe, document.toJS());
   if (data) return data;
-  const overridden = (path: readonly string[]): boolean => replaced.some((place) => place.every((key, i) => path[i] === key));
+  const overriddenBy = (path: readonly string[]): string | undefined =>
+    replaced.findLast(({ place }) => place.every((key, i) => path[i] === key))?.by;
   // What is missing has no line of its own, so the nearest place around it is named.
   const line = (path: readonly string[]): number => {
     for (let depth = path.length; depth > 0; depth--) {
@@ -99,9 +103,9 @@ export function readRecipeText(text: string, file: string, overrides: readonly O
   };
   const described = problems.map(({ path: keys, message }) => {
     const path = keys.map(String);
-    const at = overridden(path) ? Number.POSITIVE_INFINITY : line(path);
-    const place = at === Number.POSITIVE_INFINITY ? '--set' : `${file}:${at}:`;
-    return { at, text: `${place} ${path.join('.') || 'recipe'}: ${message}` };
+    const by = overriddenBy(path);
+    const at = by === undefined ? line(path) : Number.POSITIVE_INFINITY;
+    return { at, text: `${by ?? `${file}:${at}:`} ${path.join('.') || 'recipe'}: ${message}` };
   });
   described.sort((a, b) => a.at - b.at);
   throw new ConfigError(described.map(({ text }) => text).join('\n'));

@@ -32,8 +32,17 @@ function fresh(registry: Readonly<Record<string, { readonly schema: z.ZodType }>
 
 /** A tower's weights from its own folder, a CLIP's, a SigLIP's or a LLaVA's; other keys replace settings, as `featureLayer`. */
 const StoredVision = z.looseObject({ from: folder });
+/** Weights of CLIP and of DINOv2 from a folder each, as one tower. */
+const StoredMof = z.looseObject({
+  type: z.literal('mof'),
+  clip: z.strictObject({ from: folder }),
+  dinov2: z.strictObject({ from: folder }),
+});
 const StoredLanguage = z.strictObject({ from: folder });
-const Vision = choice((value) => (has(value, 'from') ? StoredVision : fresh(visionTowers)));
+const Vision = choice((value) => {
+  if (has(value, 'from')) return StoredVision;
+  return has(value, 'clip') && has((value as { clip: unknown }).clip, 'from') ? StoredMof : fresh(visionTowers);
+});
 // The size of the vocabulary is the tokenizer's unless the recipe says otherwise, so its default must not be filled in.
 const Language = choice((value) =>
   has(value, 'from')

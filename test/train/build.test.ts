@@ -1,9 +1,11 @@
 import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { loadLanguageModel } from '../../src/model/checkpoint.ts';
+import { loadLanguageModel, loadVisionTower } from '../../src/model/checkpoint.ts';
 import type { TinyLlava } from '../../src/model/tinyllava.ts';
-import { indices } from '../../src/tensor/create.ts';
+import { ImageConfig, writeImageConfig } from '../../src/processor/image-config.ts';
+import { cat, indices, randn } from '../../src/tensor/create.ts';
+import { Generator } from '../../src/tensor/random.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import { build } from '../../src/train/build.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from '../../src/train/recipe.ts';
@@ -52,6 +54,33 @@ test('a tower and a language model come from folders, with tokenizer, image sett
   expect(processors[1]?.tokenizer.files).toEqual(processors[0]?.tokenizer.files);
   expect(processors[1]?.image.config).toEqual(processors[0]?.image.config);
   expect(processors[1]?.template.source).toBe(processors[0]?.template.source);
+});
+
+test('CLIP and DINOv2 become one tower, each out of its folder, that takes the images of CLIP', async () => {
+  const reference = join(import.meta.dirname, '../reference');
+  await cp(join(reference, 'clip'), join(root, 'clip'), { recursive: true });
+  await writeImageConfig(join(root, 'clip'), ImageConfig.parse({ size: { height: 12, width: 12 }, mean: [0.4, 0.5, 0.6] }));
+  const dinov2 = join(reference, 'vision-dinov2');
+  const from = (vision: object): Recipe =>
+    assembled({
+      model: { vision: vision as never, connector: { type: 'mof-mlp', clipSize: 24 }, language: { from: 'run/align' } },
+      stages: [{ ...(tiny.stages[0] as RecipeInput['stages'][number]), learns: { vision: 'full' } }],
+    });
+  const vision = { type: 'mof', clip: { from: 'clip' }, dinov2: { from: dinov2 }, featureLayer: -1 };
+  const { model, processorFor } = await build(from(vision), options());
+  expect(model.config.vision).toMatchObject({ type: 'mof', featureLayer: -1, clip: { hiddenSize: 24 }, dinov2: { hiddenSize: 12 } });
+  expect(processorFor(tiny.stages[0] as Recipe['stages'][number]).image.config).toMatchObject({ mean: [0.4, 0.5, 0.6] });
+  const [one, other] = [
+    await loadVisionTower(join(reference, 'clip'), { overrides: { featureLayer: -1 } }),
+    await loadVisionTower(dinov2, { overrides: { featureLayer: -1, inputSize: 12 } }),
+  ];
+  const pixels = randn([2, 3, 12, 12], { generator: new Generator(1) });
+  const features = cat([one.tower.forward(pixels), other.tower.forward(pixels)], 2);
+  expect(model.visionTower?.forward(pixels)).toMatchTensor(features, { atol: 0 });
+
+  const swapped = { ...vision, clip: { from: dinov2 }, dinov2: { from: 'clip' } };
+  await expect(build(from(swapped), options())).rejects.toThrow('mof: its clip is a dinov2');
+  expect(() => from({ ...vision, dinov2: {} })).toThrow('model.vision.dinov2.from: missing, expected string');
 });
 
 test('settings of a stored tower and its images can be replaced', async () => {

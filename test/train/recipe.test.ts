@@ -180,7 +180,7 @@ test('mistakes are told with file, line, path, what is expected and what is ther
     `"tiny.yaml:15: stages.0.sampling: rows that keep their order are neither put apart nor drawn from a buffer"`,
   );
   expect(complaint('template: plain', 'template: plan')).toMatchInlineSnapshot(
-    `"tiny.yaml:11: stages.0.template: expected one of "plain"|"llama"|"phi"|"gemma"|"qwen2_base"|"qwen2_instruct"|"chatml"|"tiny", got "plan""`,
+    `"tiny.yaml:11: stages.0.template: expected one of "plain"|"llama"|"phi"|"gemma"|"qwen2_base"|"qwen2_instruct"|"prismatic"|"chatml"|"phi3"|"llama3"|"nanovlm"|"tiny", got "plan""`,
   );
   expect(complaint('connector: full, vision: { tune: full, learningRate: 1e-4 }', 'vision: frozen')).toMatchInlineSnapshot(
     `"tiny.yaml:9: stages.0.learns: every part is frozen, so nothing would learn"`,
@@ -237,6 +237,10 @@ test('stages go by their names in overrides, and files of overrides replace seve
   await writeFile(file, 'seed: 4\nstages.instruct.optimizer: { learningRate: 1e-4 }\n');
   const { seed, stages } = await readRecipe(tiny, await readOverrides(file));
   expect([seed, stages[1]?.optimizer.learningRate, stages[1]?.optimizer.weightDecay]).toEqual([4, 1e-4, 0]);
+  await writeFile(file, 'stages.instruct.batchSize: none\n');
+  await expect(readRecipe(tiny, await readOverrides(file))).rejects.toThrow(
+    `--with ${file}: stages.1.batchSize: expected number, got "none"`,
+  );
   await writeFile(file, '- seed');
   await expect(readOverrides(file)).rejects.toThrow(`${file}: expected a map from paths to values, as stages.instruct.template: llama`);
   await expect(readOverrides(join(folder, 'none.yaml'))).rejects.toThrow(`${join(folder, 'none.yaml')}: no such file`);

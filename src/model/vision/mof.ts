@@ -3,7 +3,7 @@ import { ConfigError } from '../../errors.ts';
 import { snakeCase } from '../../nn/module.ts';
 import { cat } from '../../tensor/create.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { type Json, part } from '../part.ts';
+import { type Json, type PartConfig, part } from '../part.ts';
 import { ClipConfig, ClipTower } from './clip.ts';
 import { Dinov2Config, Dinov2Tower } from './dinov2.ts';
 import { VisionTower } from './vision-tower.ts';
@@ -50,6 +50,23 @@ export class MofTower extends VisionTower {
   forward(pixels: Tensor): Tensor {
     return cat([this.clip.forward(pixels), this.dinov2.forward(pixels)], 2);
   }
+}
+
+/** A tower with its weights, and its settings. */
+export interface LoadedTower {
+  readonly tower: VisionTower;
+  readonly config: PartConfig;
+}
+
+/** A CLIP and a DINOv2 as one tower; `settings` are its own. Throws ConfigError. */
+export function joinMof(towers: Record<'clip' | 'dinov2', LoadedTower>, settings: Json): LoadedTower {
+  const section = (type: keyof typeof towers, { shape }: z.ZodObject): Json => {
+    const { config } = towers[type];
+    if (config.type !== type) throw new ConfigError(`mof: its ${type} is a ${config.type}`);
+    return Object.fromEntries(Object.keys(shape).map((key) => [key, config[key]]));
+  };
+  const config = mof.parse({ ...settings, type: 'mof', clip: section('clip', Clip), dinov2: section('dinov2', Dinov2) }, 'vision');
+  return { tower: Object.assign(mof.create(config, undefined), { clip: towers.clip.tower, dinov2: towers.dinov2.tower }), config };
 }
 
 /** The fields that the schema has; a section of a published config.json has many more. */
