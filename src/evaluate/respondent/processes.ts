@@ -19,39 +19,44 @@ export type Said =
 /** Questions about one image that are kept together at most. */
 const together = 64;
 
-/** A process, and how many questions it has that are not answered. */
+/** A process, who it is once it can be asked, and how many questions it has that are not answered. */
 interface Worker {
   readonly child: ChildProcess;
   readonly name: string;
+  identity?: Identity;
   pending: number;
 }
 
 /** Several processes that each hold the model and share the questions; those about one image stay together, because they share what is computed of it. */
 export class Processes implements Respondent, Disposable {
-  readonly identity: Identity;
   readonly #workers: readonly Worker[];
   readonly #arrived: Response[] = [];
   #run = 0;
   #failure: Error | undefined;
   #wake = (): void => {};
 
-  private constructor(workers: readonly Worker[], identity: Identity) {
-    this.#workers = workers;
-    this.identity = identity;
-    for (const worker of workers) {
+  private constructor(children: readonly ChildProcess[]) {
+    this.#workers = children.map((child, i) => ({ child, name: `process ${i + 1} of ${children.length} (pid ${child.pid})`, pending: 0 }));
+    for (const worker of this.#workers) {
       worker.child.on('message', (said: Said) => this.#hear(worker, said));
-      worker.child.on('exit', (code, signal) => this.#fail(died(worker, code, signal)));
+      worker.child.on('error', ({ message }) => this.#fail(failed(worker, { message })));
+      // Behind all that it has said, which cannot be known at its exit.
+      worker.child.on('close', (code, signal) => this.#fail(died(worker, code, signal)));
     }
+  }
+
+  get identity(): Identity {
+    return this.#workers[0]?.identity ?? {};
   }
 
   /** Waits until the processes, which run `serveQuestions`, can be asked. Throws what the first of them fails with; none is then left. */
   static async start(children: readonly ChildProcess[]): Promise<Processes> {
-    const workers = children.map((child, i) => ({ child, name: `process ${i + 1} of ${children.length} (pid ${child.pid})`, pending: 0 }));
+    const processes = new Processes(children);
     try {
-      const [identity = {}] = await Promise.all(workers.map(ready));
-      return new Processes(workers, identity);
+      await processes.#ready();
+      return processes;
     } catch (cause) {
-      for (const { child } of workers) child.kill();
+      processes[Symbol.dispose]();
       throw cause;
     }
   }
@@ -73,9 +78,11 @@ export class Processes implements Respondent, Disposable {
         kept = shown !== undefined && shown === image ? kept + 1 : 0;
         image = shown;
         if (kept % together === 0) worker = undefined;
-        for (worker ??= this.#free(batchSize); worker === undefined; worker = this.#free(batchSize)) yield* await this.#arrivals(signal);
+        for (worker ??= this.#free(batchSize); worker === undefined || this.#failure; worker = this.#free(batchSize))
+          yield* await this.#arrivals(signal);
         worker.pending += 1;
-        worker.child.send({ run: this.#run, index, question } satisfies Sent);
+        // One that is gone cannot be sent anything, and says so by its end.
+        worker.child.send({ run: this.#run, index, question } satisfies Sent, () => {});
         index += 1;
       }
       while (this.#arrived.length > 0 || this.#workers.some(({ pending }) => pending > 0)) yield* await this.#arrivals(signal);
@@ -86,10 +93,22 @@ export class Processes implements Respondent, Disposable {
 
   /** Ends the processes. */
   [Symbol.dispose](): void {
-    for (const { child } of this.#workers) {
-      child.removeAllListeners();
-      child.kill();
+    for (const { child } of this.#workers) child.kill();
+  }
+
+  /** Waits until every process can be asked. Throws what the first of them fails with. */
+  async #ready(): Promise<void> {
+    while (this.#workers.some(({ identity }) => identity === undefined)) {
+      if (this.#failure) throw this.#failure;
+      await this.#change();
     }
+  }
+
+  /** Waits until a process has said something or has ended. */
+  #change(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
   }
 
   /** The least busy process, unless all have as much in waiting as they answer at a time. */
@@ -105,17 +124,17 @@ export class Processes implements Respondent, Disposable {
       // Answers that came before a failure are kept.
       if (this.#arrived.length > 0) return this.#arrived.splice(0);
       if (this.#failure) throw this.#failure;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      await this.#change();
     }
   }
 
   #hear(worker: Worker, said: Said): void {
     if ('failure' in said) this.#fail(failed(worker, said.failure));
-    if (!('response' in said) || said.run !== this.#run) return;
-    worker.pending -= 1;
-    this.#arrived.push(said.response);
+    else if ('identity' in said) worker.identity = said.identity;
+    else if (said.run === this.#run) {
+      worker.pending -= 1;
+      this.#arrived.push(said.response);
+    }
     this.#wake();
   }
 
@@ -130,23 +149,10 @@ function firstImage({ messages }: Question): unknown {
   return undefined;
 }
 
-function ready(worker: Worker): Promise<Identity> {
-  const { child } = worker;
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (code, signal) => reject(died(worker, code, signal)));
-    child.once('message', (said: Said) => {
-      child.removeAllListeners();
-      if ('identity' in said) resolve(said.identity);
-      else reject('failure' in said ? failed(worker, said.failure) : undefined);
-    });
-  });
-}
-
 const died = ({ name }: Worker, code: number | null, signal: NodeJS.Signals | null): TinyLlavaError =>
   new TinyLlavaError(`${name} was ended by ${signal ?? `itself with code ${code}`} before all was answered`, {
     hint: 'what was answered is kept with --out: go on by --resume, with fewer --processes if memory ran out',
   });
 
-const failed = ({ name }: Worker, { message, hint }: { message: string; hint: string | undefined }): TinyLlavaError =>
+const failed = ({ name }: Worker, { message, hint }: { message: string; hint?: string | undefined }): TinyLlavaError =>
   new TinyLlavaError(`${name}: ${message}`, hint === undefined ? {} : { hint });
