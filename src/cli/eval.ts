@@ -65,7 +65,10 @@ async function goingOn(error: unknown): Promise<unknown> {
   const { ServerError } = await import('../evaluate/chat-server.ts');
   if (error instanceof Interrupted) return new Interrupted('interrupted; go on with --resume');
   if (!(error instanceof ServerError)) return error;
-  return new ConfigError(error.message, { hint: 'what was answered is kept; go on with --resume when the server answers', cause: error });
+  return new ConfigError(error.message, {
+    hint: 'what was answered is kept; go on with --resume when the server answers, with a longer --timeout where it is only slow',
+    cause: error,
+  });
 }
 
 /** The verb `eval`. */
@@ -77,7 +80,7 @@ export function evalCommand(): Command {
     .option('--data <folder>', "folder that holds the tasks' files")
     .addOption(profileOption())
     .option('--batch-size <count>', 'answers that grow together, or calls under way', wholeNumber(1), 16)
-    .option('--processes <count>', 'share the questions among so many copies of the model', wholeNumber(1), 1)
+    .option('--processes <count>', 'share the questions among so many copies of the model', wholeNumber(1))
     .option(
       '--base-url <url>',
       "OpenAI-compatible server of openai:MODEL, up to /v1; OpenAI's unless given. Its key comes from TINYLLAVA_API_KEY or OPENAI_API_KEY",

@@ -1,25 +1,38 @@
 import { type Command, Option } from 'commander';
+import { UsageError } from '../errors.ts';
 import type { Judge } from '../evaluate/judge/judge.ts';
+import { wholeNumber } from './options.ts';
+
+/** How long a server may take. */
+export interface ServerFlags {
+  /** In seconds. */
+  readonly timeout: number;
+}
 
 /** Who judges. */
-export interface JudgeFlags {
+export interface JudgeFlags extends ServerFlags {
   readonly judge?: string;
   readonly judgeUrl?: string;
 }
 
-/** Adds --judge and --judge-url. */
+/** Adds --judge, --judge-url and --timeout. */
 export function withJudgeOptions(command: Command): Command {
   return command
     .option(
       '--judge <model>',
       'model that grades open answers; none unless named. Its key comes from TINYLLAVA_JUDGE_KEY or OPENAI_API_KEY',
     )
-    .addOption(new Option('--judge-url <url>', "OpenAI-compatible server of the judge, up to /v1; OpenAI's unless given"));
+    .addOption(new Option('--judge-url <url>', "OpenAI-compatible server of the judge, up to /v1; OpenAI's unless given"))
+    .option('--timeout <seconds>', 'how long a server may take for an answer', wholeNumber(1), 120);
 }
 
-/** The judge that the flags name. */
-export async function judgeOf({ judge, judgeUrl }: JudgeFlags, env: NodeJS.ProcessEnv): Promise<Judge | undefined> {
-  if (judge === undefined) return undefined;
+/** The judge that the flags name. Throws UsageError for the address of none. */
+export async function judgeOf({ judge, judgeUrl, timeout }: JudgeFlags, env: NodeJS.ProcessEnv): Promise<Judge | undefined> {
+  if (judge === undefined) {
+    if (judgeUrl !== undefined) throw new UsageError('--judge-url is for a judge, and none is named', { hint: 'add --judge MODEL' });
+    return undefined;
+  }
   const { Judge } = await import('../evaluate/judge/judge.ts');
-  return new Judge({ model: judge, baseUrl: judgeUrl, key: env['TINYLLAVA_JUDGE_KEY'] ?? env['OPENAI_API_KEY'] });
+  const key = env['TINYLLAVA_JUDGE_KEY'] ?? env['OPENAI_API_KEY'];
+  return new Judge({ model: judge, baseUrl: judgeUrl, key, timeoutMs: 1000 * timeout });
 }

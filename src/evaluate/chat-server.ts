@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
+import type { Agent } from 'undici';
 import { z } from 'zod';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, DataError } from '../errors.ts';
 
 /** An OpenAI-compatible server, and how patient to be with it. */
 export interface ChatServerOptions {
@@ -13,8 +14,16 @@ export interface ChatServerOptions {
   readonly tries?: number | undefined;
   /** Wait before the second try, 1000 unless given; it doubles with each. */
   readonly waitMs?: number | undefined;
-  /** 120,000 unless given. */
+  /** How long one try may take; 120,000 unless given. */
   readonly timeoutMs?: number | undefined;
+}
+
+/** What a server is asked for: the words behind these messages, which have OpenAI's form. */
+export interface ChatCall {
+  readonly messages: readonly object[];
+  readonly temperature: number;
+  readonly maxTokens: number;
+  readonly stop?: readonly string[] | undefined;
 }
 
 /** What a server said, and the name under which it says that it answered. */
@@ -23,23 +32,33 @@ export interface ServerReply {
   readonly served: string | undefined;
 }
 
-/** A call that a server refused or did not answer. */
-export class ServerError extends ConfigError {
-  /** The HTTP status; undefined where there was no answer, or none that is a chat completion. */
-  readonly status: number | undefined;
+/** A server that answers nothing, whatever it is asked. */
+export class ServerError extends ConfigError {}
 
-  constructor(message: string, status: number | undefined) {
-    super(message);
-    this.status = status;
-  }
-}
+/** The shortest call there is. */
+export const oneWord = 'Say yes.';
 
+const wordCall: ChatCall = { messages: [{ role: 'user', content: oneWord }], temperature: 0, maxTokens: 16 };
+
+// Models that think answer in parts, those that were cut off in thought without any.
+const Content = z.union([z.string(), z.array(z.looseObject({ text: z.string().default('') }))]).nullish();
 const Reply = z.looseObject({
-  model: z.string().optional(),
-  choices: z.array(z.looseObject({ message: z.looseObject({ content: z.string().nullable() }) })).min(1),
+  model: z.string().nullish(),
+  choices: z.array(z.looseObject({ message: z.looseObject({ content: Content }) })).min(1),
 });
 
-type Outcome = ServerReply | { readonly reason: string; readonly status?: number; readonly again: boolean; readonly waitMs?: number };
+/** Why there is no answer. Without a status nothing came back, or nothing that is a chat completion. */
+interface Failure {
+  readonly reason: string;
+  readonly status?: number;
+  readonly waitMs?: number;
+}
+
+/** Statuses that refuse one call, say for its length. */
+const refusals = new Set([400, 413, 415, 422]);
+
+/** Whether the server may be broken or away, or the call too much for it. */
+const isSilence = ({ status }: Failure): boolean => status === undefined || status === 408 || status >= 500;
 
 /** A language model behind an OpenAI-compatible server. */
 export class ChatServer {
@@ -50,6 +69,10 @@ export class ChatServer {
   readonly #waitMs: number;
   readonly #timeoutMs: number;
   readonly #served = new Set<string>();
+  #agent: Agent | undefined;
+  /** What the server calls the most tokens of an answer; newer models of OpenAI's have another word. */
+  #limitName: 'max_tokens' | 'max_completion_tokens' = 'max_tokens';
+  #takesTemperature = true;
 
   constructor({ model, baseUrl, key, tries, waitMs, timeoutMs }: ChatServerOptions) {
     this.model = model;
@@ -64,6 +87,11 @@ export class ChatServer {
     return this.#key !== undefined;
   }
 
+  /** Whether answers have the temperature that they are asked for; `check` finds out. */
+  get takesTemperature(): boolean {
+    return this.#takesTemperature;
+  }
+
   /** The names under which the server says that it answered, so far. */
   get served(): string[] {
     return [...this.#served].sort();
@@ -74,53 +102,102 @@ export class ChatServer {
     if (served !== undefined) this.#served.add(served);
   }
 
-  /** Asks for a chat completion, again and again with longer waits while the server is busy or away. Throws ServerError, or the signal's reason. */
-  async complete(body: object, signal?: AbortSignal): Promise<ServerReply> {
+  /** Asks for one word, and finds out in which words the server wants to be asked. Throws ServerError. */
+  async check(): Promise<void> {
+    for (;;) {
+      const outcome = await this.#tried(wordCall);
+      if ('text' in outcome) return;
+      if (outcome.status !== 400 || !this.#reworded(outcome)) throw new ServerError(outcome.reason);
+    }
+  }
+
+  /**
+   * Asks for a chat completion, again and again with longer waits while the server is busy or away. Throws DataError for a call that the server refuses, or
+   * leaves without an answer while it answers another; ServerError where it answers none; or the signal's reason.
+   */
+  async complete(call: ChatCall, signal?: AbortSignal): Promise<ServerReply> {
+    let outcome = await this.#tried(call, signal);
+    if ('reason' in outcome && isSilence(outcome)) {
+      // A word tells whether it is the server or the call; one that was only away for a while is asked once more.
+      const word = await this.#tried(wordCall, signal);
+      if ('reason' in word) throw new ServerError(outcome.reason);
+      outcome = await this.#once(call, signal);
+    }
+    if ('text' in outcome) return outcome;
+    const ofCall = isSilence(outcome) || refusals.has(outcome.status ?? 0);
+    throw new (ofCall ? DataError : ServerError)(outcome.reason);
+  }
+
+  async #tried(call: ChatCall, signal?: AbortSignal): Promise<ServerReply | Failure> {
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted();
-      const outcome = await this.#once(body, signal);
-      if ('text' in outcome) {
-        this.note(outcome.served);
-        return outcome;
-      }
-      if (!outcome.again || attempt >= this.#tries) {
-        throw new ServerError(`${outcome.reason}${attempt > 1 ? ` (tried ${attempt} times)` : ''}`, outcome.status);
-      }
+      const outcome = await this.#once(call, signal);
+      if ('text' in outcome) return outcome;
+      const again = isSilence(outcome) || outcome.status === 429;
+      if (!again || attempt >= this.#tries)
+        return attempt === 1 ? outcome : { ...outcome, reason: `${outcome.reason} (tried ${attempt} times)` };
       await wait(outcome.waitMs ?? this.#waitMs * 2 ** (attempt - 1), undefined, signal ? { signal } : {});
     }
   }
 
-  async #once(body: object, signal: AbortSignal | undefined): Promise<Outcome> {
+  async #once(call: ChatCall, signal?: AbortSignal): Promise<ServerReply | Failure> {
+    // Loaded when needed. The `fetch` of Node gives up after five minutes, whatever its signal says.
+    const { Agent, fetch } = await import('undici');
+    this.#agent ??= new Agent({ headersTimeout: 0, bodyTimeout: 0 });
     const limit = AbortSignal.timeout(this.#timeoutMs);
-    let response: Response;
+    let response: Awaited<ReturnType<typeof fetch>>;
     let content: string;
     try {
       response = await fetch(`${this.baseUrl}/chat/completions`, {
         method: 'POST',
         headers: { 'content-type': 'application/json', ...(this.#key !== undefined && { authorization: `Bearer ${this.#key}` }) },
-        body: JSON.stringify({ model: this.model, ...body }),
+        body: JSON.stringify(this.#body(call)),
         signal: signal ? AbortSignal.any([signal, limit]) : limit,
+        dispatcher: this.#agent,
       });
       content = await response.text();
     } catch (error) {
       signal?.throwIfAborted();
+      if (limit.aborted) return { reason: `no answer within ${this.#timeoutMs / 1000} s` };
       const { message, cause } = error as Error;
-      return { reason: cause instanceof Error && cause.message !== '' ? cause.message : message, again: true };
+      return { reason: cause instanceof Error && cause.message !== '' ? cause.message : message };
     }
-    if (response.ok) return spoken(content);
-    const { status } = response;
+    if (response.ok) return this.#spoken(content);
     const after = Number(response.headers.get('retry-after'));
-    const again = status === 408 || status === 429 || status >= 500;
-    return { reason: `HTTP ${status} ${content.slice(0, 200)}`.trim(), status, again, ...(after > 0 && { waitMs: after * 1000 }) };
+    const { status } = response;
+    return { reason: `HTTP ${status} ${content.slice(0, 200)}`.trim(), status, ...(after > 0 && { waitMs: after * 1000 }) };
   }
-}
 
-function spoken(content: string): Outcome {
-  try {
-    const reply = Reply.safeParse(JSON.parse(content));
-    if (reply.success) return { text: reply.data.choices[0]?.message.content ?? '', served: reply.data.model };
-  } catch {
-    // Said below.
+  #body({ messages, temperature, maxTokens, stop = [] }: ChatCall): object {
+    return {
+      model: this.model,
+      messages,
+      ...(this.#takesTemperature && { temperature }),
+      [this.#limitName]: maxTokens,
+      ...(stop.length > 0 && { stop }),
+    };
   }
-  return { reason: `not a chat completion: ${content.slice(0, 200)}`, again: false };
+
+  /** Learns other words from a refusal; false where it is about none. */
+  #reworded({ reason }: Failure): boolean {
+    if (this.#limitName === 'max_tokens' && reason.includes('max_completion_tokens')) this.#limitName = 'max_completion_tokens';
+    else if (this.#takesTemperature && reason.includes('temperature')) this.#takesTemperature = false;
+    else return false;
+    return true;
+  }
+
+  #spoken(text: string): ServerReply | Failure {
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      // Said below.
+    }
+    const reply = Reply.safeParse(value);
+    if (!reply.success) return { reason: `not a chat completion: ${text.slice(0, 200)}` };
+    const { model, choices } = reply.data;
+    const content = choices[0]?.message.content ?? '';
+    this.note(model ?? undefined);
+    return { text: typeof content === 'string' ? content : content.map((part) => part.text).join(''), served: model ?? undefined };
+  }
 }

@@ -39,7 +39,7 @@ export interface TaskResult extends Facts {
   /** What answering without the image gives on the same samples, by baseline; none where the task has no training samples. */
   readonly baselines: Readonly<Record<string, readonly Metric[]>>;
   readonly samples: number;
-  /** Samples that could not be asked, say for an unreadable image; they score 0. */
+  /** Samples that could not be asked, say for an unreadable image, or judged; they score 0. */
   readonly failures: number;
   /** Why the first of them failed. */
   readonly firstFailure?: string;
@@ -82,10 +82,10 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
   const opened = options.opened ?? (await openTasks(options));
   const respondent = respondentOf(model);
   const data: Record<string, string> = {};
-  const settings = { ...(limit !== undefined && { limit }), profile, ...respondent.identity };
   const facts = await Promise.all(opened.map(async (one) => [one.task.name, await taskFacts(one, limit)] as const));
   for (const [name, { data: sha256 }] of facts) data[name] = sha256;
   await check(respondent, opened, limit);
+  const settings = { ...(limit !== undefined && { limit }), profile, ...respondent.identity };
   // A judge that does not answer is found out before hours of questions.
   if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check();
   using _taken = out === undefined ? undefined : await takeRunFolder(out);
@@ -98,7 +98,8 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
     timings[task.name] = timing;
     log({ event: 'evaluated', task: task.name, ...results[task.name] });
   }
-  const whole: Results = { version, settings: { batchSize, ...settings }, tasks: results };
+  // A server may have answered under further names.
+  const whole: Results = { version, settings: { batchSize, ...settings, ...respondent.identity }, tasks: results };
   if (out !== undefined) {
     await writeWhole(join(out, 'timings.json'), `${JSON.stringify({ batchSize, data: resolve(options.data), tasks: timings }, null, 2)}\n`);
     await writeWhole(join(out, 'results.json'), `${JSON.stringify(withoutTimes(whole), null, 2)}\n`);

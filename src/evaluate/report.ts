@@ -50,7 +50,7 @@ function section(name: string, result: TaskResult): string {
   const rows = metrics.map((metric) => [...cells(metric), ...others.map((baseline) => beside(metric, baseline))]);
   const notes = [
     `${samples} questions${seconds === undefined ? '' : ` in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second)`}.`,
-    failures > 0 && `${failures} could not be asked and count as wrong, the first because ${firstFailure}.`,
+    failures > 0 && failed(failures, firstFailure),
     unparsed > 0 && `${unparsed} answers could not be read.`,
     judge && `Judged by ${judge.model}.`,
     unscored !== undefined && `No scores: ${unscored}.`,
@@ -71,11 +71,12 @@ const hallucinationTasks = (tasks: Results['tasks']): number =>
 
 /** The result of scoring answers as Markdown. */
 export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
-  const { questions, missing, unparsed, detectableDifference: least, judge, unscored } = result;
+  const { questions, missing, unparsed, failures = 0, firstFailure, detectableDifference: least, judge, unscored } = result;
   const notes = [
     `${questions} questions, profile ${result.profile}${judge ? `, judged by ${judge.model}` : ''}.`,
     unscored !== undefined && `No scores: ${unscored}.`,
     missing > 0 && `${missing} have no answer and count as wrong.`,
+    failures > 0 && failed(failures, firstFailure),
     unparsed > 0 && `${unparsed} answers could not be read.`,
     !!least && power(least),
   ];
@@ -88,6 +89,10 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
   ];
   return [...lines, ...said(result), ''].join('\n');
 }
+
+/** What could not be asked or judged. */
+const failed = (failures: number, first: string | undefined): string =>
+  `${failures} failed and count as wrong, the first because ${first}.`;
 
 /** How small a difference the questions can show. */
 const power = (least: number): string =>

@@ -35,6 +35,9 @@ export interface ScoreResult extends Facts {
   readonly questions: number;
   readonly missing: number;
   readonly unparsed: number;
+  /** Answers that the judge did not grade (scored wrong), and why not the first of them. */
+  readonly failures?: number;
+  readonly firstFailure?: string;
   /** Whose form the questions were read in. */
   readonly layout?: string;
   /** SHA-256 of the files with questions and truth. */
@@ -92,13 +95,16 @@ async function summary(
 ): Promise<Omit<ScoreResult, 'profile'>> {
   const unscored = whyUnscored(task, scored, graded);
   const metrics = unscored === undefined ? task.aggregate(scored) : [];
+  const missing = scored.filter(({ answer, error }) => answer === undefined && error !== undefined);
+  const failures = scored.flatMap(({ answer, error }) => (answer === undefined ? [] : (error ?? [])));
   return {
     task: task.name,
     scores: Object.fromEntries(metrics.map(({ name, value }) => [name, value])),
     metrics,
     questions: scored.length,
-    missing: scored.filter(({ error }) => error !== undefined).length,
+    missing: missing.length,
     unparsed: 0,
+    ...(failures[0] !== undefined && { failures: failures.length, firstFailure: failures[0] }),
     ...(unscored === undefined ? facts(task, scored) : { unscored }),
     ...(benchmark && task.submission && { submission: task.submission(scored, benchmark) }),
     ...(task.submissionForm && { submissionForm: task.submissionForm }),

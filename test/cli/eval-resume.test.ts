@@ -92,7 +92,7 @@ describe('an evaluation that is killed', () => {
     expect(failures).toBe(unreadable + long);
     expect(firstFailure).toMatch(/the prompt has \d+ tokens, and the model reads 256 with its answer/);
     expect(metrics[0].count).toBe(asked);
-    expect(first.stdout).toContain(`${failures} could not be asked and count as wrong`);
+    expect(first.stdout).toContain(`${failures} failed and count as wrong`);
     expect(samplesOf(unbroken)).toMatch(/2\.png cannot be decoded/);
   });
 
@@ -151,7 +151,7 @@ test('Ctrl-C keeps what was answered and says how to go on', async () => {
 });
 
 test('a server that fails in the middle leaves what it answered, and the run goes on when it is back', async () => {
-  let left = 4;
+  let left = 5;
   const server = createServer((_, response) => {
     const text = JSON.stringify({ choices: [{ message: { content: 'red' }, finish_reason: 'stop' }] });
     if (left-- > 0) response.writeHead(200, { 'content-type': 'application/json' }).end(text);
@@ -179,7 +179,7 @@ test('a server that fails in the middle leaves what it answered, and the run goe
   const { code, stderr } = await tinyllava(...flags);
   expect([code, stderr]).toEqual([1, expect.stringContaining('fix: what was answered is kept; go on with --resume')]);
   const kept = samplesOf(out);
-  expect(kept.trimEnd().split('\n').length).toBe(3); // one answer was that to the probe
+  expect(kept.trimEnd().split('\n').length).toBe(3); // two answers were those to the probes
   left = 100;
   expect((await tinyllava(...flags, '--resume')).code).toBe(0);
   expect(samplesOf(out).trimEnd().split('\n').length).toBe(8);

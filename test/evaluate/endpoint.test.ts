@@ -13,12 +13,16 @@ import { seedBenchLikelihood } from '../../src/evaluate/tasks/seed-bench.ts';
 import { tinyllava } from '../cli/run.ts';
 import { picture } from '../generate/tiny-model.ts';
 
+interface Part {
+  readonly type: string;
+  readonly text?: string;
+  readonly image_url?: { readonly url: string };
+}
+
 interface Asked {
   readonly model: string;
-  readonly messages: readonly {
-    readonly content: readonly { readonly type: string; readonly text?: string; readonly image_url?: { readonly url: string } }[];
-  }[];
-  readonly temperature: number;
+  readonly messages: readonly { readonly content: string | readonly Part[] }[];
+  readonly temperature?: number;
   readonly max_tokens?: number;
   readonly max_completion_tokens?: number;
 }
@@ -30,10 +34,11 @@ afterEach(() => {
 });
 afterAll(() => rmSync(root, { recursive: true }));
 
-/** A server that answers as `reply` says, a status in place of a text where it refuses. */
-async function serve(
-  reply: (asked: Asked, request: IncomingMessage, response: ServerResponse) => string | number | Promise<string | number>,
-) {
+/** What a server says: a text, the message around one, or a status where it refuses. */
+type Said = string | object | number;
+
+/** A server that answers as `reply` says. */
+async function serve(reply: (asked: Asked, request: IncomingMessage, response: ServerResponse) => Said | Promise<Said>) {
   const calls: Asked[] = [];
   const server = createServer((request, response) => {
     const pieces: Buffer[] = [];
@@ -42,8 +47,9 @@ async function serve(
       const asked = JSON.parse(Buffer.concat(pieces).toString()) as Asked;
       calls.push(asked);
       const said = await reply(asked, request, response);
-      if (typeof said === 'string') response.end(JSON.stringify({ model: 'served', choices: [{ message: { content: said } }] }));
-      else response.writeHead(said).end(`{"error":"refused ${said}"}`);
+      if (typeof said === 'number') return response.writeHead(said).end(`{"error":"refused ${said}"}`);
+      const message = typeof said === 'string' ? { content: said } : said;
+      return response.end(JSON.stringify({ model: 'served', choices: [{ message }] }));
     });
   });
   servers.push(server);
@@ -51,8 +57,12 @@ async function serve(
   return { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`, calls };
 }
 
-const textOf = ({ messages }: Asked): string => messages[0]?.content.find(({ type }) => type === 'text')?.text ?? '';
-const imageOf = ({ messages }: Asked): string => messages[0]?.content.find(({ type }) => type === 'image_url')?.image_url?.url ?? '';
+function partOf({ messages: [message] }: Asked, type: string): Part | undefined {
+  const content = message?.content ?? '';
+  return typeof content === 'string' ? { type: 'text', text: content } : content.find((part) => part.type === type);
+}
+const textOf = (asked: Asked): string => partOf(asked, 'text')?.text ?? '';
+const imageOf = (asked: Asked): string => partOf(asked, 'image_url')?.image_url?.url ?? '';
 
 const data = join(root, 'data');
 beforeAll(async () => {
@@ -70,7 +80,7 @@ beforeAll(async () => {
   writeFileSync(join(data, 'questions.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
 });
 
-const endpoint = (baseUrl: string, more: { key?: string; tries?: number } = {}): Endpoint =>
+const endpoint = (baseUrl: string, more: { key?: string; tries?: number; timeoutMs?: number } = {}): Endpoint =>
   new Endpoint({ model: 'm', baseUrl, waitMs: 1, ...more });
 /** The number that a question has. */
 const number = (asked: Asked): string => /\d+/.exec(textOf(asked))?.[0] ?? 'yes';
@@ -89,7 +99,7 @@ describe('a model behind a server', () => {
     });
     const out = join(root, 'out');
     const { tasks, settings } = await evaluate(endpoint(baseUrl, { key: 'secret' }), { tasks: ['vqa'], data, out, batchSize: 3 });
-    expect(settings).toEqual({ batchSize: 3, profile: 'official', model: 'm', baseUrl });
+    expect(settings).toEqual({ batchSize: 3, profile: 'official', model: 'm', baseUrl, served: 'served' });
     expect(tasks['vqa']).toMatchObject({ samples: 20, failures: 10 });
     expect(most).toBe(3);
     expect(busy).toBe(3);
@@ -112,10 +122,75 @@ describe('a model behind a server', () => {
     expect(tasks['vqa']?.failures).toBe(11);
   });
 
+  test.each<[string, () => Said | Promise<Said>, string]>([
+    ['breaks on', () => 500, 'HTTP 500 {"error":"refused 500"}'],
+    ['never answers', () => new Promise<never>(() => {}), 'no answer within 0.2 s'],
+    [
+      'answers with something else',
+      () => ({ content: 8 }),
+      'not a chat completion: {"model":"served","choices":[{"message":{"content":8}}]}',
+    ],
+  ])('has a question that it %s for a failure of that question, as long as it answers others', async (_, reply, reason) => {
+    const { baseUrl, calls } = await serve((asked) => (number(asked) === '8' ? reply() : number(asked)));
+    const out = join(root, 'silent');
+    const model = endpoint(baseUrl, { tries: 2, timeoutMs: 200 });
+    const { tasks } = await evaluate(model, { tasks: ['vqa'], data, out, batchSize: 1 });
+    expect(tasks['vqa']?.failures).toBe(11);
+    expect((await readSamples(join(out, 'samples_vqa.jsonl')))[8]?.error).toBe(reason);
+    // Twice, and once more after the server has answered a word.
+    expect(calls.filter((asked) => number(asked) === '8')).toHaveLength(3);
+    rmSync(out, { recursive: true });
+  });
+
+  test('may have been away for a while, or too busy for anyone', async () => {
+    let refused = 0;
+    // Away for the tries of a question and the first word behind them.
+    const away = await serve((asked) => {
+      if ((refused === 0 && number(asked) !== '8') || refused === 4) return number(asked);
+      refused += 1;
+      return 503;
+    });
+    expect((await evaluate(endpoint(away.baseUrl, { tries: 3 }), { tasks: ['vqa'], data, batchSize: 1 })).tasks['vqa']?.failures).toBe(10);
+    const busy = await serve((asked) => (number(asked) === '8' ? 429 : number(asked)));
+    await expect(evaluate(endpoint(busy.baseUrl, { tries: 2 }), { tasks: ['vqa'], data })).rejects.toThrow('HTTP 429');
+  });
+
+  test('may answer in parts, or think and say nothing', async () => {
+    const forms: Record<string, object> = {
+      8: {
+        content: [
+          { type: 'thinking', thinking: 'so' },
+          { type: 'text', text: 'eig' },
+          { type: 'text', text: 'ht' },
+        ],
+      },
+      9: { reasoning_content: 'so' },
+      12: { content: null },
+    };
+    const { baseUrl } = await serve((asked) => forms[number(asked)] ?? number(asked));
+    const out = join(root, 'forms');
+    await evaluate(endpoint(baseUrl), { tasks: ['vqa'], data, out });
+    const samples = await readSamples(join(out, 'samples_vqa.jsonl'));
+    expect([8, 9, 12, 13].map((i) => samples[i]?.answer)).toEqual(['eight', '', '', '13']);
+  });
+
+  test('is not gone on with when it answers under another name', async () => {
+    const out = join(root, 'renamed');
+    let name = 'model-1';
+    const { baseUrl } = await serve((asked, _, response) => {
+      response.end(JSON.stringify({ model: name, choices: [{ message: { content: number(asked) } }] }));
+      return new Promise(() => {});
+    });
+    const run = () => evaluate(endpoint(baseUrl), { tasks: ['vqa'], data, out, resume: true });
+    expect((await run()).settings['served']).toBe('model-1');
+    name = 'model-2';
+    await expect(run()).rejects.toThrow('settings.served was "model-1" and is "model-2"');
+  });
+
   test('ends the run when it goes away, which can then go on', async () => {
     const out = join(root, 'away');
     let count = 0;
-    const down = await serve(() => (count++ > 4 ? 503 : 'x'));
+    const down = await serve(() => (count++ > 5 ? 503 : 'x'));
     const run = (resume: boolean) =>
       evaluate(new Endpoint({ model: 'm', baseUrl: down.baseUrl, waitMs: 1, tries: 2 }), {
         tasks: ['vqa'],
@@ -130,8 +205,8 @@ describe('a model behind a server', () => {
     count = -1000;
     const before = down.calls.length;
     expect((await run(true)).tasks['vqa']).toMatchObject({ samples: 20, failures: 10 });
-    // One word to see that it is there, and what was not answered.
-    expect(down.calls.length - before).toBe(1 + 10 - kept);
+    // One word and one about a picture to see that it is there, and what was not answered.
+    expect(down.calls.length - before).toBe(2 + 10 - kept);
   });
 
   test('is tried before anything is asked', async () => {
@@ -142,7 +217,9 @@ describe('a model behind a server', () => {
       message: expect.stringMatching(/^m at http.* does not answer: HTTP 401 /),
       hint: expect.stringContaining('TINYLLAVA_API_KEY'),
     });
-    await expect(refused(400)).rejects.toThrow(/^m at .* does not take a picture: HTTP 400/);
+    await expect(refused(400)).rejects.toThrow(/^m at .* does not answer: HTTP 400/);
+    const blind = await serve((asked) => (imageOf(asked) === '' ? 'yes' : 400));
+    await expect(evaluate(endpoint(blind.baseUrl), { tasks: ['vqa'], data })).rejects.toThrow(/^m at .* does not take a picture: HTTP 400/);
     const { baseUrl } = await serve(() => 'yes');
     await expect(endpoint(baseUrl).check({ images: false, weigh: true })).rejects.toThrow(
       'm is an endpoint, which does not say how likely',
@@ -152,23 +229,38 @@ describe('a model behind a server', () => {
 
   test('is asked in the words that it takes', async () => {
     const { baseUrl, calls } = await serve((asked, _, response) => {
-      if (asked.max_tokens === undefined) return number(asked);
-      response.statusCode = 400;
-      response.end(`{"error":{"message":"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}}`);
-      return new Promise(() => {});
+      const refuse = (message: string): Promise<never> => {
+        response.writeHead(400).end(JSON.stringify({ error: { message } }));
+        return new Promise<never>(() => {});
+      };
+      if (asked.max_tokens !== undefined) return refuse("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.");
+      if (asked.temperature !== undefined) return refuse("Unsupported value: 'temperature' does not support 0 with this model.");
+      return number(asked);
     });
-    expect((await evaluate(endpoint(baseUrl), { tasks: ['vqa'], data })).tasks['vqa']?.failures).toBe(10);
-    expect(calls.at(-1)?.max_completion_tokens).toBe(128);
+    const { tasks, settings } = await evaluate(endpoint(baseUrl), { tasks: ['vqa'], data });
+    expect(tasks['vqa']?.failures).toBe(10);
+    expect(settings['temperature']).toBe('default');
+    expect(calls.at(-1)).toMatchObject({ max_completion_tokens: 128 });
+    expect(calls.at(-1)).not.toHaveProperty('temperature');
   });
 
   test('is named on the command line', async () => {
+    const evalVqa = (...flags: string[]) => tinyllava('eval', ...flags, '--tasks', 'vqa', '--data', data);
     const { baseUrl } = await serve((asked) => number(asked));
-    const { code, stdout } = await tinyllava('eval', 'openai:m', '--base-url', baseUrl, '--tasks', 'vqa', '--data', data, '--json');
+    const { code, stdout } = await evalVqa('openai:m', '--base-url', baseUrl, '--timeout', '5', '--json');
     expect(code).toBe(0);
     expect(JSON.parse(stdout).tasks.vqa.metrics[0]).toMatchObject({ name: 'all', value: 0.5 });
-    expect(await tinyllava('eval', data, '--base-url', baseUrl, '--tasks', 'vqa', '--data', data)).toMatchObject({
-      code: 1,
+    expect(await evalVqa(data, '--base-url', baseUrl)).toMatchObject({
+      code: 2,
       stderr: expect.stringContaining('write the model as openai:MODEL'),
+    });
+    expect(await evalVqa('openai:m', '--base-url', baseUrl, '--processes', '4')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('--processes is for models here, and openai:m is behind a server'),
+    });
+    expect(await evalVqa('openai:m', '--base-url', baseUrl, '--judge-url', baseUrl)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('add --judge MODEL'),
     });
   });
 });

@@ -228,7 +228,7 @@ test('results become a Markdown table with intervals and baselines', () => {
     | all       |     8 |  62.5 |   50.0 - 62.5 |     12.5 |
     | shape     |     4 |  50.0 |   50.0 - 62.5 |     25.0 |
 
-    8 questions in 0.5 s (16.0 a second). 1 could not be asked and count as wrong, the first because a.png does not exist.
+    8 questions in 0.5 s (16.0 a second). 1 failed and count as wrong, the first because a.png does not exist.
     "
   `);
 });

@@ -91,8 +91,8 @@ describe('the page', () => {
     expect(page).not.toMatch(/(src|href)="(https?:)?\/\//);
     expect(page).not.toContain('is it red? </script>');
     expect(page.match(/data:image\/webp;base64,/g)).toHaveLength(2);
-    expect(page).toContain('6 questions of the benchmark vqa; 1 could not be asked and count as wrong.');
-    expect(page).toContain('1 could not be asked, the first because x.png cannot be decoded');
+    expect(page).toContain('6 questions of the benchmark vqa; 1 failed and count as wrong.');
+    expect(page).toContain('1 failed, the first because x.png cannot be decoded');
     expect(readFileSync(join(first, 'report.md'), 'utf8')).toContain('| all       |     6 |  50.0 |');
   });
 

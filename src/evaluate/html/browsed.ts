@@ -56,7 +56,7 @@ function taskQuestions(task: string, runs: readonly Run[]): Browsed[] {
 
 function browsedAnswer({ answer, parsed, score, error, unparsed }: Scored): BrowsedAnswer {
   if (answer === undefined) return { a: error ?? '', s: score, v: 'failed' };
-  const verdict = unparsed ? 'unparsed' : score >= 1 ? 'right' : score > 0 ? 'partly' : 'wrong';
+  const verdict = error !== undefined ? 'failed' : unparsed ? 'unparsed' : score >= 1 ? 'right' : score > 0 ? 'partly' : 'wrong';
   return { a: answer, ...(parsed.toLowerCase() !== answer.trim().toLowerCase() && { p: parsed }), s: score, v: verdict };
 }
 

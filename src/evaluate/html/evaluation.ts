@@ -49,7 +49,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
 <header>
 <p class="brand">tinyllava</p>
 <h1>${title}</h1>
-<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}${failed === 0 ? '' : `; ${count(failed)} could not be asked and count as wrong`}.</p>
+<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}${failed === 0 ? '' : `; ${count(failed)} failed and count as wrong`}.</p>
 </header>
 <main>
 ${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', heads, names)}${radar(heads, names)}`)}
@@ -98,7 +98,7 @@ function breakdown(task: string, runs: readonly Run[], open: boolean): Markup {
     );
     const said = [
       unscored !== undefined && `no scores: ${unscored}`,
-      failures > 0 && `${count(failures)} could not be asked, the first because ${firstFailure}`,
+      failures > 0 && `${count(failures)} failed, the first because ${firstFailure}`,
       unparsed > 0 && `${count(unparsed)} answers could not be read`,
       ...remarks(result),
       judge && `judged by ${judge.model}`,

@@ -1,11 +1,11 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { cacheFolder } from '../../cache-folder.ts';
 import { ConfigError, TinyLlavaError } from '../../errors.ts';
 import { contentParts } from '../../processor/message.ts';
-import { ChatServer, type ChatServerOptions } from '../chat-server.ts';
+import { type ChatCall, ChatServer, type ChatServerOptions } from '../chat-server.ts';
 import type { JudgeCall } from './question.ts';
 
 /** Which model judges, and how it is reached. */
@@ -22,6 +22,8 @@ export interface JudgeIdentity {
   readonly baseUrl: string;
   /** The names under which the server itself says it answered. */
   readonly served: readonly string[];
+  /** Said where the server does not let it be set: its grades then differ from one asking to the next. */
+  readonly temperature?: 'default';
 }
 
 /** A language model behind an OpenAI-compatible server that says what answers are worth. */
@@ -29,6 +31,8 @@ export class Judge {
   readonly parallel: number;
   readonly #server: ChatServer;
   readonly #cache: string;
+  /** Calls under way, by their names in the cache. */
+  readonly #asking = new Map<string, Promise<string>>();
 
   constructor({ cache, parallel, ...server }: JudgeOptions) {
     this.parallel = parallel ?? 8;
@@ -38,14 +42,14 @@ export class Judge {
 
   /** Who judges; `served` fills as replies come. */
   get identity(): JudgeIdentity {
-    const { model, baseUrl, served } = this.#server;
-    return { model, baseUrl, served };
+    const { model, baseUrl, served, takesTemperature } = this.#server;
+    return { model, baseUrl, served, ...(!takesTemperature && { temperature: 'default' }) };
   }
 
   /** Asks for one word, so that a wrong key, name or address is found before any work. Throws ConfigError. */
   async check(): Promise<void> {
     try {
-      await this.#server.complete(body({ messages: [{ role: 'user', content: 'Say yes.' }], temperature: 0, maxTokens: 3 }));
+      await this.#server.check();
     } catch (cause) {
       const { model, baseUrl, hasKey } = this.#server;
       throw new ConfigError(`the judge ${model} at ${baseUrl} does not answer: ${(cause as Error).message}`, {
@@ -57,22 +61,35 @@ export class Judge {
     }
   }
 
-  /** The judge's reply, from the cache where it has been asked the very same before. Throws ConfigError when the server does not answer. */
-  async reply(call: JudgeCall, signal?: AbortSignal): Promise<string> {
+  /**
+   * The judge's reply, from the cache where it has been asked the very same before. Throws DataError for a call that the server does not take, ConfigError when
+   * it does not answer.
+   */
+  reply(call: JudgeCall, signal?: AbortSignal): Promise<string> {
     const { model, baseUrl } = this.#server;
+    const sent = textCall(call);
+    const { messages, temperature, maxTokens } = sent;
     const name = createHash('sha256')
-      .update(JSON.stringify([baseUrl, model, { model, ...body(call) }]))
+      .update(JSON.stringify([baseUrl, model, { model, messages, temperature, max_tokens: maxTokens }]))
       .digest('hex');
-    const path = join(this.#cache, name.slice(0, 2), `${name}.json`);
+    const asking = this.#asking.get(name) ?? this.#cached(name, sent, signal).finally(() => this.#asking.delete(name));
+    this.#asking.set(name, asking);
+    return asking;
+  }
+
+  async #cached(name: string, call: ChatCall, signal: AbortSignal | undefined): Promise<string> {
+    const folder = join(this.#cache, name.slice(0, 2));
+    const path = join(folder, `${name}.json`);
     const known = await readFile(path, 'utf8').catch(() => undefined);
     const kept = known === undefined ? undefined : remembered(known);
     if (kept) {
       this.#server.note(kept.served);
       return kept.text;
     }
-    const { text, served } = await this.#server.complete(body(call), signal);
-    await mkdir(join(this.#cache, name.slice(0, 2)), { recursive: true });
-    const draft = `${path}.${process.pid}.part`;
+    const { text, served } = await this.#server.complete(call, signal);
+    await mkdir(folder, { recursive: true });
+    // Other processes may have asked the same meanwhile.
+    const draft = `${path}.${randomUUID()}.part`;
     await writeFile(draft, JSON.stringify({ text, served }));
     await rename(draft, path);
     return text;
@@ -91,15 +108,15 @@ function remembered(text: string): { text: string; served: string | undefined } 
   }
 }
 
-/** The request as the server gets it. */
-function body({ messages, temperature, maxTokens }: JudgeCall): object {
+/** The call as the server gets it. */
+function textCall({ messages, ...limits }: JudgeCall): ChatCall {
   const texts = messages.map((message) => ({
     role: message.role,
     content: contentParts(message)
       .map((part) => (part.type === 'text' ? part.text : refuse()))
       .join(''),
   }));
-  return { messages: texts, temperature, max_tokens: maxTokens };
+  return { messages: texts, ...limits };
 }
 
 function refuse(): never {

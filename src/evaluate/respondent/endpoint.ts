@@ -1,36 +1,49 @@
 import { ConfigError, DataError } from '../../errors.ts';
 import { contentParts, type ImageSource, type Message } from '../../processor/message.ts';
-import { ChatServer, type ChatServerOptions, ServerError } from '../chat-server.ts';
+import { ChatServer, type ChatServerOptions, oneWord, ServerError } from '../chat-server.ts';
 import { imageDataUrl } from './data-url.ts';
 import type { Identity, Question, Respondent, RespondOptions, Response } from './respondent.ts';
 
-/** A picture of one colour, to find out whether a model sees. */
-const probe =
+/** To find out whether a model sees: a picture of one colour. */
+const picture =
   'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAACXBIWXMAAAPoAAAD6AG1e1JrAAAAO0lEQVRIiWMwSDhAU8QwakHCaBAdGE1FBqMZ7cBoUWEwWpomjFY4BqNVZsJoq+LAaMMrYbTpeGBQt64BqX1ATC6DsKoAAAAASUVORK5CYII=';
+
+const aboutPicture: Question = {
+  messages: [
+    {
+      role: 'user',
+      content: [
+        { type: 'image', image: picture },
+        { type: 'text', text: oneWord },
+      ],
+    },
+  ],
+  maxNewTokens: 16,
+};
 
 /** Images remembered as data URLs: neighbouring questions are often about the same. */
 const rememberedImages = 16;
-
-/** Refusals of one question, say for its length; every other refusal would befall all. */
-const refusals = new Set([400, 413, 415, 422]);
 
 /** A model behind an OpenAI-compatible server, which is sent images as `data:` URLs. */
 export class Endpoint implements Respondent {
   readonly #server: ChatServer;
   readonly #images = new Map<ImageSource, Promise<string>>();
-  /** What the server calls the most tokens of an answer; newer models of OpenAI's have another word. */
-  #limitName = 'max_tokens';
 
   constructor(options: ChatServerOptions) {
     this.#server = new ChatServer(options);
   }
 
   get identity(): Identity {
-    const { model, baseUrl } = this.#server;
-    return { model, baseUrl };
+    const { model, baseUrl, served, takesTemperature } = this.#server;
+    return {
+      model,
+      baseUrl,
+      ...(served.length > 0 && { served: served.join(', ') }),
+      ...(!takesTemperature && { temperature: 'default' }),
+    };
   }
 
-  /** Asks for one word, with a picture where images will be shown. */
+  /** Asks for one word, and for one about a picture where images will be shown. */
   async check({ images, weigh }: { readonly images: boolean; readonly weigh: boolean }): Promise<void> {
     const { model, baseUrl, hasKey } = this.#server;
     if (weigh) {
@@ -38,23 +51,18 @@ export class Endpoint implements Respondent {
         hint: 'leave out tasks that weigh choices, such as seed-bench-likelihood; seed-bench asks for the letter',
       });
     }
-    const text = { type: 'text', text: 'Say yes.' } as const;
-    const word: Question = {
-      messages: [{ role: 'user', content: images ? [{ type: 'image', image: probe }, text] : [text] }],
-      maxNewTokens: 16,
-    };
     try {
-      try {
-        await this.#ask(word);
-      } catch (error) {
-        if (!(error instanceof ServerError && error.status === 400 && error.message.includes('max_completion_tokens'))) throw error;
-        this.#limitName = 'max_completion_tokens';
-        await this.#ask(word);
-      }
+      await this.#server.check();
+      if (images) await this.#ask(aboutPicture);
     } catch (cause) {
+      if (cause instanceof DataError) {
+        throw new ConfigError(`${model} at ${baseUrl} does not take a picture: ${cause.message}`, {
+          hint: 'name a model that sees',
+          cause,
+        });
+      }
       if (!(cause instanceof ServerError)) throw cause;
-      const what = images && cause.status !== undefined && refusals.has(cause.status) ? 'does not take a picture' : 'does not answer';
-      throw new ConfigError(`${model} at ${baseUrl} ${what}: ${cause.message}`, {
+      throw new ConfigError(`${model} at ${baseUrl} does not answer: ${cause.message}`, {
         hint: hasKey ? 'check its name, address and key' : 'check --base-url; set TINYLLAVA_API_KEY or OPENAI_API_KEY if it wants a key',
         cause,
       });
@@ -91,16 +99,14 @@ export class Endpoint implements Respondent {
     try {
       return { index, answer: await this.#ask(question, signal) };
     } catch (error) {
-      if (error instanceof DataError) return { index, error: error.message };
-      if (error instanceof ServerError && error.status !== undefined && refusals.has(error.status)) return { index, error: error.message };
-      throw error;
+      if (!(error instanceof DataError)) throw error;
+      return { index, error: error.message };
     }
   }
 
   async #ask({ messages, maxNewTokens, stop }: Question, signal?: AbortSignal): Promise<string> {
     const sent = await Promise.all(messages.map((message) => this.#message(message)));
-    const limits = { [this.#limitName]: maxNewTokens, ...(stop && stop.length > 0 && { stop }) };
-    const { text } = await this.#server.complete({ messages: sent, temperature: 0, ...limits }, signal);
+    const { text } = await this.#server.complete({ messages: sent, temperature: 0, maxTokens: maxNewTokens, stop }, signal);
     return text;
   }
 

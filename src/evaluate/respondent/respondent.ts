@@ -21,7 +21,7 @@ export interface RespondOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Who answers, by facts such as its weights or its address; equal ones give equal answers. */
+/** Who answers, by facts such as its weights or its address, all known after `check`; equal ones give equal answers. */
 export type Identity = Readonly<Record<string, string>>;
 
 /** Whoever can be asked: a model here, several processes of it, or a server. */

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -6,8 +6,12 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { evaluate } from '../../../src/evaluate/evaluate.ts';
 import { Judge } from '../../../src/evaluate/judge/judge.ts';
+import { judgeScored } from '../../../src/evaluate/judge/judge-scored.ts';
+import type { JudgeCall, JudgeQuestion } from '../../../src/evaluate/judge/question.ts';
+import { scoreTable } from '../../../src/evaluate/report.ts';
 import { readSamples } from '../../../src/evaluate/samples-file.ts';
 import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
+import type { Sample, Scored } from '../../../src/evaluate/task.ts';
 import { tasks } from '../../../src/evaluate/tasks/index.ts';
 import { llavaBench } from '../../../src/evaluate/tasks/llava-bench.ts';
 import { ChatModel } from '../../../src/generate/generate.ts';
@@ -27,6 +31,11 @@ interface Asked {
   readonly messages: readonly { role: string; content: string }[];
   readonly temperature: number;
   readonly max_tokens: number;
+}
+
+function refuse(response: ServerResponse, status: number, message = 'no'): undefined {
+  response.writeHead(status).end(JSON.stringify({ error: { message } }));
+  return undefined;
 }
 
 /** A server that answers as `reply` says; gives its address and what it was asked. */
@@ -52,7 +61,7 @@ async function serve(
 }
 
 let caches = 0;
-const judgeAt = (baseUrl: string, more: { key?: string; cache?: string; tries?: number } = {}): Judge =>
+const judgeAt = (baseUrl: string, more: { key?: string; cache?: string; tries?: number; parallel?: number } = {}): Judge =>
   new Judge({ model: 'judge', baseUrl, cache: join(root, `cache-${caches++}`), waitMs: 1, ...more });
 
 const call = { messages: [{ role: 'user', content: 'how good?' }], temperature: 0, maxTokens: 3 } as const;
@@ -71,6 +80,28 @@ describe('a judge', () => {
       ['judge', 0.5, 3],
     ]);
     expect(second.identity).toEqual({ model: 'judge', baseUrl: baseUrl.slice(0, -1), served: ['judge-2026'] });
+  });
+
+  test('is asked once what is asked twice at the same time', async () => {
+    const { baseUrl, calls } = await serve(() => '0.5');
+    const cache = join(root, 'at-once');
+    const [one, other] = [judgeAt(baseUrl, { cache }), judgeAt(baseUrl, { cache })];
+    expect(await Promise.all([one.reply(call), one.reply(call), other.reply(call)])).toEqual(['0.5', '0.5', '0.5']);
+    expect(calls).toHaveLength(2);
+    expect(readdirSync(cache, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.part'))).toEqual([]);
+  });
+
+  test('is asked in the words that it takes', async () => {
+    const { baseUrl, calls } = await serve((asked, _, response) => {
+      if (asked.max_tokens !== undefined) return refuse(response, 400, "Use 'max_completion_tokens' instead.");
+      if (asked.temperature !== undefined) return refuse(response, 400, "'temperature' does not support 0 with this model.");
+      return '0.5';
+    });
+    const judge = judgeAt(baseUrl);
+    await judge.check();
+    expect(await judge.reply(call)).toBe('0.5');
+    expect(calls.at(-1)).toEqual({ model: 'judge', messages: call.messages, max_completion_tokens: 3 });
+    expect(judge.identity).toMatchObject({ temperature: 'default' });
   });
 
   test('is tried again when the server is busy or broken', async () => {
@@ -134,6 +165,49 @@ describe('MM-Vet', () => {
     expect(scores['total']).toBeCloseTo(35, 9);
     // 25 and 45 lie 10 from their mean.
     expect(notes).toEqual(['judged 2 times, the totals have a standard deviation of 10.0']);
+  });
+
+  test('has an answer that the judge refuses for a failure of that question', async () => {
+    const { baseUrl } = await serve(({ messages }, _, response) =>
+      messages[0]?.content.includes('a cat | a dog | ') ? refuse(response, 400, 'filtered') : '1.0',
+    );
+    const result = await scoreAnswers('mm-vet', { answers, data: root, judge: judgeAt(baseUrl) });
+    expect(result).toMatchObject({
+      missing: 0,
+      failures: 1,
+      firstFailure: 'the judge does not grade it: HTTP 400 {"error":{"message":"filtered"}}',
+      scores: { total: 50, rec: 0 },
+    });
+    expect(scoreTable(result)).toContain('1 failed and count as wrong, the first because the judge does not grade it: HTTP 400');
+  });
+
+  test('is not asked about any further once the judge is gone', async () => {
+    const scored = Array.from(
+      { length: 40 },
+      (_, i): Scored => ({
+        sample: { id: String(i), question: '', images: [], targets: [], category: '' },
+        answer: 'x',
+        parsed: 'x',
+        score: 0,
+        unparsed: true,
+      }),
+    );
+    const asked = (sample: Sample): JudgeCall => ({ ...call, messages: [{ role: 'user', content: sample.id }] });
+    const question: JudgeQuestion = {
+      usual: '',
+      attempts: 1,
+      call: asked,
+      verdict: (_, parsed) => ({ parsed, score: 1 }),
+      giveUp: () => ({ parsed: '', score: 0 }),
+    };
+    const judged = (baseUrl: string) => judgeScored({ name: 'mine', judge: question }, scored, judgeAt(baseUrl, { parallel: 4 }));
+    const gone = await serve((_, __, response) => (gone.calls.length < 3 ? undefined : refuse(response, 401)));
+    await expect(judged(gone.baseUrl)).rejects.toThrow('HTTP 401');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(gone.calls.length).toBeLessThanOrEqual(4);
+    // What the task's own scorer could not read, the judge did.
+    const { baseUrl } = await serve(() => 'fine');
+    expect((await judged(baseUrl))[0]).toEqual({ sample: scored[0]?.sample, answer: 'x', parsed: 'fine', score: 1 });
   });
 
   test('is graded by one: a reply that is no number is asked for again, warmer, and the judge is named in the result', async () => {
