@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -11,7 +11,7 @@ import { Processor } from '../../src/processor/processor.ts';
 import { randn } from '../../src/tensor/create.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import { ask, onOneThread, tinyCheckpoint } from '../generate/tiny-model.ts';
-import { tinyllava } from './run.ts';
+import { start, tinyllava } from './run.ts';
 
 onOneThread();
 
@@ -59,6 +59,23 @@ test('a model answers with the adapter that is named beside it, or that is named
     ",
     }
   `);
+});
+
+test('an evaluation by several processes asks the model that its flags name', async () => {
+  const data = join(root, 'data');
+  mkdirSync(data);
+  writeFileSync(join(data, 'questions.jsonl'), '{"question_id": 0, "text": "what is this ?", "answer": "a"}');
+  const evaluated = async (...flags: string[]): Promise<unknown> => {
+    const { outcome } = start(['eval', base, ...flags, '--tasks', 'vqa', '--data', data, '--json']);
+    return (JSON.parse((await outcome).stdout) as { settings: unknown }).settings;
+  };
+  const [flags, several] = [
+    ['--adapter', adapter, '--template', 'llama', '--mapped'],
+    ['--processes', '2'],
+  ];
+  const adapted = await evaluated(...flags);
+  expect(await evaluated(...flags, ...several)).toEqual(adapted);
+  expect(await evaluated(...several)).not.toEqual(adapted);
 });
 
 test('inspect tells what an adapter changes, and the model that it changes', async () => {
