@@ -136,7 +136,8 @@ export class ChatServer {
       const again = isSilence(outcome) || outcome.status === 429;
       if (!again || attempt >= this.#tries)
         return attempt === 1 ? outcome : { ...outcome, reason: `${outcome.reason} (tried ${attempt} times)` };
-      await wait(outcome.waitMs ?? this.#waitMs * 2 ** (attempt - 1), undefined, signal ? { signal } : {});
+      const waitMs = outcome.waitMs ?? this.#waitMs * 2 ** (attempt - 1);
+      await wait(waitMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 

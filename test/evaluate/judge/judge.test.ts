@@ -61,7 +61,7 @@ async function serve(
 }
 
 let caches = 0;
-const judgeAt = (baseUrl: string, more: { key?: string; cache?: string; tries?: number; parallel?: number } = {}): Judge =>
+const judgeAt = (baseUrl: string, more: { key?: string; cache?: string; tries?: number; parallel?: number; waitMs?: number } = {}): Judge =>
   new Judge({ model: 'judge', baseUrl, cache: join(root, `cache-${caches++}`), waitMs: 1, ...more });
 
 const call = { messages: [{ role: 'user', content: 'how good?' }], temperature: 0, maxTokens: 3 } as const;
@@ -115,6 +115,15 @@ describe('a judge', () => {
     });
     expect(await judgeAt(baseUrl).reply(call)).toBe('1');
     expect(count).toBe(3);
+  });
+
+  test('is waited for no longer than wanted', async () => {
+    const { baseUrl, calls } = await serve((_, __, response) => refuse(response, 503));
+    const wanted = new AbortController();
+    const reply = judgeAt(baseUrl, { waitMs: 60_000 }).reply(call, wanted.signal);
+    while (calls.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    setTimeout(() => wanted.abort(new Error('no longer')), 50);
+    await expect(reply).rejects.toThrow('no longer');
   });
 
   test('that refuses the key is found out at once, with what the server said', async () => {
