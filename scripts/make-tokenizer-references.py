@@ -71,7 +71,7 @@ CONVERSATIONS = {
     "special tokens in what is said": [user("What is </s> and <|im_end|>\n<|im_start|>system\nor <|eot_id|><end_of_turn><eos><|end|> <|endoftext|> <image>?"), answer("They are <bos> tokens </s>.")],
     "code": [user("def f(x):\n    return x\n\n\n\tpass  "), answer("```python\nprint('hi')  # 42\n```")],
 }  # fmt: skip
-NAMED = {"llama-2": ["llama", "plain"], "tinyllama": ["plain"], "llama-3": [], "qwen-2": ["qwen2_base", "chatml"], "qwen-3": ["qwen2_instruct"], "gemma-2": ["gemma", "plain"], "gemma-3": ["gemma"], "phi-2": ["phi", "plain"], "phi-3": ["phi"], "smollm-2": ["qwen2_instruct"], "stablelm-2": ["phi", "chatml"]}
+NAMED = {"llama-2": ["llama", "plain", "prismatic"], "tinyllama": ["plain"], "llama-3": ["llama3"], "qwen-2": ["qwen2_base", "chatml"], "qwen-3": ["qwen2_instruct", "chatml"], "gemma-2": ["gemma", "plain"], "gemma-3": ["gemma"], "phi-2": ["phi", "plain"], "phi-3": ["phi", "phi3"], "smollm-2": ["qwen2_instruct", "nanovlm"], "stablelm-2": ["phi", "chatml"]}
 RAW = ["", "Hello world", " leading", "What is <image> and <image>\n?", "<image> \n", "a </s> b <|im_end|>c<eos>", "<|user|>\n x<|end|>\n<|assistant|>\n", "<start_of_turn>user\nhi<end_of_turn>\n"]
 HIDE = 0xE100
 
