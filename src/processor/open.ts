@@ -59,7 +59,7 @@ export async function templateFor(folder: string, tokenizer: Tokenizer, hints: P
 }
 
 function templateNamed({ template }: ProcessorHints, tokenizer: Tokenizer): string | undefined {
-  if (template === 'chatml') return template;
+  if (template !== 'vicuna') return template;
   const endings = { llama: '</s>', phi: '<|endoftext|>', gemma: '<eos>', qwen2_instruct: '<|im_end|>' };
   return Object.entries(endings).find(([, ending]) => ending === tokenizer.eosToken)?.[0];
 }

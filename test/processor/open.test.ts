@@ -1,10 +1,12 @@
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { ChatModel } from '../../src/generate/generate.ts';
 import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import { openProcessor } from '../../src/processor/open.ts';
+import { namedTemplate } from '../../src/processor/templates.ts';
+import { Tokenizer } from '../../src/processor/tokenizer.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
 import { referenceFolder } from './reference.ts';
 
@@ -51,6 +53,24 @@ test('the image settings of published folders are those of their towers', async 
     mean: [0.48145466, 0.4578275, 0.40821073],
   });
   expect(await settings('dialect-bench')).toMatchObject({ mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], aspect: 'pad' });
+});
+
+test.each([
+  ['before it had a chat template', ['lm_chat_template', 'max_img_size'], 'nanovlm', 'bilinear'],
+  ['with one', [], 'chatml', 'bicubic'],
+] as const)('nanoVLM %s is asked as its code does', async (_, left, template, resample) => {
+  const folder = asPublished('dialect-nanovlm');
+  const file = join(folder, 'config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(
+    file,
+    JSON.stringify(config, (key, value) => ((left as readonly string[]).includes(key) ? undefined : value)),
+  );
+  await (await Tokenizer.open(folder)).withSpecialToken('<|im_start|>').withSpecialToken('<|im_end|>').save(folder);
+  const { model } = await loadCheckpoint(folder);
+  const { image, template: opened, tokenizer } = await openProcessor(folder, model);
+  expect(opened.source).toBe(namedTemplate(template, tokenizer));
+  expect(image.config).toMatchObject({ resample, mean: [0, 0, 0], std: [1, 1, 1] });
 });
 
 test('a language model alone takes no images, and says so', async () => {

@@ -106,12 +106,13 @@ export const nanovlm: PublishedDialect = {
       connector_config: { model_type: 'pixel_shuffle', factor: fields.mp_pixel_shuffle_factor, layers: 1, bias: false },
     };
   },
-  processor: (_, { vit_img_size }) => ({
-    template: 'chatml',
-    // Values from 0 to 1, and no more than that.
+  processor: (_, { vit_img_size, lm_chat_template, max_img_size }) => ({
+    template: lm_chat_template === undefined ? 'nanovlm' : 'chatml',
+    // Values from 0 to 1, and no more than that; bilinear until there were tiles.
     preprocessor: {
       image_processor_type: 'SiglipImageProcessor',
       size: { height: vit_img_size, width: vit_img_size },
+      resample: max_img_size === undefined ? 2 : 3,
       image_mean: [0, 0, 0],
       image_std: [1, 1, 1],
     },

@@ -4,8 +4,8 @@ import type { Json } from '../part.ts';
 export interface ProcessorHints {
   /** What preprocessor_config.json would say. */
   readonly preprocessor?: Json;
-  /** How conversations are written: Vicuna's turns, each answer followed by the tokenizer's eos, or ChatML. */
-  readonly template: 'vicuna' | 'chatml';
+  /** How conversations are written: Vicuna's turns, each answer followed by the tokenizer's eos, or a template by name. */
+  readonly template: 'vicuna' | 'chatml' | 'nanovlm';
 }
 
 /** Mean and deviation of the colours that towers were trained with. */
