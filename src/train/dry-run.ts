@@ -12,7 +12,7 @@ import type { Processor } from '../processor/processor.ts';
 import { build, openData } from './build.ts';
 import { estimateMemory, type MemoryEstimate } from './memory.ts';
 import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
-import { checkElementwise } from './shards.ts';
+import { checkElementwise, checkSeveral } from './shards.ts';
 import { scheduleOf, stepsOf } from './stage.ts';
 import type { TrainOptions } from './trainer.ts';
 import { partsOf, trainableOf } from './tune.ts';
@@ -74,6 +74,7 @@ export async function dryRun(
   { root = '.', device = 'cpu', microBatch, recompute = false, processes = 1, sharded = false, log, signal }: DryRunOptions = {},
 ): Promise<DryRun> {
   const recipe = parseRecipe(input);
+  if (sharded) checkSeveral(processes);
   const { model, processorFor } = await build(recipe, { root, device, initialize: false, log, signal });
   const stages: StageFacts[] = [];
   for (const stage of recipe.stages) {

@@ -16,6 +16,7 @@ import { Masters } from './precision.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
 import { checkShared, othersBest, RunFolder, type SaveOptions } from './run-folder.ts';
 import { saveTrained, saveTrainedAdapter } from './save.ts';
+import { checkSeveral } from './shards.ts';
 import { runStage, type StepEvent, type ValidationEvent } from './stage.ts';
 import { readState, saveState, type TrainingState } from './state.ts';
 import { checkEqual, fromFirst, solo } from './team.ts';
@@ -116,6 +117,7 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     onStageEnd,
   } = options;
   const team = group ?? solo;
+  if (sharded) checkSeveral(team.size);
   checkEqual(team, 'the recipe', recipe);
   checkEqual(team, 'the option sharded', sharded);
   const unsaved = recipe.stages.find(({ validation }) => validation?.keep === 'best');

@@ -114,6 +114,15 @@ test('--processes is refused where a launcher has started ranks already', async 
   );
 });
 
+test.each([[[]], [['--dry-run']]])('one process alone is not sharded (%j)', async (flags) => {
+  const { code, stderr } = await tinyllava('train', recipe, '--data', root, '--out', join(root, 'alone'), '--sharded', ...flags);
+  expect(code).toBe(2);
+  expect(stderr).toBe(
+    'error: sharded is for several processes, and this is one\n' +
+      '  fix: leave --sharded out, or start several with --processes, torchrun or srun\n',
+  );
+});
+
 test('a dry run tells the memory of each of several processes', async () => {
   const memory = async (...flags: string[]): Promise<{ stdout: string; optimizer: number }> => {
     const dry = ['train', recipe, '--data', root, '--dry-run', ...flags];
