@@ -3,10 +3,11 @@ import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { inspectData } from '../../src/data/inspect.ts';
+import { lookAtRow } from '../../src/data/inspection/rows.ts';
 import { openRows } from '../../src/data/open-rows.ts';
 import type { RowOptions } from '../../src/data/rows.ts';
 import { decodeImage } from '../../src/processor/image-decode.ts';
-import { contentParts } from '../../src/processor/message.ts';
+import { contentParts, imagesOf } from '../../src/processor/message.ts';
 import { colour, folderWith } from './files.ts';
 
 const reference = join(import.meta.dirname, '../reference/data');
@@ -233,6 +234,15 @@ describe('tar shards', () => {
       `"…/shard-11.tar does not exist (check the path; a relative one in a recipe starts at --data)"`,
     );
     expect(await refusal(join(folder, 'part-*.tar'))).toMatchInlineSnapshot(`"…/part-*.tar fits no file (check the folder and the name)"`);
+  });
+
+  test('are known to inspect as the same rows of Parquet are', async () => {
+    using table = await openRows(at('captions.parquet'));
+    const [image] = imagesOf((await table.row(0)).messages);
+    using shard = await openRows(await archive('gnu', 'a.tar', { '0.png': image?.source, '0.txt': 'a red square' }));
+    const look = { processor: undefined, maxLength: 0, decode: false, sample: false };
+    const [first, second] = await Promise.all([table, shard].map((rows) => lookAtRow('', () => rows.row(0), look)));
+    expect(second?.read?.key).toBe(first?.read?.key);
   });
 
   test('that cannot be used are refused', async () => {

@@ -49,7 +49,10 @@ export class TarRows implements OpenRows {
     const name = this.nameOf(index);
     const members = await bodies(shard.path, shard.members(at));
     const of = (wanted: RowMember['kind']): Buffer[] => members.flatMap(({ kind, bytes }) => (kind === wanted ? [bytes] : []));
-    const [images, texts, jsons] = [of('image'), of('text'), of('json')];
+    const [texts, jsons] = [of('text'), of('json')];
+    // In memory of their own, for rows go to other threads, and a part of a buffer would take all of it along; and plain, for a Buffer spells all of its
+    // bytes out in JSON.
+    const images = of('image').map((bytes) => new Uint8Array(bytes));
     if (texts.length > 1 || jsons.length > 1)
       throw new RowError('broken row', `${name} has two texts`, { hint: 'give each row a name of its own' });
     const fields = jsons[0] && parsed(jsons[0], name);
@@ -106,11 +109,7 @@ async function bodies(path: string, members: readonly RowMember[]): Promise<{ ki
     if (bytesRead === 0) throw new DataError(`${path} has become shorter since it was opened`);
     at += bytesRead;
   }
-  // images have memory of their own: rows go to other threads, and a part of a buffer would take all of it along
-  return members.map(({ kind, offset, size }) => {
-    const bytes = all.subarray(offset - first.offset, offset - first.offset + size);
-    return { kind, bytes: kind === 'image' && members.length > 1 ? Buffer.from(Uint8Array.from(bytes).buffer) : bytes };
-  });
+  return members.map(({ kind, offset, size }) => ({ kind, bytes: all.subarray(offset - first.offset, offset - first.offset + size) }));
 }
 
 function parsed(bytes: Buffer, name: string): object {
