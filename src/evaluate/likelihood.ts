@@ -109,6 +109,7 @@ export class Likelihood implements Disposable {
         lengths: [known - shared.tokens],
         imageFeatures: this.#images.features(images.slice(shared.images).map(({ image }) => image)),
         caches: [this.#cache],
+        wanted: [],
       });
     }
     this.#read = { ids, images };

@@ -1,7 +1,6 @@
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { KvCache } from '../nn/kv-cache.ts';
 import { noGrad } from '../tensor/autograd.ts';
-import { indices } from '../tensor/create.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { ImageStore, PlacedImage } from './image-store.ts';
@@ -172,9 +171,10 @@ export class Batch {
       lengths,
       imageFeatures: this.#images.features(batch.flatMap(({ images, imagesFed }) => images.slice(imagesFed).map(({ image }) => image))),
       caches: batch.map(({ cache }) => cache),
+      wanted: lengths.every((length) => length === 1) ? undefined : lastRows(lengths),
     });
     for (const live of batch) live.imagesFed = live.images.length;
-    return this.#choose(this.#model.logits(lengths.every((length) => length === 1) ? hidden : lastRows(hidden, lengths)), batch);
+    return this.#choose(this.#model.logits(hidden), batch);
   }
 
   #choose(logits: Tensor, batch: readonly Live[]): number[] {
@@ -188,11 +188,10 @@ export class Batch {
 }
 
 /** The last row of each of the packed sequences. */
-function lastRows(hidden: Tensor, lengths: readonly number[]): Tensor {
+function lastRows(lengths: readonly number[]): number[] {
   let end = 0;
-  const rows = lengths.map((length) => {
+  return lengths.map((length) => {
     end += length;
     return end - 1;
   });
-  return hidden.indexSelect(0, indices(rows).to({ device: hidden.device }));
 }

@@ -1,7 +1,7 @@
 import { ShapeError, TinyLlavaError } from '../errors.ts';
 import type { KvCache } from '../nn/kv-cache.ts';
 import { type KeyTable, Module } from '../nn/module.ts';
-import { cat, tensor } from '../tensor/create.ts';
+import { cat, indices, tensor } from '../tensor/create.ts';
 import { linear } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Unpad } from './arrangement.ts';
@@ -29,6 +29,8 @@ export interface ModelBatch {
   readonly imageFeatures?: Tensor | undefined;
   /** One cache a sequence: the tokens continue what the caches hold, and are added to them. */
   readonly caches?: readonly KvCache[] | undefined;
+  /** The packed rows whose hidden states are wanted, unless all are: behind its attention the last layer computes no others. */
+  readonly wanted?: readonly number[] | undefined;
 }
 
 /** A vision tower, a connector and a language model: LLaVA's architecture. Liu et al. 2023, arXiv:2304.08485. */
@@ -113,14 +115,14 @@ export class TinyLlava extends Module {
     });
   }
 
-  /** Hidden states [N, C] behind the language model's final norm. Throws ShapeError when ids, lengths or images do not fit together. */
-  hidden({ ids, lengths, pixels, towerFeatures, layouts, imageFeatures, caches }: ModelBatch): Tensor {
+  /** Hidden states [N, C] behind the language model's final norm, or of the wanted rows [K, C]. Throws ShapeError when ids, lengths or images do not fit together. */
+  hidden({ ids, lengths, pixels, towerFeatures, layouts, imageFeatures, caches, wanted }: ModelBatch): Tensor {
     const total = lengths.reduce((sum, length) => sum + length, 0);
     if (total !== ids.length) throw new ShapeError(`lengths add up to ${total} tokens, got ${ids.length} ids`);
     if (caches && caches.length !== lengths.length) throw new ShapeError(`${lengths.length} sequences, but ${caches.length} caches`);
     const views = towerFeatures ? this.connectFeatures(towerFeatures) : pixels && this.encodeImages(pixels);
     const x = this.#embed(ids, imageFeatures ?? (views && this.#arranged(views, layouts)));
-    return this.languageModel.forward(x, { lengths, caches });
+    return this.languageModel.forward(x, { lengths, caches, wanted: wanted && indices(wanted).to({ device: x.device }) });
   }
 
   /** The embeddings of all images in order; views that are simply one behind the other need no arranging. */

@@ -12,7 +12,12 @@ export type { Scores };
 export interface Sequences {
   readonly lengths: readonly number[];
   readonly caches?: readonly KvCache[] | undefined;
+  /** int64 [K]: the rows that are wanted of the last layer, in their order, unless all are. */
+  readonly wanted?: Tensor | undefined;
 }
+
+/** Those of packed rows [N, ...] that are wanted, [K, ...]: what is behind attention need not see others. */
+export const wantedRows = (x: Tensor, { wanted }: Sequences): Tensor => (wanted ? x.indexSelect(0, wanted) : x);
 
 /** The position of every packed row in its own sequence, [N]. */
 export function positions({ lengths, caches }: Sequences): Float32Array {
@@ -27,17 +32,20 @@ export function positions({ lengths, caches }: Sequences): Float32Array {
 
 /**
  * Grouped-query attention of packed sequences, each within itself, causal unless said otherwise. Dims: N rows, H query heads, G key/value heads, D head size.
- * `q` [N, H, D], `k` and `v` [N, G, D] to [N, H · D]. `layer` is the index under which caches keep this layer's keys and values.
+ * `q` [N, H, D], `k` and `v` [N, G, D] to [N, H · D], or the wanted rows of it. `layer` is the index under which caches keep this layer's keys and values.
  */
 export function packedAttention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  { lengths, caches }: Sequences,
+  sequences: Sequences,
   { layer, causal = true, ...scores }: Scores & { readonly layer: number; readonly causal?: boolean },
 ): Tensor {
-  if (caches) return join(cachedParts([q, k, v], lengths, caches, { layer, ...scores }));
-  return attention(q, k, v, { lengths, keyLengths: lengths, causal, ...scores }).flatten(1, 2);
+  const { lengths, caches } = sequences;
+  const attended = caches
+    ? join(cachedParts([q, k, v], lengths, caches, { layer, ...scores }))
+    : attention(q, k, v, { lengths, keyLengths: lengths, causal, ...scores }).flatten(1, 2);
+  return wantedRows(attended, sequences);
 }
 
 function join(parts: readonly Tensor[]): Tensor {

@@ -41,6 +41,15 @@ interface PartMemory {
   readonly passing: number;
 }
 
+/** What goes through a part; of the last block's rows those behind its attention that are `wanted`. */
+interface PartRows {
+  readonly rows: number;
+  readonly wanted?: number;
+  readonly rowTokens: number;
+  readonly recompute: boolean;
+  readonly bytes: number;
+}
+
 /** `reached` says whether something before the part learns, so that gradients go through all of it. */
 function partMemory(
   {
@@ -58,7 +67,7 @@ function partMemory(
     readonly reached: boolean;
     readonly run?: number;
   },
-  { rows, rowTokens, recompute, bytes }: { rows: number; rowTokens: number; recompute: boolean; bytes: number },
+  { rows, wanted = rows, rowTokens, recompute, bytes }: PartRows,
 ): PartMemory {
   if (!part || !config || (tuning.tune === 'frozen' && !reached)) return { kept: 0, passing: 0 };
   const adapted = new Set<Module>(isLora(tuning) ? loraTargets(model, part, tuning, 'lora').values() : []);
@@ -75,7 +84,8 @@ function partMemory(
   const passing = recompute
     ? most((block) => block.kept - block.input + Math.max(forward(block), block.backward))
     : most((block) => Math.max(forward(block), block.backward));
-  return { kept: rows * sumOf(blocks, ({ input, kept }) => (recompute ? input : kept)), passing: rows * passing };
+  const unwanted = recompute ? 0 : (rows - wanted) * (blocks.at(-1)?.keptBehind ?? 0);
+  return { kept: rows * sumOf(blocks, ({ input, kept }) => (recompute ? input : kept)) - unwanted, passing: rows * passing };
 }
 
 /** The most that a stage has in memory for a micro-batch beside weights, gradients and what the optimizer remembers, in bytes. */
@@ -96,11 +106,11 @@ export function activationBytes(
   );
   const text = partMemory(
     { model, part: parts.language, config: language, tuning: learns.language, reached: towerLearns || connectorLearns },
-    { rows: tokens, rowTokens, recompute, bytes },
+    { rows: tokens, wanted: supervised, rowTokens, recompute, bytes },
   );
-  // Embeddings, and what goes into and comes out of the final norm; of learned rows what the head sees, and its gradient.
+  // Embeddings; of learned rows what goes into and comes out of the final norm, and its gradient.
   const width = languageModel.hiddenSize;
-  const around = width * (3 * tokens + 2 * supervised);
+  const around = width * (tokens + 3 * supervised);
   // Features, and behind each linear layer of the connector an activation; in front of a tower's blocks that learn patches and positions.
   const connected = connector ? images * model.viewTokens * sumOf(linearsOf(connector), ({ weightShape }) => 2 * weightShape[0]) : 0;
   const features = seen * (visionTower?.hiddenSize ?? 0) * (towerLearns ? 4 : 1);

@@ -10,6 +10,8 @@ export interface BlockMemory {
   readonly input: number;
   /** What autograd keeps of it until its backward pass, its input included. */
   readonly kept: number;
+  /** What of it is kept behind attention. */
+  readonly keptBehind: number;
   /** All that its forward pass makes. */
   readonly made: number;
   /** The most that its backward pass needs beside what was kept. */
@@ -43,6 +45,7 @@ class Tally {
   readonly #width: number;
   readonly #norms: readonly Norm[];
   #kept = 0;
+  #keptBehind = 0;
   #made = 0;
   #backward = 0;
 
@@ -53,23 +56,30 @@ class Tally {
     this.#width = this.#norms[0]?.weight.size(0) ?? 0;
     let readers = 0;
     for (const [name, child] of children) {
+      const before = this.#kept;
+      const attends = /att/.test(name);
       const layers = linearsOf(child);
       const out = layers.pop();
       if (out) {
         this.#linear(...layers, out);
         if (layers.some((layer) => this.#keepsInput(layer))) readers++;
-        if (/att/.test(name)) this.#attention(child, layers, out, rowTokens);
+        if (attends) this.#attention(child, layers, out, rowTokens);
         else this.#perceptron(layers, out);
         this.#add({ made: 2 * this.#width });
+        if (!attends) this.#keptBehind += this.#kept - before;
       } else if (!isNorm(child) && learning.full) this.#add({ kept: this.#width, made: this.#width });
     }
-    for (const norm of this.#norms) this.#norm(norm, this.#width);
+    for (const [i, norm] of this.#norms.entries()) {
+      const before = this.#kept;
+      this.#norm(norm, this.#width);
+      if (i > 0) this.#keptBehind += this.#kept - before;
+    }
     // Neighbours that read one norm share what it gave.
     if (!this.#givesAgain()) this.#add({ kept: Math.min(readers, this.#norms.length) * this.#width });
   }
 
   get memory(): BlockMemory {
-    return { input: this.#bytes * this.#width, kept: this.#kept, made: this.#made, backward: this.#backward };
+    return { input: this.#bytes * this.#width, kept: this.#kept, keptBehind: this.#keptBehind, made: this.#made, backward: this.#backward };
   }
 
   /** Counts numbers. */

@@ -33,15 +33,13 @@ export function targetsOf({ labels, lengths }: Pick<Batch, 'labels' | 'lengths'>
   return { rows, tokens };
 }
 
-/** The cross-entropy summed over the targets; the head sees their rows alone. `hidden` [N, C]. */
-export function summedLoss({ languageModel }: TinyLlava, hidden: Tensor, { rows, tokens }: Targets): Tensor {
+/** The cross-entropy summed over the target tokens, of the hidden states of their rows, [K, C]. */
+export function summedLoss({ languageModel }: TinyLlava, hidden: Tensor, tokens: Targets['tokens']): Tensor {
   const { headWeight, headBias, logitCap } = languageModel;
-  const { device } = hidden;
   // What is capped is computed in float32.
   const rowBytes = headWeight.size(0) * (logitCap === undefined ? dtypeBytes(headWeight.dtype) : 4);
   const chunk = Math.max(1, Math.floor(chunkBytes / rowBytes));
-  const wanted = hidden.indexSelect(0, indices(rows).to({ device }));
-  const labels = indices(tokens).to({ device });
-  if (logitCap !== undefined) return cappedCrossEntropy(wanted, { weight: headWeight, bias: headBias, cap: logitCap }, labels, { chunk });
-  return linearCrossEntropy(wanted, headWeight, labels, { bias: headBias, chunk });
+  const labels = indices(tokens).to({ device: hidden.device });
+  if (logitCap !== undefined) return cappedCrossEntropy(hidden, { weight: headWeight, bias: headBias, cap: logitCap }, labels, { chunk });
+  return linearCrossEntropy(hidden, headWeight, labels, { bias: headBias, chunk });
 }

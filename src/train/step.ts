@@ -101,7 +101,8 @@ export function trainStep(
 /** The cross-entropy summed over the supervised tokens of a micro-batch. */
 export function batchLoss(model: TinyLlava, batch: Batch): Tensor {
   const { device, dtype } = model.languageModel.headWeight;
-  return summedLoss(model, model.hidden({ ...batch, pixels: batch.pixels?.to({ device, dtype }) }), targetsOf(batch));
+  const { rows: wanted, tokens } = targetsOf(batch);
+  return summedLoss(model, model.hidden({ ...batch, pixels: batch.pixels?.to({ device, dtype }), wanted }), tokens);
 }
 
 /** Adds the gradients of a micro-batch's summed loss times `weight`, and gives that. */

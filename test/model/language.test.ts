@@ -40,7 +40,8 @@ test.each(languageReferences)('%s agrees with the reference in logits, loss and 
   const hidden = model.hidden({ ids: ref.ids(), lengths: ref.lengths() });
   expect(model.logits(hidden)).toMatchTensor(ref.expected.tensor('logits'), { atol });
   const { from, to } = nextTokens(ref.lengths());
-  const loss = crossEntropy(model.logits(hidden.indexSelect(0, indices(from))), ref.labels().indexSelect(0, indices(to)));
+  const wanted = model.hidden({ ids: ref.ids(), lengths: ref.lengths(), wanted: from });
+  const loss = crossEntropy(model.logits(wanted), ref.labels().indexSelect(0, indices(to)));
   expect(loss.reshape(1)).toMatchTensor(ref.expected.tensor('loss'), { atol });
   loss.backward();
   const parameters = new Map(model.namedParameters());
@@ -68,6 +69,11 @@ test.each(languageReferences)('%s with caches gives what it gives at once', asyn
   }
   expect(seen).toEqual(lengths);
   expect(cat(pieces.flat())).toMatchTensor(full, { atol });
+  const last = lengths.map((length, i) => (starts[i] ?? 0) + length - 1);
+  const fresh = lengths.map(() => model.languageModel.createCache());
+  expect(model.hidden({ ids, lengths, caches: fresh, wanted: last })).toMatchTensor(full.indexSelect(0, indices(last)), { atol });
+  expect(fresh.map(({ length }) => length)).toEqual(lengths);
+  expect(model.hidden({ ids, lengths, wanted: [] }).shape).toEqual([0, model.languageModel.hiddenSize]);
 });
 
 test.each(languageReferences)('%s goes out and comes back the same, under the keys and settings of the reference', async (name) => {

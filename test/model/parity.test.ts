@@ -11,9 +11,9 @@ const atol = 1e-5;
 
 /** The mean loss over every labelled token, as training takes it. */
 function loss(model: TinyLlava, { ids, lengths, labels }: Reference, pixels?: Tensor): Tensor {
-  const hidden = model.hidden({ ids: ids(), lengths: lengths(), pixels });
   const { from, to } = nextTokens(lengths());
-  return crossEntropy(model.logits(hidden.indexSelect(0, indices(from))), labels().indexSelect(0, indices(to)));
+  const hidden = model.hidden({ ids: ids(), lengths: lengths(), pixels, wanted: from });
+  return crossEntropy(model.logits(hidden), labels().indexSelect(0, indices(to)));
 }
 
 function expectGradients(named: Iterable<[string, Tensor]>, { expected, gradients }: Reference): void {

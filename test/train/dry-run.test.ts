@@ -42,11 +42,11 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
       "stages": [
         {
           "memory": {
-            "activations": 622592,
+            "activations": 589824,
             "gradients": 183168,
             "optimizer": 366336,
             "parameters": 183168,
-            "total": 1355264,
+            "total": 1322496,
           },
           "name": "align",
           "rows": 12,
@@ -68,11 +68,11 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
         },
         {
           "memory": {
-            "activations": 376584,
+            "activations": 321908,
             "gradients": 105856,
             "optimizer": 211712,
             "parameters": 183168,
-            "total": 877320,
+            "total": 822644,
           },
           "name": "instruct",
           "rows": 33,

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { parseRecipe, type Stage } from '../../src/train/recipe.ts';
 import type { Setting } from './held.ts';
 
-const sizes = { hiddenSize: 128, intermediateSize: 512, numHiddenLayers: 4, numAttentionHeads: 4 };
+const sizes = { hiddenSize: 128, intermediateSize: 512, numHiddenLayers: 6, numAttentionHeads: 4 };
 const vision = { type: 'siglip', ...sizes, imageSize: 64, patchSize: 8, visionUseHead: false, featureLayer: -1 };
 const configOf = (language: string) => ({
   vision,
@@ -19,7 +19,7 @@ const tunings = {
   lora: { language: { tune: 'lora', rank: 16 } },
   'lora without dropout': { language: { tune: 'lora', rank: 16, dropout: 0 } },
   everything: { vision: 'full', language: 'full' },
-  'the upper half': { connector: 'frozen', language: { tune: 'from-layer', layer: 2 } },
+  'the upper half': { connector: 'frozen', language: { tune: 'from-layer', layer: 3 } },
 } as const;
 
 function stageOf(tuning: keyof typeof tunings): Stage {

@@ -17,7 +17,8 @@ afterAll(() => setThreads(usual));
 function loss(model: TinyLlava, { ids, lengths, labels, expected }: Reference): Tensor {
   const packed = { labels: Int32Array.from(labels().toArray() as BigInt64Array, Number), lengths: lengths() };
   const pixels = expected.names.includes('pixel_values') ? expected.tensor('pixel_values') : undefined;
-  return summedLoss(model, model.hidden({ ids: ids(), lengths: lengths(), pixels }), targetsOf(packed));
+  const { rows: wanted, tokens } = targetsOf(packed);
+  return summedLoss(model, model.hidden({ ids: ids(), lengths: lengths(), pixels, wanted }), tokens);
 }
 
 test.each([

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { packedAttention, positions, type Sequences } from '../../nn/attention.ts';
+import { packedAttention, positions, type Sequences, wantedRows } from '../../nn/attention.ts';
 import { ScaledEmbedding } from '../../nn/embedding.ts';
 import { GatedMlp } from '../../nn/gated-mlp.ts';
 import { normal } from '../../nn/init.ts';
@@ -118,7 +118,7 @@ class Gemma3Block extends Module {
 
   forward(x: Tensor, angles: Angles, sequences: Sequences, layer: number): Tensor {
     const attended = this.selfAttn.forward(this.inputLayernorm.forward(x), angles, sequences, layer);
-    const h = x.add(this.postAttentionLayernorm.forward(attended));
+    const h = wantedRows(x, sequences).add(this.postAttentionLayernorm.forward(attended));
     return h.add(this.postFeedforwardLayernorm.forward(this.mlp.forward(this.preFeedforwardLayernorm.forward(h))));
   }
 }
@@ -158,7 +158,7 @@ export class Gemma3 extends LanguageModel {
   forward(x: Tensor, sequences: Sequences): Tensor {
     const at = positions(sequences);
     const angles = { full: this.#rotary.full.at(at, x), sliding: this.#rotary.sliding.at(at, x) };
-    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, index) => layer.forward(h, angles, sequences, index)));
+    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, own, index) => layer.forward(h, angles, own, index)));
   }
 
   get headWeight(): Tensor {

@@ -13,7 +13,7 @@ export abstract class LanguageModel extends Module {
   /** int64 `ids` [N] to embeddings [N, C]. */
   abstract embed(ids: Tensor): Tensor;
 
-  /** Embeddings [N, C] to hidden states [N, C] behind the final norm. Each sequence sees itself alone, and what its cache holds. */
+  /** Embeddings [N, C] to hidden states [N, C] behind the final norm, or the wanted rows [K, C] of them. Each sequence sees itself alone, and what its cache holds. */
   abstract forward(x: Tensor, sequences: Sequences): Tensor;
 
   /** The head's weight [V, C], which may be the embeddings'. */
@@ -37,15 +37,17 @@ export abstract class LanguageModel extends Module {
   /** An empty cache for one sequence, with room for `capacity` tokens at first. */
   abstract createCache(options?: { capacity?: number }): KvCache;
 
-  /** `x` [N, C] through all layers, after which the caches count the new tokens. Throws ShapeError. */
+  /** `x` [N, C] through all layers, of which the last one is given what rows are wanted, and after which the caches count the new tokens. Throws ShapeError. */
   protected run<Layer>(
     layers: readonly Layer[],
     x: Tensor,
-    { lengths, caches = [] }: Sequences,
-    step: (layer: Layer, h: Tensor, index: number) => Tensor,
+    { wanted, ...sequences }: Sequences,
+    step: (layer: Layer, h: Tensor, sequences: Sequences, index: number) => Tensor,
   ): Tensor {
+    const { lengths, caches = [] } = sequences;
     sizes(x, 'N C', { N: lengths.reduce((sum, length) => sum + length, 0), C: this.hiddenSize });
-    const hidden = runLayers(layers, x, step);
+    const last = layers.length - 1;
+    const hidden = runLayers(layers, x, (layer, h, index) => step(layer, h, index === last ? { ...sequences, wanted } : sequences, index));
     for (const [index, cache] of caches.entries()) cache.advance(lengths[index] ?? 0);
     return hidden;
   }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { packedAttention, positions, type Sequences } from '../../nn/attention.ts';
+import { packedAttention, positions, type Sequences, wantedRows } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { GatedMlp } from '../../nn/gated-mlp.ts';
 import { normal } from '../../nn/init.ts';
@@ -83,7 +83,7 @@ class LlamaBlock extends Module {
   }
 
   forward(x: Tensor, angles: RotaryAngles, sequences: Sequences, layer: number): Tensor {
-    const h = x.add(this.selfAttn.forward(this.inputLayernorm.forward(x), angles, sequences, layer));
+    const h = wantedRows(x, sequences).add(this.selfAttn.forward(this.inputLayernorm.forward(x), angles, sequences, layer));
     return h.add(this.mlp.forward(this.postAttentionLayernorm.forward(h)));
   }
 }
@@ -118,7 +118,7 @@ export class Llama extends LanguageModel {
 
   forward(x: Tensor, sequences: Sequences): Tensor {
     const angles = this.#rotary.at(positions(sequences), x);
-    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, index) => layer.forward(h, angles, sequences, index)));
+    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, own, index) => layer.forward(h, angles, own, index)));
   }
 
   get headWeight(): Tensor {

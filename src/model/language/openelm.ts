@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type ActivationName, activationNames, activations, gates } from '../../nn/activation.ts';
-import { packedAttention, positions, type Sequences } from '../../nn/attention.ts';
+import { packedAttention, positions, type Sequences, wantedRows } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { normal } from '../../nn/init.ts';
 import { KvCache } from '../../nn/kv-cache.ts';
@@ -153,7 +153,7 @@ class OpenElmBlock extends Module {
   }
 
   forward(x: Tensor, angles: RotaryAngles, sequences: Sequences, layer: number): Tensor {
-    const h = x.add(this.attn.forward(this.attnNorm.forward(x), angles, sequences, layer));
+    const h = wantedRows(x, sequences).add(this.attn.forward(this.attnNorm.forward(x), angles, sequences, layer));
     return h.add(this.ffn.forward(this.ffnNorm.forward(h)));
   }
 }
@@ -193,7 +193,7 @@ export class OpenElm extends LanguageModel {
 
   forward(x: Tensor, sequences: Sequences): Tensor {
     const angles = this.#rotary.at(positions(sequences), x);
-    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, index) => layer.forward(h, angles, sequences, index)));
+    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, own, index) => layer.forward(h, angles, own, index)));
   }
 
   get headWeight(): Tensor {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type ActivationName, activations } from '../../nn/activation.ts';
-import { packedAttention, positions, type Sequences } from '../../nn/attention.ts';
+import { packedAttention, positions, type Sequences, wantedRows } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { normal, zeros } from '../../nn/init.ts';
 import { KvCache } from '../../nn/kv-cache.ts';
@@ -107,7 +107,8 @@ class PhiBlock extends Module {
   /** Attention and perceptron read the same normalized rows, side by side. */
   forward(x: Tensor, angles: RotaryAngles, sequences: Sequences, layer: number): Tensor {
     const normalized = this.inputLayernorm.forward(x);
-    return this.selfAttn.forward(normalized, angles, sequences, layer).add(this.mlp.forward(normalized)).add(x);
+    const attended = this.selfAttn.forward(normalized, angles, sequences, layer);
+    return attended.add(this.mlp.forward(wantedRows(normalized, sequences))).add(wantedRows(x, sequences));
   }
 }
 
@@ -153,9 +154,7 @@ export class Phi extends LanguageModel {
 
   forward(x: Tensor, sequences: Sequences): Tensor {
     const angles = this.#rotary.at(positions(sequences), x);
-    return this.finalLayernorm.forward(
-      this.run(this.layers, x, sequences, (layer, h, index) => layer.forward(h, angles, sequences, index)),
-    );
+    return this.finalLayernorm.forward(this.run(this.layers, x, sequences, (layer, h, own, index) => layer.forward(h, angles, own, index)));
   }
 
   get headWeight(): Tensor {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { ShapeError } from '../../errors.ts';
 import { gates } from '../../nn/activation.ts';
-import { packedAttention, positions, type Sequences } from '../../nn/attention.ts';
+import { packedAttention, positions, type Sequences, wantedRows } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { normal } from '../../nn/init.ts';
 import { KvCache } from '../../nn/kv-cache.ts';
@@ -140,7 +140,7 @@ class Phi3Block extends Module {
   }
 
   forward(x: Tensor, angles: RotaryAngles, sequences: Sequences, layer: number): Tensor {
-    const h = x.add(this.selfAttn.forward(this.inputLayernorm.forward(x), angles, sequences, layer));
+    const h = wantedRows(x, sequences).add(this.selfAttn.forward(this.inputLayernorm.forward(x), angles, sequences, layer));
     return h.add(this.mlp.forward(this.postAttentionLayernorm.forward(h)));
   }
 }
@@ -200,7 +200,7 @@ export class Phi3 extends LanguageModel {
 
   forward(x: Tensor, sequences: Sequences): Tensor {
     const angles = this.#angles(sequences, x);
-    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, index) => layer.forward(h, angles, sequences, index)));
+    return this.norm.forward(this.run(this.layers, x, sequences, (layer, h, own, index) => layer.forward(h, angles, own, index)));
   }
 
   get headWeight(): Tensor {
