@@ -124,7 +124,7 @@ export function upsampleBicubic(x: Tensor, size: readonly [height: number, width
   return new Tensor(ops.upsampleBicubic2d(x.handle, size, false));
 }
 
-/** Bicubic resizing of `x` [B, C, H, W] with antialiasing, as Pillow and torchvision do; uint8 wants channels-last strides. */
+/** Bicubic resizing of `x` [B, C, H, W] with antialiasing, as torchvision does, and Pillow nearly; uint8 wants channels-last strides. */
 export function upsampleBicubicAa(x: Tensor, size: readonly [height: number, width: number]): Tensor {
   return new Tensor(ops._upsampleBicubic2dAa(x.handle, size, false));
 }
