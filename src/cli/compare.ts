@@ -28,7 +28,7 @@ export function compareCommand(): Command {
       if (json) return printJson(all);
       if (all.length === 0) return;
       const several = others.length > 1;
-      const rows = all.map(({ task, run, samples, mean, rightOrWrong, better, worse }) => {
+      const rows = all.filter(isCompared).map(({ task, run, samples, mean, rightOrWrong, better, worse }) => {
         const { difference, interval, pValue } = mean;
         return [
           ...(several ? [run] : []),
@@ -42,14 +42,21 @@ export function compareCommand(): Command {
         ];
       });
       const head = [...(several ? ['run'] : []), 'task', 'questions', 'mean score', '95 % interval', 'better', 'worse', 'p'];
-      for (const line of columns([head, ...rows])) print(line);
+      if (rows.length > 0) for (const line of columns([head, ...rows])) print(line);
+      for (const one of all) if (!isCompared(one)) print(`${several ? `${one.run}, ` : ''}${one.task} is not compared: ${one.unscored}`);
     });
 }
 
+/** What came of one task of a run against the same of the first: how they differ, or why that is not known. */
+type Compared = { readonly task: string; readonly run: string } & (Comparison | { readonly unscored: string });
+
+const isCompared = (one: Compared): one is Compared & Comparison => 'mean' in one;
+
 /** The second of two runs against the first, on every task that both have. Throws DataError where there is none. */
-async function compared(first: string, second: string): Promise<({ task: string; run: string } & Comparison)[]> {
-  const [{ compareRuns }, { readSamples }, { readdir }] = await Promise.all([
+async function compared(first: string, second: string): Promise<Compared[]> {
+  const [{ compareRuns, whyNotCompared }, { readResults }, { readSamples }, { readdir }] = await Promise.all([
     import('../evaluate/compare.ts'),
+    import('../evaluate/html/runs.ts'),
     import('../evaluate/samples-file.ts'),
     import('node:fs/promises'),
   ]);
@@ -65,10 +72,14 @@ async function compared(first: string, second: string): Promise<({ task: string;
       hint: 'name folders that `eval --out` wrote, with samples_<task>.jsonl in both',
     });
   }
+  // A run that is not finished has samples alone.
+  const results = await Promise.all([first, second].map((folder) => readResults(folder).catch(() => undefined)));
   return Promise.all(
     shared.map(async (name) => {
-      const comparison = compareRuns(await readSamples(join(first, name)), await readSamples(join(second, name)));
-      return { task: name.replace(/^samples_(.*)\.jsonl$/, '$1'), run: second, ...comparison };
+      const task = name.replace(/^samples_(.*)\.jsonl$/, '$1');
+      const unscored = whyNotCompared(task, results);
+      if (unscored !== undefined) return { task, run: second, unscored };
+      return { task, run: second, ...compareRuns(await readSamples(join(first, name)), await readSamples(join(second, name))) };
     }),
   );
 }

@@ -1,5 +1,6 @@
 import { DataError } from '../errors.ts';
 import { type PairedDifference, pairedBootstrap } from './bootstrap.ts';
+import type { Results } from './evaluate.ts';
 import { mcnemar, type Paired } from './interval.ts';
 import type { Scored } from './task.ts';
 
@@ -14,6 +15,10 @@ export interface Comparison {
   readonly better: readonly string[];
   readonly worse: readonly string[];
 }
+
+/** Why runs are not compared on a task: one of them has no scores. */
+export const whyNotCompared = (task: string, runs: readonly (Pick<Results, 'tasks'> | undefined)[]): string | undefined =>
+  runs.map((run) => run?.tasks[task]?.unscored).find((why) => why !== undefined);
 
 /** Compares two runs sample by sample. Throws DataError when they are not of the same samples. */
 export function compareRuns(first: readonly Scored[], second: readonly Scored[]): Comparison {

@@ -11,6 +11,8 @@ import { markdownTable } from '../../src/evaluate/html/markdown-table.ts';
 import { readRuns } from '../../src/evaluate/html/runs.ts';
 import { thumbnails } from '../../src/evaluate/html/thumbnails.ts';
 import type { Question, Respondent } from '../../src/evaluate/respondent/respondent.ts';
+import type { Task } from '../../src/evaluate/task.ts';
+import { tasks } from '../../src/evaluate/tasks/index.ts';
 import { writePage, writeReport } from '../../src/evaluate/write-report.ts';
 import { chromium, Page } from '../browser.ts';
 import { tinyllava } from '../cli/run.ts';
@@ -56,8 +58,8 @@ beforeAll(async () => {
 
 describe('the filters of the page', () => {
   const none = { task: '', category: '', verdict: '', change: '', run: 0, text: '' };
-  const shown = async (filters: object): Promise<string[]> => {
-    const { questions } = browsed(await readRuns([first, second]));
+  const shown = async (filters: object, folders = [first, second]): Promise<string[]> => {
+    const { questions } = browsed(await readRuns(folders));
     const fits = runInNewContext(`${fitsScript}; fits`) as (question: Browsed, filters: object) => boolean;
     return questions.filter((question) => fits(question, { ...none, ...filters })).map(({ id }) => id);
   };
@@ -74,6 +76,34 @@ describe('the filters of the page', () => {
     expect(await shown({ change: 'changed' })).toEqual(['1', '2', '4']);
     expect(await shown({ change: 'better', run: 1 })).toEqual(['1', '4']);
     expect(await shown({ change: 'worse', run: 1 })).toEqual(['2']);
+  });
+
+  test('take no side where nobody says what answers are worth', async () => {
+    const judged: Task = { ...tasks.vqa, name: 'judged', needsJudge: true };
+    const out = join(root, 'unjudged');
+    await writeReport(
+      out,
+      withoutTimes(await evaluate(recorded(['a', 'b', 'a', 'b', undefined, 'a']), { tasks: [judged, 'vqa'], data, out })),
+    );
+    const { questions } = browsed(await readRuns([out]));
+    expect(questions.filter(({ t }) => t === 'judged').map(({ runs }) => [runs[0]?.v, runs[0]?.s])).toEqual([
+      ...Array(4).fill(['unscored', undefined]),
+      ['failed', undefined],
+      ['unscored', undefined],
+    ]);
+    const ids = async (filters: object) => shown({ task: 'judged', ...filters }, [out, out]);
+    expect(await ids({ verdict: 'unscored' })).toEqual(['0', '1', '2', '3', '5']);
+    expect(await ids({ verdict: 'wrong' })).toEqual(['4']);
+    expect(await ids({ change: 'changed' })).toEqual([]);
+    const { stdout } = await tinyllava('compare', out, out);
+    expect(stdout).toMatch(/^task .*\nvqa .*\njudged is not compared: judged needs a judge .*\n$/);
+    expect(JSON.parse((await tinyllava('compare', out, out, '--json')).stdout)[0]).toEqual({
+      task: 'judged',
+      run: out,
+      unscored: expect.stringContaining('judged needs a judge'),
+    });
+    await writePage(join(root, 'unjudged.html'), [out, out]);
+    expect(readFileSync(join(root, 'unjudged.html'), 'utf8')).toContain('</small></th><td colspan="5">judged needs a judge');
   });
 
   test('find questions by category and by any text in them', async () => {

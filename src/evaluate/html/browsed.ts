@@ -7,9 +7,10 @@ interface BrowsedAnswer {
   readonly a: string;
   /** The part that was compared, where it differs. */
   readonly p?: string;
-  readonly s: number;
+  /** Left out where nobody says what answers are worth. */
+  readonly s?: number;
   /** What became of it. */
-  readonly v: 'right' | 'partly' | 'wrong' | 'unparsed' | 'failed';
+  readonly v: 'right' | 'partly' | 'wrong' | 'unparsed' | 'failed' | 'unscored';
 }
 
 /** One question with the answers of all runs; a run that was not asked has null. */
@@ -43,19 +44,21 @@ export function browsed(runs: readonly Run[], limit = mostBrowsed): { questions:
 
 function taskQuestions(task: string, runs: readonly Run[]): Browsed[] {
   const byRun = runs.map(({ samples }) => new Map((samples[task] ?? []).map((one) => [one.sample.id, one])));
+  const isScored = runs.map(({ results }) => results.tasks[task]?.unscored === undefined);
   const ids = [...new Set(byRun.flatMap((known) => [...known.keys()]))];
   return ids.flatMap((id): Browsed[] => {
     const asked = byRun.map((known) => known.get(id));
     const one = asked.find((other) => other !== undefined);
     if (!one) return [];
     const { sample, input } = one;
-    const runs = asked.map((other) => (other ? browsedAnswer(other) : null));
-    return [{ t: task, id, q: input ?? sample.question, truth: sample.targets, c: sample.category, images: sample.images, runs }];
+    const answers = asked.map((other, run) => (other ? browsedAnswer(other, isScored[run] ?? true) : null));
+    return [{ t: task, id, q: input ?? sample.question, truth: sample.targets, c: sample.category, images: sample.images, runs: answers }];
   });
 }
 
-function browsedAnswer({ answer, parsed, score, error, unparsed }: Scored): BrowsedAnswer {
-  if (answer === undefined) return { a: error ?? '', s: score, v: 'failed' };
+function browsedAnswer({ answer, parsed, score, error, unparsed }: Scored, isScored: boolean): BrowsedAnswer {
+  if (answer === undefined) return { a: error ?? '', ...(isScored && { s: score }), v: 'failed' };
+  if (!isScored) return { a: answer, v: 'unscored' };
   const verdict = error !== undefined ? 'failed' : unparsed ? 'unparsed' : score >= 1 ? 'right' : score > 0 ? 'partly' : 'wrong';
   return { a: answer, ...(parsed.toLowerCase() !== answer.trim().toLowerCase() && { p: parsed }), s: score, v: verdict };
 }
@@ -63,9 +66,10 @@ function browsedAnswer({ answer, parsed, score, error, unparsed }: Scored): Brow
 /** 0 for what one looks at first. */
 function interest({ runs }: Browsed): 0 | 1 | 2 {
   const asked = runs.filter((one) => one !== null);
-  const differ = asked.some(({ s }) => s !== asked[0]?.s);
+  const scores = asked.flatMap(({ s }) => s ?? []);
+  const differ = scores.some((score) => score !== scores[0]);
   if (differ || asked.some(({ v }) => v === 'failed' || v === 'unparsed')) return 0;
-  return asked.some(({ v }) => v !== 'right') ? 1 : 2;
+  return scores.some((score) => score < 1) ? 1 : 2;
 }
 
 function evenly<Item>(items: readonly Item[], count: number): Item[] {

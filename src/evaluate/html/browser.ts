@@ -6,9 +6,9 @@ function fits(question, { task, category, verdict, change, run, text }) {
   const answer = question.runs[run];
   if (task && question.t !== task) return false;
   if (category && question.c !== category) return false;
-  if (verdict && (!answer || (verdict === 'wrong' ? answer.v === 'right' : answer.v !== verdict))) return false;
+  if (verdict && (!answer || (verdict === 'wrong' ? answer.v === 'right' || answer.v === 'unscored' : answer.v !== verdict))) return false;
   if (change) {
-    const first = question.runs[0], scores = question.runs.filter(Boolean).map((one) => one.s);
+    const first = question.runs[0], scores = question.runs.flatMap((one) => one?.s ?? []);
     if (change === 'changed' && scores.every((score) => score === scores[0])) return false;
     if (change === 'better' && !(first && answer && answer.s > first.s)) return false;
     if (change === 'worse' && !(first && answer && answer.s < first.s)) return false;
@@ -32,7 +32,7 @@ const element = (tag, name, ...content) => {
   made.append(...content);
   return made;
 };
-const words = { right: '✓ right', partly: '◐ partly right', wrong: '✗ wrong', unparsed: '? not read', failed: '! failed' };
+const words = { right: '✓ right', partly: '◐ partly right', wrong: '✗ wrong', unparsed: '? not read', failed: '! failed', unscored: '– not scored' };
 function card(question) {
   const pictures = element('div', 'pictures', ...question.images.map((path) => {
     const image = images[path];
@@ -93,7 +93,7 @@ export function browserMarkup(tasks: readonly string[], names: readonly string[]
 <label class="field">Category <select name="category"><option value="">all</option></select></label>
 <label class="field search">Search <input type="search" name="text" placeholder="in questions, answers and truths"></label>
 ${several ? html`<label class="field">Run <select name="run">${names.map((name, i) => html`<option value="${i}">${name}</option>`)}</select></label>` : undefined}
-<fieldset><legend>Answer</legend>${radio('verdict', '', 'all')}${radio('verdict', 'right', 'right')}${radio('verdict', 'wrong', 'wrong')}${radio('verdict', 'partly', 'partly')}${radio('verdict', 'unparsed', 'not read')}${radio('verdict', 'failed', 'failed')}</fieldset>
+<fieldset><legend>Answer</legend>${radio('verdict', '', 'all')}${radio('verdict', 'right', 'right')}${radio('verdict', 'wrong', 'wrong')}${radio('verdict', 'partly', 'partly')}${radio('verdict', 'unparsed', 'not read')}${radio('verdict', 'failed', 'failed')}${radio('verdict', 'unscored', 'not scored')}</fieldset>
 ${several ? html`<fieldset><legend>Against ${names[0]}</legend>${radio('change', '', 'all')}${radio('change', 'changed', 'any run differs')}${radio('change', 'better', 'this run better')}${radio('change', 'worse', 'this run worse')}</fieldset>` : undefined}
 </form>
 <p role="status" id="shown"></p>

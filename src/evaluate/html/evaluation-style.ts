@@ -22,7 +22,7 @@ select, .filters input[type=search] { position: static; opacity: 1; font: inheri
 .answers .wrong, .answers .failed { background: color-mix(in srgb, var(--tone-bad) 9%, transparent); } .answers .unparsed, .answers .partly { background: color-mix(in srgb, var(--tone-warm) 10%, transparent); }
 .answers .right { background: color-mix(in srgb, var(--tone-good) 9%, transparent); } .answers li { color: var(--ink); font-weight: 400; }
 .run { font-weight: 600; min-width: min(12rem, 40vw); overflow-wrap: anywhere; } .said { white-space: pre-wrap; overflow-wrap: anywhere; font-weight: 620; max-height: 14rem; overflow-y: auto; } .failed .said { font-weight: 400; }
-[class^=verdict-] { font-size: .88rem; white-space: nowrap; min-width: 5.2rem; } .verdict-right { color: var(--tone-good); } .verdict-wrong, .verdict-failed { color: var(--tone-bad); } .verdict-unparsed, .verdict-partly { color: var(--tone-warm); }
+[class^=verdict-] { font-size: .88rem; white-space: nowrap; min-width: 5.2rem; } .verdict-right { color: var(--tone-good); } .verdict-wrong, .verdict-failed { color: var(--tone-bad); } .verdict-unparsed, .verdict-partly { color: var(--tone-warm); } .verdict-unscored { color: var(--muted); }
 p.truth { margin: .3rem 0 0; color: var(--muted); overflow-wrap: anywhere; } p.truth b { font-weight: 500; }
 @media (max-width: 46rem) {
   .scores.evaluated .drawn { min-width: 0; width: auto; } .scores.evaluated td:not(.drawn) { grid-column: 1 / -1; font-size: .92rem; }

@@ -1,4 +1,4 @@
-import { type Comparison, compareRuns } from '../compare.ts';
+import { type Comparison, compareRuns, whyNotCompared } from '../compare.ts';
 import { remarks } from '../facts.ts';
 import { hallucinationTable } from '../hallucination.ts';
 import { besidePublished } from '../published-results.ts';
@@ -141,6 +141,8 @@ function differences(runs: readonly Run[]): Markup {
 function comparison(first: Run, other: Run, task: string): Comparison | string | undefined {
   const [before, after] = [first.samples[task], other.samples[task]];
   if (!before || !after) return undefined;
+  const why = whyNotCompared(task, [first.results, other.results]);
+  if (why !== undefined) return why;
   try {
     return compareRuns(before, after);
   } catch (error) {

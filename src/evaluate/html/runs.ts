@@ -41,7 +41,8 @@ function runNames(folders: readonly string[]): string[] {
   });
 }
 
-async function readResults(folder: string): Promise<Results> {
+/** The results in a folder. Throws DataError where there are none. */
+export async function readResults(folder: string): Promise<Results> {
   const path = join(folder, 'results.json');
   try {
     return JSON.parse(await readFile(path, 'utf8')) as Results;
