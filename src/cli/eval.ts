@@ -109,7 +109,7 @@ export function evalCommand(): Command {
     using line = new StatusLine(process.stderr);
     const log = evaluationProgress(line);
     using _processes = Symbol.dispose in model ? model : undefined;
-    const run = (signal: AbortSignal) => evaluate(model, { ...what, opened, batchSize, limit, out, resume, log, signal });
+    const run = (signal: AbortSignal) => evaluate(model, { ...what, modelName: path, opened, batchSize, limit, out, resume, log, signal });
     const results = await interruptible(run).catch(async (error) => {
       throw out === undefined ? error : await goingOn(error);
     });

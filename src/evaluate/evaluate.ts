@@ -1,4 +1,5 @@
 import { join, resolve } from 'node:path';
+import { versions } from 'node:process';
 import type { ChatModel } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
 import { version } from '../version.ts';
@@ -23,6 +24,8 @@ export interface EvaluateOptions extends WantedTasks {
   readonly opened?: readonly OpenedTask[] | undefined;
   /** Answers that grow together; it changes the speed, not the answers. */
   readonly batchSize?: number | undefined;
+  /** What the model is called in the results; it is known by its weights. */
+  readonly modelName?: string | undefined;
   /** The first so many samples of each task. */
   readonly limit?: number | undefined;
   /** Folder for `results.json`, `samples_<task>.jsonl` and what else a run leaves. */
@@ -62,6 +65,8 @@ export interface TaskResult extends Facts {
 /** The content of `results.json`. */
 export interface Results {
   readonly version: string;
+  /** The version of Node. */
+  readonly node: string;
   /** How it was asked, and who. */
   readonly settings: {
     readonly batchSize: number;
@@ -78,7 +83,7 @@ export interface Results {
  * sample is written as it is answered, so that a run that ended at any moment can go on by `resume`; no other evaluation can write there meanwhile. Throws ConfigError, DataError, or the signal's reason.
  */
 export async function evaluate(model: ChatModel | Respondent, options: EvaluateOptions): Promise<Results> {
-  const { batchSize = 8, limit, out, log = silent, profile = 'official', resume = false } = options;
+  const { batchSize = 8, limit, modelName, out, log = silent, profile = 'official', resume = false } = options;
   const opened = options.opened ?? (await openTasks(options));
   const respondent = respondentOf(model);
   const data: Record<string, string> = {};
@@ -99,7 +104,12 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
     log({ event: 'evaluated', task: task.name, ...results[task.name] });
   }
   // A server may have answered under further names.
-  const whole: Results = { version, settings: { batchSize, ...settings, ...respondent.identity }, tasks: results };
+  const whole: Results = {
+    version,
+    node: versions.node,
+    settings: { batchSize, ...(modelName !== undefined && { model: modelName }), ...settings, ...respondent.identity },
+    tasks: results,
+  };
   if (out !== undefined) {
     await writeWhole(join(out, 'timings.json'), `${JSON.stringify({ batchSize, data: resolve(options.data), tasks: timings }, null, 2)}\n`);
     await writeWhole(join(out, 'results.json'), `${JSON.stringify(withoutTimes(whole), null, 2)}\n`);

@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto';
+import { templates } from '../processor/templates.ts';
+import type { Results } from './evaluate.ts';
 import { detectableDifference } from './power.ts';
 import type { Scored, Task } from './task.ts';
 
@@ -41,3 +44,23 @@ export const remarks = ({ counts = {}, notes = [] }: Facts): string[] => {
   const counted = Object.entries(counts).map(([name, count]) => `${name} ${Number.isInteger(count) ? count : count.toFixed(4)}`);
   return [...(counted.length > 0 ? [counted.join(', ')] : []), ...notes];
 };
+
+/** What a run was made with, by name. */
+export function madeWith({ settings, version, node }: Omit<Results, 'tasks'>): [name: string, value: string][] {
+  const { limit, template } = settings;
+  const facts = {
+    ...settings,
+    ...(limit !== undefined && { limit: `the first ${limit} questions of each task` }),
+    ...(template !== undefined && { template: templateName(String(template)) }),
+    tinyllava: version,
+    Node: node,
+  };
+  return Object.entries(facts).map(([name, value]) => [name, String(value)]);
+}
+
+/** The names that a chat template has here, or what tells it from others. */
+function templateName(source: string): string {
+  const bare = source.replace(/^{{ bos_token }}/, '');
+  const known = Object.entries(templates).flatMap(([name, template]) => (template.source === bare ? [name] : []));
+  return known.length > 0 ? known.join(' or ') : `SHA-256 ${createHash('sha256').update(source).digest('hex')}`;
+}

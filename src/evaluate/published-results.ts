@@ -119,7 +119,7 @@ function ownValues({ tasks }: Pick<Results, 'tasks'>, profile: Profile): Record<
 
 /** A run beside published results of the same profile, as a Markdown table in the shape of the paper's; undefined for a run that has none of their tasks. */
 export function besidePublished(results: Pick<Results, 'tasks' | 'settings'>, name = 'this run'): string | undefined {
-  const { profile } = results.settings;
+  const { profile, limit } = results.settings;
   const own = ownValues(results, profile);
   const columns = publishedColumns.map((column) => column.name).filter((column) => column in own);
   if (columns.length === 0) return undefined;
@@ -131,7 +131,7 @@ export function besidePublished(results: Pick<Results, 'tasks' | 'settings'>, na
   return [
     `| model | ${columns.join(' | ')} |`,
     `| --- |${' ---: |'.repeat(columns.length)}`,
-    line(`**${name}**`, own),
+    line(limit === undefined ? `**${name}**` : `**${name}, the first ${limit} questions**`, own),
     ...beside.map((row) => line(`${row.model} [${number(row.source)}]`, row.values)),
     '',
     ...used.map((source, i) => `[${i + 1}] ${source}.`),

@@ -1,5 +1,5 @@
 import type { Results, TaskResult } from './evaluate.ts';
-import { type Facts, remarks } from './facts.ts';
+import { type Facts, madeWith, remarks } from './facts.ts';
 import { hallucinationTable } from './hallucination.ts';
 import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
@@ -8,7 +8,7 @@ import type { Metric } from './task.ts';
 /** A number of a metric: shares in percent, all else in the benchmark's own unit. */
 const shown = (value: number, { max = 1 }: Metric): string => (max === 1 ? 100 * value : value).toFixed(1);
 
-/** Results as Markdown: a table for each task, one of all that is said about hallucination, and one beside published results. */
+/** Results as Markdown: a table for each task, one of all that is said about hallucination, one beside published results, and what the run was made with. */
 export function markdown(results: Results): string {
   const { tasks } = results;
   const hallucination = hallucinationTable({ 'this run': results });
@@ -18,6 +18,10 @@ export function markdown(results: Results): string {
     // One benchmark alone says it in its own table.
     ...(hallucination !== undefined && hallucinationTasks(tasks) > 1 ? ['## Hallucination', '', hallucination, ''] : []),
     ...(beside === undefined ? [] : ['## Beside published results', '', beside, '']),
+    '## The run',
+    '',
+    ...madeWith(results).map(([name, value]) => `- ${name}: ${value}`),
+    '',
   ].join('\n');
 }
 
@@ -30,18 +34,7 @@ const cells = (metric: Metric): string[] => [
 const head = ['questions', 'count', 'score', '95 % interval'];
 
 function section(name: string, result: TaskResult): string {
-  const {
-    metrics,
-    baselines,
-    samples,
-    failures,
-    firstFailure,
-    seconds,
-    unparsed = 0,
-    detectableDifference: least,
-    judge,
-    unscored,
-  } = result;
+  const { metrics, baselines, samples, seconds, unparsed = 0, detectableDifference: least, judge, unscored } = result;
   const others = Object.keys(baselines);
   const beside = (metric: Metric, baseline: string): string => {
     const same = baselines[baseline]?.find((other) => other.name === metric.name);
@@ -50,7 +43,7 @@ function section(name: string, result: TaskResult): string {
   const rows = metrics.map((metric) => [...cells(metric), ...others.map((baseline) => beside(metric, baseline))]);
   const notes = [
     `${samples} questions${seconds === undefined ? '' : ` in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second)`}.`,
-    failures > 0 && failed(failures, firstFailure),
+    failed(result),
     unparsed > 0 && `${unparsed} answers could not be read.`,
     judge && `Judged by ${judge.model}.`,
     unscored !== undefined && `No scores: ${unscored}.`,
@@ -71,12 +64,12 @@ const hallucinationTasks = (tasks: Results['tasks']): number =>
 
 /** The result of scoring answers as Markdown. */
 export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
-  const { questions, missing, unparsed, failures = 0, firstFailure, detectableDifference: least, judge, unscored } = result;
+  const { questions, missing, unparsed, detectableDifference: least, judge, unscored } = result;
   const notes = [
     `${questions} questions, profile ${result.profile}${judge ? `, judged by ${judge.model}` : ''}.`,
     unscored !== undefined && `No scores: ${unscored}.`,
-    missing > 0 && `${missing} have no answer and count as wrong.`,
-    failures > 0 && failed(failures, firstFailure),
+    missing > 0 && `${missing} have no answer${unscored === undefined ? ' and count as wrong' : ''}.`,
+    failed(result),
     unparsed > 0 && `${unparsed} answers could not be read.`,
     !!least && power(least),
   ];
@@ -90,9 +83,9 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
   return [...lines, ...said(result), ''].join('\n');
 }
 
-/** What could not be asked or judged. */
-const failed = (failures: number, first: string | undefined): string =>
-  `${failures} failed and count as wrong, the first because ${first}.`;
+/** What could not be asked or judged; false where there is nothing. */
+const failed = ({ failures = 0, firstFailure, unscored }: Partial<Pick<TaskResult, 'failures' | 'firstFailure' | 'unscored'>>) =>
+  failures > 0 && `${failures} failed${unscored === undefined ? ' and count as wrong' : ''}, the first because ${firstFailure}.`;
 
 /** How small a difference the questions can show. */
 const power = (least: number): string =>

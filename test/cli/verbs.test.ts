@@ -182,7 +182,12 @@ describe('eval', () => {
     const out = join(root, 'out');
     const { code, stdout } = await tinyllava('eval', model, '--tasks', 'vqa', '--data', data, '--limit', '7', '--out', out);
     expect(code).toBe(0);
-    expect(stdout.replace(/in .* a second\)/, 'in TIME')).toMatchInlineSnapshot(`
+    const lasting = stdout
+      .replace(/in .* a second\)/, 'in TIME')
+      .replace(model, 'MODEL')
+      .replace(/[0-9a-f]{64}/, 'HASH')
+      .replace(/(libtorch|Node|tinyllava): \d.*/g, '$1: VERSION');
+    expect(lasting).toMatchInlineSnapshot(`
       "## vqa
 
       | questions | count | score | 95 % interval |
@@ -190,6 +195,20 @@ describe('eval', () => {
       | all       |     7 |   0.0 |    0.0 - 35.4 |
 
       7 questions in TIME.
+
+      ## The run
+
+      - batchSize: 16
+      - model: MODEL
+      - limit: the first 7 questions of each task
+      - profile: official
+      - weights: HASH
+      - dtype: float32
+      - device: cpu
+      - libtorch: VERSION
+      - template: tiny
+      - tinyllava: VERSION
+      - Node: VERSION
       "
     `);
     expect(await readSamples(join(out, 'samples_vqa.jsonl'))).toHaveLength(7);

@@ -11,6 +11,8 @@ import type { Task } from '../../src/evaluate/task.ts';
 import { tasks } from '../../src/evaluate/tasks/index.ts';
 import { ChatModel } from '../../src/generate/generate.ts';
 import type { LogEvent } from '../../src/log.ts';
+import { templates } from '../../src/processor/templates.ts';
+import { libtorch } from '../../src/tensor/device.ts';
 import { onOneThread, picture, tinyModel } from '../generate/tiny-model.ts';
 
 onOneThread();
@@ -110,7 +112,7 @@ describe('an evaluation', () => {
     const events: LogEvent[] = [];
     const { tasks, settings } = await evaluate(chat, { tasks: ['easy-vqa'], data, limit: 5, log: (event) => events.push(event) });
     expect(tasks['easy-vqa']?.samples).toBe(5);
-    expect(settings).toMatchObject({ limit: 5, batchSize: 8, dtype: 'float32', device: 'cpu' });
+    expect(settings).toMatchObject({ limit: 5, batchSize: 8, dtype: 'float32', device: 'cpu', libtorch: libtorch().version });
     expect(events.map(({ event }) => event)).toEqual(['evaluating', ...Array(5).fill('answered'), 'evaluated']);
     expect(events[5]).toMatchObject({ task: 'easy-vqa', done: 5, samples: 5 });
   });
@@ -206,7 +208,8 @@ test('results become a Markdown table with intervals and baselines', () => {
   });
   const results: Results = {
     version: '0.1.0',
-    settings: { batchSize: 8, dtype: 'float32', device: 'cpu', template: '', profile: 'official' },
+    node: '20.20.2',
+    settings: { batchSize: 8, limit: 8, profile: 'official', dtype: 'float32', template: templates.phi.source },
     tasks: {
       'easy-vqa': {
         metrics: [metric('all', 5, 8), metric('shape', 2, 4)],
@@ -229,6 +232,16 @@ test('results become a Markdown table with intervals and baselines', () => {
     | shape     |     4 |  50.0 |   50.0 - 62.5 |     25.0 |
 
     8 questions in 0.5 s (16.0 a second). 1 failed and count as wrong, the first because a.png does not exist.
+
+    ## The run
+
+    - batchSize: 8
+    - limit: the first 8 questions of each task
+    - profile: official
+    - dtype: float32
+    - template: phi or qwen2_base
+    - tinyllava: 0.1.0
+    - Node: 20.20.2
     "
   `);
 });

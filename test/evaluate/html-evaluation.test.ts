@@ -121,9 +121,24 @@ describe('the page', () => {
     expect(page).not.toMatch(/(src|href)="(https?:)?\/\//);
     expect(page).not.toContain('is it red? </script>');
     expect(page.match(/data:image\/webp;base64,/g)).toHaveLength(2);
-    expect(page).toContain('6 questions of the benchmark vqa; 1 failed and count as wrong.');
+    expect(page).toContain('6 questions of the benchmark vqa, profile official; 1 failed and count as wrong.');
     expect(page).toContain('1 failed, the first because x.png cannot be decoded');
     expect(readFileSync(join(first, 'report.md'), 'utf8')).toContain('| all       |     6 |  50.0 |');
+  });
+
+  test('says which questions were left out, and of which runs', async () => {
+    const limited = join(root, 'limited');
+    await evaluate(recorded(['a']), { tasks: ['vqa'], data, out: limited, limit: 2 });
+    const html = join(root, 'limited.html');
+    const lead = async (...folders: string[]): Promise<string | undefined> => {
+      await writePage(html, folders);
+      return /class="lead">(.*?)</.exec(readFileSync(html, 'utf8'))?.[1];
+    };
+    expect(await lead(limited)).toBe(
+      '2 questions of the benchmark vqa, profile official; only the first 2 of each; 1 failed and count as wrong.',
+    );
+    expect(await lead(first, limited)).toContain('profile official; only the first 2 of each in limited; ');
+    expect(await lead(limited, limited)).toContain('profile official; only the first 2 of each; ');
   });
 
   test('is the same for equal runs, whatever they took', async () => {

@@ -25,6 +25,7 @@ function results(tasks: Readonly<Record<string, readonly Metric[]>>, profile: Pr
   });
   return {
     version: '1',
+    node: '20',
     settings: { batchSize: 1, dtype: 'float32', device: 'cpu', template: '', profile },
     tasks: Object.fromEntries(Object.entries(tasks).map(([name, metrics]) => [name, task(metrics)])),
   };
@@ -64,6 +65,8 @@ describe('published results', () => {
     expect(lines).toContain('| CLIP / TinyLlama-1.1B, base [2] | 85.9 | - |');
     expect(lines.at(-1)).toContain('[3] LLaVA-1.5');
     expect(lines.join('\n')).not.toContain('lmms-eval');
+    const { settings, tasks } = results({ pope: [metric('mean F1', 85.9, 100)] });
+    expect(besidePublished({ settings: { ...settings, limit: 100 }, tasks })).toContain('| **this run, the first 100 questions** | 85.9 |');
   });
 
   test("take lmms-eval's numbers for its profile, and nothing for other tasks", () => {

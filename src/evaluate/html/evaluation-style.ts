@@ -2,7 +2,7 @@
 export const evaluationStyle = `
 .evaluated .dot { width: 12px; height: 12px; margin: -6px 0 0 -6px; } .evaluated small { color: var(--muted); font-weight: 400; }
 .evaluated th:first-child { min-width: 9rem; overflow-wrap: anywhere; } .evaluated .drawn { width: 34%; min-width: 12rem; }
-.wide { overflow-x: auto; margin-bottom: 1rem; } .wide th, .wide td { white-space: nowrap; padding-top: .35rem; padding-bottom: .35rem; }
+.wide { overflow-x: auto; margin-bottom: 1rem; } .wide th, .wide td { white-space: nowrap; padding-top: .35rem; padding-bottom: .35rem; } .wide td[colspan] { white-space: normal; }
 .radar { margin: 2.2rem 0 0; max-width: 40rem; } .radar svg { display: block; width: 100%; height: auto; overflow: visible; } .radar figcaption { font-weight: 400; color: var(--muted); font-size: .88rem; }
 .radar text { font-size: 12.5px; fill: var(--ink); } .ring { stroke: var(--rule); stroke-width: 1; } .shape { stroke: currentColor; fill: currentColor; fill-opacity: .07; } .radar circle { fill: currentColor; stroke: var(--paper); stroke-width: 1.5; }
 .muted, .where { color: var(--muted); font-size: .88rem; } .wide + .muted { margin-bottom: .2rem; }
@@ -22,7 +22,7 @@ select, .filters input[type=search] { position: static; opacity: 1; font: inheri
 .answers .wrong, .answers .failed { background: color-mix(in srgb, var(--tone-bad) 9%, transparent); } .answers .unparsed, .answers .partly { background: color-mix(in srgb, var(--tone-warm) 10%, transparent); }
 .answers .right { background: color-mix(in srgb, var(--tone-good) 9%, transparent); } .answers li { color: var(--ink); font-weight: 400; }
 .run { font-weight: 600; min-width: min(12rem, 40vw); overflow-wrap: anywhere; } .said { white-space: pre-wrap; overflow-wrap: anywhere; font-weight: 620; max-height: 14rem; overflow-y: auto; } .failed .said { font-weight: 400; }
-[class^=verdict-] { font-size: .88rem; white-space: nowrap; min-width: 5.2rem; } .verdict-right { color: var(--tone-good); } .verdict-wrong, .verdict-failed { color: var(--tone-bad); } .verdict-unparsed, .verdict-partly { color: var(--tone-warm); } .verdict-unscored { color: var(--muted); }
+[class^=verdict-] { font-size: .88rem; white-space: nowrap; min-width: 5.6rem; } .verdict-right { color: var(--tone-good); } .verdict-wrong, .verdict-failed { color: var(--tone-bad); } .verdict-unparsed, .verdict-partly { color: var(--tone-warm); } .verdict-unscored { color: var(--muted); }
 p.truth { margin: .3rem 0 0; color: var(--muted); overflow-wrap: anywhere; } p.truth b { font-weight: 500; }
 @media (max-width: 46rem) {
   .scores.evaluated .drawn { min-width: 0; width: auto; } .scores.evaluated td:not(.drawn) { grid-column: 1 / -1; font-size: .92rem; }

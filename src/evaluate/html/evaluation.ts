@@ -1,5 +1,5 @@
 import { type Comparison, compareRuns, whyNotCompared } from '../compare.ts';
-import { remarks } from '../facts.ts';
+import { madeWith, remarks } from '../facts.ts';
 import { hallucinationTable } from '../hallucination.ts';
 import { besidePublished } from '../published-results.ts';
 import { browsed } from './browsed.ts';
@@ -29,6 +29,13 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
     (sum, { results }) => sum + Object.values(results.tasks).reduce((total, { failures }) => total + failures, 0),
     0,
   );
+  const profiles = [...new Set(runs.map(({ results }) => results.settings.profile))];
+  const alike = runs.every(({ results }) => results.settings.limit === runs[0]?.results.settings.limit);
+  const limited = runs
+    .slice(0, alike ? 1 : undefined)
+    .flatMap(({ name, results: { settings } }) =>
+      settings.limit === undefined ? [] : [`; only the first ${count(settings.limit)} of each${alike ? '' : ` in ${name}`}`],
+    );
   const heads = headlines(runs);
   const section = (id: string, heading: string, content: Markup): Markup =>
     html`<section aria-labelledby="${id}"><h2 id="${id}">${heading}</h2>\n${content}</section>`;
@@ -49,7 +56,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
 <header>
 <p class="brand">tinyllava</p>
 <h1>${title}</h1>
-<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}${failed === 0 ? '' : `; ${count(failed)} failed and count as wrong`}.</p>
+<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}, profile ${profiles.join(' and ')}${limited}${failed === 0 ? '' : `; ${count(failed)} failed and count as wrong`}.</p>
 </header>
 <main>
 ${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', heads, names)}${radar(heads, names)}`)}
@@ -151,11 +158,7 @@ function comparison(first: Run, other: Run, task: string): Comparison | string |
 }
 
 function facts({ name, results }: Run): Markup {
-  const { template, ...settings } = results.settings;
-  const list: [string, string][] = [
-    ...Object.entries(settings).map(([fact, value]): [string, string] => [fact, String(value)]),
-    ['tinyllava', results.version],
-  ];
+  const { template } = results.settings;
   const tasks = Object.entries(results.tasks).map(
     ([
       task,
@@ -164,6 +167,6 @@ function facts({ name, results }: Run): Markup {
 <div><dt>most tokens of an answer</dt><dd>${maxNewTokens}</dd></div>${stop ? html`<div><dt>ends at</dt><dd>${JSON.stringify(stop)}</dd></div>` : undefined}</dl>
 ${firstPrompt === undefined ? undefined : html`<pre tabindex="0"><code>${firstPrompt}</code></pre>`}`,
   );
-  return html`<details><summary><h3>${name}</h3></summary><dl class="facts">${list.map(([fact, value]) => html`<div><dt>${fact}</dt><dd>${value}</dd></div>`)}</dl>
+  return html`<details><summary><h3>${name}</h3></summary><dl class="facts">${madeWith(results).map(([fact, value]) => html`<div><dt>${fact}</dt><dd>${value}</dd></div>`)}</dl>
 ${template === undefined ? undefined : html`<h4>chat template</h4><pre tabindex="0"><code>${String(template)}</code></pre>`}${tasks}</details>`;
 }

@@ -4,6 +4,7 @@ import type { ChatModel } from '../../generate/generate.ts';
 import type { TinyLlava } from '../../model/tinyllava.ts';
 import { noGrad } from '../../tensor/autograd.ts';
 import { indices } from '../../tensor/create.ts';
+import { libtorch } from '../../tensor/device.ts';
 import { Scope } from '../../tensor/scope.ts';
 import { Likelihood } from '../likelihood.ts';
 import { letters } from '../prompts.ts';
@@ -21,7 +22,7 @@ export class ModelRespondent implements Respondent {
   get identity(): Identity {
     const { model, processor } = this.#model;
     const { dtype, device } = model.languageModel.headWeight;
-    this.#identity ??= { weights: fingerprint(model), dtype, device, template: processor.template.source };
+    this.#identity ??= { weights: fingerprint(model), dtype, device, libtorch: libtorch().version, template: processor.template.source };
     return this.#identity;
   }
 
