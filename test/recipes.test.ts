@@ -11,7 +11,8 @@ import { Tokenizer } from '../src/processor/tokenizer.ts';
 import { setThreads, threads } from '../src/tensor/device.ts';
 import { Generator } from '../src/tensor/random.ts';
 import { writeSafetensors } from '../src/tensor/safetensors.ts';
-import type { Recipe, Tuning } from '../src/train/recipe.ts';
+import { dryRun } from '../src/train/dry-run.ts';
+import { partNames, type Recipe, type Tuning } from '../src/train/recipe.ts';
 import { parseOverride, readOverrides, readRecipe, readRecipeText, writeRecipe } from '../src/train/recipe-file.ts';
 import { train } from '../src/train/trainer.ts';
 import { writeLanguageModel } from './cli/demo/tiny-sources.ts';
@@ -89,7 +90,7 @@ test('recipes are shipped, and the guide names those that were published', () =>
   expect(files.filter((file) => !made.includes(file) && !guide.includes(`\`${file}\``))).toEqual([]);
 });
 
-/** Two steps of every stage. The stand-in has few layers, so learning begins at an early one. */
+/** A dry run, and two steps of every stage. The stand-in has few layers, so learning begins at an early one. */
 async function twoSteps(recipe: Recipe, root: string): Promise<void> {
   await standIn(recipe, root);
   const early = (tuning: Tuning): Tuning => (tuning.tune === 'from-layer' ? { ...tuning, layer: 1 } : tuning);
@@ -99,6 +100,11 @@ async function twoSteps(recipe: Recipe, root: string): Promise<void> {
     batchSize: 2,
     steps: 2,
   }));
+  const dry = await dryRun({ ...recipe, stages }, { root });
+  for (const [i, { name, trainable }] of dry.stages.entries()) {
+    const learns = stages[i]?.learns;
+    for (const part of partNames) expect(trainable[part] > 0, `${name}: ${part}`).toBe(learns?.[part].tune !== 'frozen');
+  }
   const run = await train({ ...recipe, stages }, { root, workers: 0 });
   expect(run.stages.map(({ name, steps }) => [name, steps.length])).toEqual(stages.map(({ name }) => [name, 2]));
   for (const { loss } of run.stages.flatMap(({ steps }) => steps)) expect(loss).toBeGreaterThan(0);

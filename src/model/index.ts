@@ -6,6 +6,7 @@ export {
   type LoadOptions,
   loadCheckpoint,
   loadLanguageModel,
+  loadMofTower,
   loadVisionTower,
   type OpenCheckpoint,
   openCheckpoint,
@@ -57,7 +58,7 @@ export { Dinov3Config, Dinov3Tower } from './vision/dinov3.ts';
 export { EfficientNetLiteConfig, EfficientNetLiteTower } from './vision/efficientnet-lite.ts';
 export { visionTowers } from './vision/index.ts';
 export { InternVlConfig, InternVlTower } from './vision/internvl.ts';
-export { MofConfig, MofTower } from './vision/mof.ts';
+export { type LoadedTower, MofConfig, MofTower } from './vision/mof.ts';
 export { type NaflexLimits, naflexSize } from './vision/naflex.ts';
 export { SiglipConfig, SiglipTower } from './vision/siglip.ts';
 export { Siglip2Config, Siglip2Tower } from './vision/siglip2.ts';
