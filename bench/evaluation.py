@@ -7,7 +7,7 @@ import re
 import numpy
 import pyarrow
 import pyarrow.parquet
-import torchvision  # Resizes for transformers where it is there, to the same bits as ours; Pillow 13 comes within two levels of 255.
+import torchvision  # Resizes for transformers where it is there, to the same bits as ours; Pillow comes within two levels of 255.
 from models import VOCABULARY, save_llava, siglip_base, smollm2
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
