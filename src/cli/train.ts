@@ -56,7 +56,7 @@ export function trainingProgress(line: StatusLine): Log {
     if (event === 'early-stop') line.say(`ends early: nothing is better than step ${facts['best']}`);
     if (event === 'checkpoint') {
       line.finish(last);
-      line.say(`saved ${facts['folder']}${skippedIn(facts)}`);
+      line.say(`saved ${facts['folder']}${leftOutIn(facts)}`);
     }
     if (event !== 'step') return;
     const [loss, rate, speed] = [Number(facts['loss']), Number(facts['learningRate']), Number(facts['tokensPerSecond'])];
@@ -76,9 +76,10 @@ const leftOutText = ({ rows, questions }: LeftOut): string =>
   `ratings leave out ${count(rows)} rows, and ${count(questions)} questions of others`;
 
 /** What a stage left out, where it did. */
-function skippedIn(facts: Readonly<Record<string, unknown>>): string {
-  const [rows, steps] = [Number(facts['skippedRows']), Number(facts['skippedSteps'])];
-  return rows + steps === 0 ? '' : `; skipped on the way: ${count(rows)} rows, ${count(steps)} steps`;
+function leftOutIn(facts: Readonly<Record<string, unknown>>): string {
+  const [rows, steps, cut] = [Number(facts['skippedRows']), Number(facts['skippedSteps']), Number(facts['cutRows'])];
+  const skipped = rows + steps === 0 ? '' : `; skipped on the way: ${count(rows)} rows, ${count(steps)} steps`;
+  return skipped + (cut > 0 ? `; cut to maxLength: ${count(cut)} rows` : '');
 }
 
 const size = (bytes: number): string => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);

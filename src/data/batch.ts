@@ -15,6 +15,8 @@ export interface ReadyExample {
   readonly ids: Int32Array;
   readonly labels: Int32Array;
   readonly images: readonly ReadyImage[];
+  /** Whether it was longer than is allowed. */
+  readonly cut?: boolean;
 }
 
 /** Packed conversations with what is learned from them. */

@@ -50,6 +50,8 @@ export class StepData {
   readonly tokens: number;
   /** Over all micro-batches: what the summed loss is divided by. */
   readonly supervisedTokens: number;
+  /** Conversations that were longer than `maxLength`. */
+  readonly cut: number;
   /** Rows that could not be used, by the policy `skip`; there may be no others. */
   readonly skipped: readonly SkippedRow[];
   readonly #groups: readonly ReadyExample[][];
@@ -62,6 +64,7 @@ export class StepData {
     this.examples = examples.length;
     this.tokens = examples.reduce((sum, { ids }) => sum + ids.length, 0);
     this.supervisedTokens = examples.reduce((sum, { labels }) => sum + supervisedTokens(labels), 0);
+    this.cut = examples.filter(({ cut }) => cut).length;
     this.#groups = microBatches(examples, microBatch);
     this.#processor = processor;
     this.#encode = encode;
@@ -159,7 +162,8 @@ export class Loader implements AsyncDisposable {
     const { rows, processor, maxLength = Number.POSITIVE_INFINITY } = this.#options;
     const { name, messages } = await rows.row(index);
     try {
-      const { ids, labels, images } = processor.truncate(await processor.read(messages, { train: true }), maxLength);
+      const whole = await processor.read(messages, { train: true });
+      const { ids, labels, images } = processor.truncate(whole, maxLength);
       if (supervisedTokens(labels) === 0) {
         throw new DataError(`nothing is learned from its ${ids.length} tokens`, {
           hint: 'raise maxLength if it is cut before the answer, or remove the row',
@@ -169,7 +173,7 @@ export class Loader implements AsyncDisposable {
         bytes: await this.#pool.load(source, layout),
         layout,
       });
-      return { name, ids, labels, images: await Promise.all(images.map(load)) };
+      return { name, ids, labels, images: await Promise.all(images.map(load)), cut: ids.length < whole.ids.length };
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
       throw new DataError(`${name}: ${error.message}`, { ...(error.hint !== undefined && { hint: error.hint }), cause: error });

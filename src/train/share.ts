@@ -11,7 +11,7 @@ import { batchLoss, type StepInput } from './step.ts';
 import type { Team } from './team.ts';
 
 /** What a rank tells the others in front of a step. */
-interface Said extends Pick<StepData, 'examples' | 'tokens' | 'supervisedTokens' | 'pictured' | 'skipped'> {
+interface Said extends Pick<StepData, 'examples' | 'tokens' | 'supervisedTokens' | 'cut' | 'pictured' | 'skipped'> {
   readonly stop: boolean;
   readonly save: boolean;
 }
@@ -22,6 +22,7 @@ export interface SharedStep {
   readonly examples: number;
   readonly tokens: number;
   readonly supervisedTokens: number;
+  readonly cut: number;
   readonly skipped: readonly SkippedRow[];
   /** A rank wants to stop in front of this step, or rank 0 to save. */
   readonly stop: boolean;
@@ -38,13 +39,13 @@ export interface Wishes {
 
 const nothing: Batch = { ids: new Int32Array(0), labels: new Int32Array(0), lengths: [], rows: [] };
 
-const total = (all: readonly Said[], what: 'examples' | 'tokens' | 'supervisedTokens'): number =>
+const total = (all: readonly Said[], what: 'examples' | 'tokens' | 'supervisedTokens' | 'cut'): number =>
   all.reduce((sum, said) => sum + said[what], 0);
 
 /** Tells the others of this rank's share of a step, and hears of theirs. */
 export function shareStep(team: Team, step: StepData, { stop = false, save = false, aligned }: Wishes = {}): SharedStep {
-  const { examples, tokens, supervisedTokens, pictured, skipped, microBatches } = step;
-  const all = team.gather<Said>({ examples, tokens, supervisedTokens, pictured, skipped, stop, save });
+  const { examples, tokens, supervisedTokens, cut, pictured, skipped, microBatches } = step;
+  const all = team.gather<Said>({ examples, tokens, supervisedTokens, cut, pictured, skipped, stop, save });
   const counted = total(all, 'supervisedTokens');
   const most = aligned ? Math.max(...all.map((said) => said.pictured.length)) : microBatches;
   const needed = Array.from({ length: most }, (_, i) => all.some((said) => said.pictured[i] === true));
@@ -57,6 +58,7 @@ export function shareStep(team: Team, step: StepData, { stop = false, save = fal
     examples: total(all, 'examples'),
     tokens: total(all, 'tokens'),
     supervisedTokens: counted,
+    cut: total(all, 'cut'),
     skipped: all.flatMap((said) => said.skipped),
     stop: all.some((said) => said.stop),
     save: all[0]?.save === true,

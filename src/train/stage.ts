@@ -35,6 +35,8 @@ export interface StepEvent extends StepFacts {
   readonly step: number;
   readonly steps: number;
   readonly epoch: number;
+  /** Conversations that were longer than the stage's `maxLength`. */
+  readonly cut: number;
   readonly learningRate: number;
   readonly seconds: number;
   /** How long the step waited for its data. */
@@ -297,6 +299,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
           steps,
           epoch: at.epoch + at.position / sampler.count,
           ...facts,
+          cut: step.cut,
           learningRate: stage.optimizer.learningRate * learningRateFactor(done - 1, schedule),
           seconds: options.secondsBefore + pace.seconds,
           waitedSeconds,

@@ -196,12 +196,14 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     seconds += run.seconds;
     stopped = run.stopped;
     const path = stopped ? undefined : folder?.stageFolder(stage.name);
+    const steps = [...(state ? stageSoFar(stage.name, before).steps : []), ...run.steps];
     const event = {
       event: 'checkpoint',
       stage: stage.name,
       folder: path,
       skippedRows: run.skipped.rows,
       skippedSteps: run.skipped.steps,
+      cutRows: steps.reduce((sum, { cut }) => sum + cut, 0),
     };
     // Before the folder is there: metrics behind the last state are forgotten when a run is resumed, but not those of stages that are done.
     if (path !== undefined) folder?.append(event);
@@ -223,10 +225,9 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
       await reopen(model, recipe, { stage: index + 1, folder: join(out, stage.name), device });
     }
     masters = Masters.behind(model, recipe.precision);
-    const earlier = state ? stageSoFar(stage.name, before).steps : [];
     const result = {
       name: stage.name,
-      steps: [...earlier, ...run.steps],
+      steps,
       seconds: run.seconds,
       ...(path !== undefined && { folder: path }),
     };

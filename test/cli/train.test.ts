@@ -133,14 +133,15 @@ test('a run can be watched while it trains', async () => {
 }, 30_000);
 
 test('the line of a checkpoint counts what was left out', () => {
-  const said = (skippedRows: number): string => {
+  const said = (skippedRows: number, cutRows: number): string => {
     const written: string[] = [];
     const log = trainingProgress(new StatusLine({ write: (text: string) => written.push(text) }));
-    log({ event: 'checkpoint', stage: 'align', folder: 'runs/a/align', skippedRows, skippedSteps: 0 });
+    log({ event: 'checkpoint', stage: 'align', folder: 'runs/a/align', skippedRows, skippedSteps: 0, cutRows });
     return written.join('').trim();
   };
-  expect(said(0)).toBe('saved runs/a/align');
-  expect(said(2)).toBe('saved runs/a/align; skipped on the way: 2 rows, 0 steps');
+  expect(said(0, 0)).toBe('saved runs/a/align');
+  expect(said(2, 0)).toBe('saved runs/a/align; skipped on the way: 2 rows, 0 steps');
+  expect(said(0, 3)).toBe('saved runs/a/align; cut to maxLength: 3 rows');
 });
 
 test('progress is one line that fits the terminal', () => {

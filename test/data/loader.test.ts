@@ -126,6 +126,22 @@ test('a step packs its conversations behind each other with their pixels', async
   expect([step.examples, step.tokens, step.supervisedTokens]).toEqual([3, 27, 8]);
 });
 
+test('conversations that are cut are counted', async () => {
+  await using loading = loader({
+    maxLength: 5,
+    sampler: new Sampler({ parts: [partOf(7)], batchSize: 7, seed: 0, order: 'sequential' }),
+    unusable: 'skip',
+  });
+  const { cut, examples, tokens } = await loading.next();
+  expect({ cut, examples, tokens }).toMatchInlineSnapshot(`
+    {
+      "cut": 3,
+      "examples": 5,
+      "tokens": 25,
+    }
+  `);
+});
+
 test('labels stay with their ids when packed', async () => {
   await using loading = loader();
   for (const { ids, labels } of (await loading.next()).batches()) {

@@ -232,6 +232,24 @@ test('rows and steps that are skipped are counted, over breaks too', async () =>
   expect(mad.counted).toMatchObject({ skippedSteps: mad.steps });
 });
 
+test('conversations that are cut are counted, over breaks too', async () => {
+  const cutTo = (maxLength: number): Recipe => ({ ...recipe, stages: recipe.stages.slice(0, 1).map((stage) => ({ ...stage, maxLength })) });
+  const [loose] = (await run(cutTo(100))).stages;
+  const [first] = loose?.steps ?? [];
+  expect(loose?.steps.map(({ cut }) => cut)).toEqual([0, 0, 0, 0, 0]);
+  // All captions are as long as each other.
+  const tight = cutTo((first?.tokens ?? 0) / (first?.examples ?? 1) - 1);
+  const out = join(root, 'cut');
+  await brokenOff(tight, out, { stage: 'align', step: 2 });
+  const [stage] = (await run(tight, { out, resume: true })).stages;
+  expect(stage?.steps.map(({ cut }) => cut)).toEqual(loose?.steps.map(({ examples }) => examples));
+  const checkpoint = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trim().split('\n').at(-1) ?? '';
+  expect(JSON.parse(checkpoint)).toMatchObject({
+    event: 'checkpoint',
+    cutRows: loose?.steps.reduce((sum, { examples }) => sum + examples, 0),
+  });
+});
+
 /** A run in a process of its own, from the command line. */
 function start(out: string, flags: readonly string[] = []): ChildProcess {
   const main = join(import.meta.dirname, '../../src/cli/main.ts');

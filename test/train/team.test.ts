@@ -29,7 +29,7 @@ test('a black image goes behind text of any length', () => {
   const model = createTinyLlava({ vision: tinyTowers.clip, connector: { type: 'linear' }, language, imageTokenId: 7 });
   const ids = new Int32Array(200_000).fill(1);
   const text: Batch = { ids, labels: ids, lengths: [ids.length], rows: ['a'] };
-  const facts = { examples: 1, tokens: ids.length, supervisedTokens: 1, skipped: [], microBatches: 1 };
+  const facts = { examples: 1, tokens: ids.length, supervisedTokens: 1, cut: 0, skipped: [], microBatches: 1 };
   const step = { ...facts, pictured: [false], batches: () => [text] } as unknown as StepData;
   const team: Team = { ...solo, size: 2, gather: (own) => [own, { ...own, pictured: [true] }] };
   const [batch] = shareStep(team, step, { aligned: model }).input.batches();
