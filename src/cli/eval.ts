@@ -91,7 +91,7 @@ export function evalCommand(): Command {
     .option('--list', 'say what tasks there are and what files they want, or those of --tasks');
   return withModelOptions(withJudgeOptions(command)).action(async (path: string | undefined, flags: EvalFlags) => {
     if (flags.list) return list(namesIn(flags.tasks ?? ''), flags.json);
-    const { tasks, data, batchSize, limit, out, profile, resume } = flags;
+    const { tasks, data, batchSize, limit, out, profile, resume, adapter } = flags;
     if (path === undefined) command.error("error: missing required argument 'model'");
     if (tasks === undefined) command.error("error: required option '--tasks <names>' not specified");
     if (data === undefined) command.error("error: required option '--data <folder>' not specified");
@@ -109,7 +109,8 @@ export function evalCommand(): Command {
     using line = new StatusLine(process.stderr);
     const log = evaluationProgress(line);
     using _processes = Symbol.dispose in model ? model : undefined;
-    const run = (signal: AbortSignal) => evaluate(model, { ...what, modelName: path, opened, batchSize, limit, out, resume, log, signal });
+    const modelName = adapter === undefined ? path : `${path} with ${adapter}`;
+    const run = (signal: AbortSignal) => evaluate(model, { ...what, modelName, opened, batchSize, limit, out, resume, log, signal });
     const results = await interruptible(run).catch(async (error) => {
       throw out === undefined ? error : await goingOn(error);
     });
