@@ -220,7 +220,12 @@ const nanovlm = (vision: number, connector: number, rest: object) => ({
   finalRatio: 0.1,
   ...rest,
 });
-const { warmupRatio: _, ...prismatic } = { ...instruct, template: 'prismatic', weightDecay: 0.1, warmupSteps: 155 };
+const { warmupRatio: _, ...prismatic } = {
+  ...instruct,
+  template: 'prismatic',
+  weightDecay: 0.1,
+  warmupSteps: Math.floor(0.03 * Math.floor(665_298 / 128)),
+};
 const pad = { aspect: 'pad' };
 
 test.each<[file: string, stages: readonly object[], image: object]>([
