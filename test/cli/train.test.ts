@@ -65,13 +65,13 @@ test('a dry run describes the run', async () => {
       learns  vision 19,328, connector 5,184, language 21,280
       tokens  8.0 a row, 4.0 of them learned, at most 8 (of 12 rows; 0 are cut)
       images  1.00 a row
-      memory  about 1.4 MB: weights 0.2 MB, gradients 0.2 MB, optimizer 0.4 MB, activations 0.6 MB
+      memory  about 1.3 MB: weights 0.2 MB, gradients 0.2 MB, optimizer 0.4 MB, activations 0.6 MB
 
     instruct: 33 rows, 100 steps, 10 of them warm-up
       learns  connector 5,184, language 21,280
       tokens  9.8 a row, 2.5 of them learned, at most 11 (of 33 rows; 0 are cut)
       images  0.97 a row
-      memory  about 0.9 MB: weights 0.2 MB, gradients 0.1 MB, optimizer 0.2 MB, activations 0.4 MB
+      memory  about 0.8 MB: weights 0.2 MB, gradients 0.1 MB, optimizer 0.2 MB, activations 0.3 MB
     "
   `);
   const { stdout: json } = await tinyllava('train', recipe, '--data', root, '--dry-run', '--json', '--set', `model.vision=${tower}`);
