@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import sharp from 'sharp';
-import { DataError } from '../errors.ts';
+import { ConfigError, DataError } from '../errors.ts';
 import { readError } from '../read-error.ts';
 import { type ContentPart, contentParts, type InputMessage, type Message } from './message.ts';
 
@@ -36,7 +36,7 @@ export async function withFrames(messages: readonly InputMessage[], frames: numb
 
 /**
  * Frames of a video file, spread evenly from its first to its last, as encoded images. Animated GIF and WebP are read by the image library, all
- * else by the `ffmpeg` on the PATH. Throws DataError.
+ * else by the `ffmpeg` on the PATH. Throws DataError, and ConfigError where that is not installed, for which no row is to be left out.
  */
 export async function videoFrames(file: string, count: number): Promise<Uint8Array[]> {
   if (/\.(gif|webp)$/i.test(file)) return animationFrames(file, count);
@@ -74,7 +74,7 @@ async function tool(name: string, args: readonly string[], file: string): Promis
     return await run(name, [...args], { encoding: 'buffer', maxBuffer: 2 ** 31 });
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new DataError(`${file}: videos are read by ${name}, which is not installed`, {
+      throw new ConfigError(`${file}: videos are read by ${name}, which is not installed`, {
         hint: 'install ffmpeg, or give the frames as images',
         cause,
       });

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, expect, test } from 'vitest';
+import { ConfigError } from '../../src/errors.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
 import { contentParts, type InputMessage } from '../../src/processor/message.ts';
 import { Processor } from '../../src/processor/processor.ts';
@@ -80,6 +81,17 @@ test('a video stands among the parts of a message as its frames, shown whole', a
     },
   ] as const;
   expect(question && (await processor.read(open)).images).toHaveLength(3);
+});
+
+test('that ffmpeg is not installed is no fault of a video', async () => {
+  const path = process.env['PATH'];
+  process.env['PATH'] = scratch;
+  try {
+    const error = await videoFrames(join(scratch, 'any.mp4'), 2).catch((cause: Error) => cause);
+    expect(error).toBeInstanceOf(ConfigError);
+  } finally {
+    process.env['PATH'] = path;
+  }
 });
 
 test('what is no video is refused by name', async () => {
