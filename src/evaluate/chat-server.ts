@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Agent } from 'undici';
+import type { EnvHttpProxyAgent } from 'undici';
 import { z } from 'zod';
 import { ConfigError, DataError } from '../errors.ts';
 
@@ -51,6 +51,8 @@ const Reply = z.looseObject({
 interface Failure {
   readonly reason: string;
   readonly status?: number;
+  /** All that came back. */
+  readonly content?: string;
   readonly waitMs?: number;
 }
 
@@ -69,7 +71,9 @@ export class ChatServer {
   readonly #waitMs: number;
   readonly #timeoutMs: number;
   readonly #served = new Set<string>();
-  #agent: Agent | undefined;
+  #agent: EnvHttpProxyAgent | undefined;
+  /** What comes of a word that is asked for at the moment. */
+  #word: Promise<ServerReply | Failure> | undefined;
   /** What the server calls the most tokens of an answer; newer models of OpenAI's have another word. */
   #limitName: 'max_tokens' | 'max_completion_tokens' = 'max_tokens';
   #takesTemperature = true;
@@ -102,12 +106,12 @@ export class ChatServer {
     if (served !== undefined) this.#served.add(served);
   }
 
-  /** Asks for one word, and finds out in which words the server wants to be asked. Throws ServerError. */
-  async check(): Promise<void> {
+  /** Asks for one word, and finds out in which words the server wants to be asked. Throws ServerError, or the signal's reason. */
+  async check(signal?: AbortSignal): Promise<void> {
     for (;;) {
-      const outcome = await this.#tried(wordCall);
+      const outcome = await this.#tried(wordCall, signal);
       if ('text' in outcome) return;
-      if (outcome.status !== 400 || !this.#reworded(outcome)) throw new ServerError(outcome.reason);
+      if (!refusals.has(outcome.status ?? 0) || !this.#reworded(outcome)) throw new ServerError(outcome.reason);
     }
   }
 
@@ -118,33 +122,35 @@ export class ChatServer {
   async complete(call: ChatCall, signal?: AbortSignal): Promise<ServerReply> {
     let outcome = await this.#tried(call, signal);
     if ('reason' in outcome && isSilence(outcome)) {
-      // A word tells whether it is the server or the call; one that was only away for a while is asked once more.
-      const word = await this.#tried(wordCall, signal);
-      if ('reason' in word) throw new ServerError(outcome.reason);
-      outcome = await this.#once(call, signal);
+      // A word tells whether it is the server or the call, for all calls that wait for it; one that was only away for a while is asked once more.
+      this.#word ??= this.#tried(wordCall, signal, 2).finally(() => {
+        this.#word = undefined;
+      });
+      if ('reason' in (await this.#word)) throw new ServerError(outcome.reason);
+      outcome = await this.#tried(call, signal, 1);
     }
     if ('text' in outcome) return outcome;
     const ofCall = isSilence(outcome) || refusals.has(outcome.status ?? 0);
     throw new (ofCall ? DataError : ServerError)(outcome.reason);
   }
 
-  async #tried(call: ChatCall, signal?: AbortSignal): Promise<ServerReply | Failure> {
+  /** Asks again while the server is busy, or leaves fewer than so many tries without an answer. */
+  async #tried(call: ChatCall, signal: AbortSignal | undefined, silences = this.#tries): Promise<ServerReply | Failure> {
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted();
       const outcome = await this.#once(call, signal);
       if ('text' in outcome) return outcome;
-      const again = isSilence(outcome) || outcome.status === 429;
-      if (!again || attempt >= this.#tries)
-        return attempt === 1 ? outcome : { ...outcome, reason: `${outcome.reason} (tried ${attempt} times)` };
+      const tries = isSilence(outcome) ? silences : outcome.status === 429 ? this.#tries : 1;
+      if (attempt >= tries) return attempt === 1 ? outcome : { ...outcome, reason: `${outcome.reason} (tried ${attempt} times)` };
       const waitMs = outcome.waitMs ?? this.#waitMs * 2 ** (attempt - 1);
       await wait(waitMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 
-  async #once(call: ChatCall, signal?: AbortSignal): Promise<ServerReply | Failure> {
-    // Loaded when needed. The `fetch` of Node gives up after five minutes, whatever its signal says.
-    const { Agent, fetch } = await import('undici');
-    this.#agent ??= new Agent({ headersTimeout: 0, bodyTimeout: 0 });
+  async #once(call: ChatCall, signal: AbortSignal | undefined): Promise<ServerReply | Failure> {
+    // Loaded when needed. The `fetch` of Node gives up after five minutes, whatever its signal says, and that of Node 20 knows no proxy.
+    const { EnvHttpProxyAgent, fetch } = await import('undici');
+    this.#agent ??= new EnvHttpProxyAgent({ headersTimeout: 0, bodyTimeout: 0 });
     const limit = AbortSignal.timeout(this.#timeoutMs);
     let response: Awaited<ReturnType<typeof fetch>>;
     let content: string;
@@ -166,7 +172,7 @@ export class ChatServer {
     if (response.ok) return this.#spoken(content);
     const after = Number(response.headers.get('retry-after'));
     const { status } = response;
-    return { reason: `HTTP ${status} ${content.slice(0, 200)}`.trim(), status, ...(after > 0 && { waitMs: after * 1000 }) };
+    return { reason: `HTTP ${status} ${content.slice(0, 200)}`.trim(), status, content, ...(after > 0 && { waitMs: after * 1000 }) };
   }
 
   #body({ messages, temperature, maxTokens, stop = [] }: ChatCall): object {
@@ -180,9 +186,9 @@ export class ChatServer {
   }
 
   /** Learns other words from a refusal; false where it is about none. */
-  #reworded({ reason }: Failure): boolean {
-    if (this.#limitName === 'max_tokens' && reason.includes('max_completion_tokens')) this.#limitName = 'max_completion_tokens';
-    else if (this.#takesTemperature && reason.includes('temperature')) this.#takesTemperature = false;
+  #reworded({ content = '' }: Failure): boolean {
+    if (this.#limitName === 'max_tokens' && content.includes('max_completion_tokens')) this.#limitName = 'max_completion_tokens';
+    else if (this.#takesTemperature && content.includes('temperature')) this.#takesTemperature = false;
     else return false;
     return true;
   }

@@ -89,10 +89,10 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
   const data: Record<string, string> = {};
   const facts = await Promise.all(opened.map(async (one) => [one.task.name, await taskFacts(one, limit)] as const));
   for (const [name, { data: sha256 }] of facts) data[name] = sha256;
-  await check(respondent, opened, limit);
+  await check(respondent, opened, options);
   const settings = { ...(limit !== undefined && { limit }), profile, ...respondent.identity };
   // A judge that does not answer is found out before hours of questions.
-  if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check();
+  if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check(options.signal);
   using _taken = out === undefined ? undefined : await takeRunFolder(out);
   if (out !== undefined) await openRunFolder(out, { version, settings, tasks: Object.fromEntries(facts) }, resume);
   const results: Record<string, TaskResult> = {};
@@ -129,11 +129,11 @@ export function withoutTimes(results: Results): Results {
   return { ...results, tasks: Object.fromEntries(Object.entries(results.tasks).map(([name, result]) => [name, timeless(result)])) };
 }
 
-async function check(respondent: Respondent, opened: readonly OpenedTask[], limit: number | undefined): Promise<void> {
+async function check(respondent: Respondent, opened: readonly OpenedTask[], { limit, signal }: EvaluateOptions): Promise<void> {
   for (const weigh of [false, true]) {
     const alike = opened.filter(({ task }) => (task.choices !== undefined) === weigh);
     const images = alike.some(({ benchmark }) => benchmark.samples.slice(0, limit).some((sample) => sample.images.length > 0));
-    if (alike.length > 0) await respondent.check?.({ images, weigh });
+    if (alike.length > 0) await respondent.check?.({ images, weigh }, signal);
   }
 }
 

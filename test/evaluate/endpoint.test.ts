@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -151,6 +151,13 @@ describe('a model behind a server', () => {
       return 503;
     });
     expect((await evaluate(endpoint(away.baseUrl, { tries: 3 }), { tasks: ['vqa'], data, batchSize: 1 })).tasks['vqa']?.failures).toBe(10);
+    let asked = 0;
+    // Away for the tries of a question, then flooded by all that was waiting.
+    const back = await serve((one) => {
+      if (number(one) === '8') asked += 1;
+      return number(one) !== '8' || asked > 5 ? number(one) : asked > 3 ? 429 : 503;
+    });
+    expect((await evaluate(endpoint(back.baseUrl, { tries: 3 }), { tasks: ['vqa'], data, batchSize: 1 })).tasks['vqa']?.failures).toBe(10);
     const busy = await serve((asked) => (number(asked) === '8' ? 429 : number(asked)));
     await expect(evaluate(endpoint(busy.baseUrl, { tries: 2 }), { tasks: ['vqa'], data })).rejects.toThrow('HTTP 429');
   });
@@ -209,6 +216,56 @@ describe('a model behind a server', () => {
     expect(down.calls.length - before).toBe(2 + 10 - kept);
   });
 
+  test('is asked for one word, and no more than twice, when all calls fail together', async () => {
+    let up = true;
+    const { baseUrl, calls } = await serve(async (asked) => {
+      up &&= number(asked) === 'yes';
+      if (up) return 'yes';
+      await wait(50);
+      return 503;
+    });
+    const run = evaluate(endpoint(baseUrl, { tries: 3 }), { tasks: ['vqa'], data, batchSize: 4 });
+    await expect(run).rejects.toThrow('HTTP 503 {"error":"refused 503"} (tried 3 times)');
+    // Beside the word and the picture before the questions.
+    expect(calls.filter((asked) => number(asked) === 'yes')).toHaveLength(2 + 2);
+  });
+
+  test('is not waited for once the signal says so, before the first question either', async () => {
+    const { baseUrl, calls } = await serve(() => new Promise<never>(() => {}));
+    const wanted = new AbortController();
+    const run = evaluate(endpoint(baseUrl), { tasks: ['vqa'], data, signal: wanted.signal });
+    while (calls.length === 0) await wait(10);
+    wanted.abort(new Error('no longer'));
+    await expect(run).rejects.toThrow('no longer');
+  });
+
+  test('is reached through the proxy of the environment', async () => {
+    const { baseUrl } = await serve(number);
+    const reached: string[] = [];
+    const proxy = createServer();
+    proxy.on('connect', ({ url = '' }, socket, head) => {
+      reached.push(url);
+      const onward = connect(Number(url.split(':')[1]), '127.0.0.1', () => {
+        socket.write('HTTP/1.1 200 OK\r\n\r\n');
+        onward.write(head);
+        onward.pipe(socket).pipe(onward);
+      });
+      onward.on('error', () => socket.destroy());
+      socket.on('error', () => onward.destroy());
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    const before = process.env;
+    process.env = { ...before, http_proxy: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`, no_proxy: '' };
+    try {
+      await endpoint(baseUrl).check({ images: false, weigh: false });
+    } finally {
+      process.env = before;
+      proxy.closeAllConnections();
+      proxy.close();
+    }
+    expect(reached).toEqual([new URL(baseUrl).host]);
+  });
+
   test('is tried before anything is asked', async () => {
     const out = join(root, 'tried');
     const refused = (status: number) =>
@@ -230,7 +287,8 @@ describe('a model behind a server', () => {
   test('is asked in the words that it takes', async () => {
     const { baseUrl, calls } = await serve((asked, _, response) => {
       const refuse = (message: string): Promise<never> => {
-        response.writeHead(400).end(JSON.stringify({ error: { message } }));
+        // As gateways pass it on.
+        response.writeHead(422).end(JSON.stringify({ error: { message: `${'upstream '.repeat(40)}${message}` } }));
         return new Promise<never>(() => {});
       };
       if (asked.max_tokens !== undefined) return refuse("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.");

@@ -1,11 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { cacheFolder } from '../../cache-folder.ts';
 import { ConfigError, TinyLlavaError } from '../../errors.ts';
 import { contentParts } from '../../processor/message.ts';
-import { type ChatCall, ChatServer, type ChatServerOptions } from '../chat-server.ts';
+import { type ChatCall, ChatServer, type ChatServerOptions, ServerError } from '../chat-server.ts';
 import type { JudgeCall } from './question.ts';
 
 /** Which model judges, and how it is reached. */
@@ -46,13 +46,14 @@ export class Judge {
     return { model, baseUrl, served, ...(!takesTemperature && { temperature: 'default' }) };
   }
 
-  /** Asks for one word, so that a wrong key, name or address is found before any work. Throws ConfigError. */
-  async check(): Promise<void> {
+  /** Asks for one word, so that a wrong key, name or address is found before any work. Throws ConfigError, or the signal's reason. */
+  async check(signal?: AbortSignal): Promise<void> {
     try {
-      await this.#server.check();
+      await this.#server.check(signal);
     } catch (cause) {
+      if (!(cause instanceof ServerError)) throw cause;
       const { model, baseUrl, hasKey } = this.#server;
-      throw new ConfigError(`the judge ${model} at ${baseUrl} does not answer: ${(cause as Error).message}`, {
+      throw new ConfigError(`the judge ${model} at ${baseUrl} does not answer: ${cause.message}`, {
         hint: hasKey
           ? 'check its name, address and key'
           : 'set TINYLLAVA_JUDGE_KEY or OPENAI_API_KEY if it wants a key, or name another with --judge-url',
@@ -87,11 +88,16 @@ export class Judge {
       return kept.text;
     }
     const { text, served } = await this.#server.complete(call, signal);
-    await mkdir(folder, { recursive: true });
     // Other processes may have asked the same meanwhile.
     const draft = `${path}.${randomUUID()}.part`;
-    await writeFile(draft, JSON.stringify({ text, served }));
-    await rename(draft, path);
+    try {
+      await mkdir(folder, { recursive: true });
+      await writeFile(draft, JSON.stringify({ text, served }));
+      await rename(draft, path);
+    } catch {
+      // A full disk must not cost the reply, which may have been paid for.
+      await rm(draft, { force: true }).catch(() => {});
+    }
     return text;
   }
 }

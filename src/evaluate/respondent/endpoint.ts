@@ -44,7 +44,7 @@ export class Endpoint implements Respondent {
   }
 
   /** Asks for one word, and for one about a picture where images will be shown. */
-  async check({ images, weigh }: { readonly images: boolean; readonly weigh: boolean }): Promise<void> {
+  async check({ images, weigh }: { readonly images: boolean; readonly weigh: boolean }, signal?: AbortSignal): Promise<void> {
     const { model, baseUrl, hasKey } = this.#server;
     if (weigh) {
       throw new ConfigError(`${model} is an endpoint, which does not say how likely it finds an answer`, {
@@ -52,8 +52,8 @@ export class Endpoint implements Respondent {
       });
     }
     try {
-      await this.#server.check();
-      if (images) await this.#ask(aboutPicture);
+      await this.#server.check(signal);
+      if (images) await this.#ask(aboutPicture, signal);
     } catch (cause) {
       if (cause instanceof DataError) {
         throw new ConfigError(`${model} at ${baseUrl} does not take a picture: ${cause.message}`, {

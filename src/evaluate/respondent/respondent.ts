@@ -27,8 +27,8 @@ export type Identity = Readonly<Record<string, string>>;
 /** Whoever can be asked: a model here, several processes of it, or a server. */
 export interface Respondent {
   readonly identity: Identity;
-  /** Makes sure that it answers questions like these, before hours of them. Throws ConfigError. */
-  check?(about: { readonly images: boolean; readonly weigh: boolean }): Promise<void>;
+  /** Makes sure that it answers questions like these, before hours of them. Throws ConfigError, or the signal's reason. */
+  check?(about: { readonly images: boolean; readonly weigh: boolean }, signal?: AbortSignal): Promise<void>;
   /**
    * Answers each question as soon as it can, in any order. One that cannot be asked, say for an unreadable image, has its error for a response; what
    * would befall every question is thrown.
