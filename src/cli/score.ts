@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { Command, Option } from 'commander';
-import type { ScoreResult } from '../evaluate/score-answers.ts';
-import type { Profile } from '../evaluate/task.ts';
+import { ConfigError, DataError, UsageError } from '../errors.ts';
+import type { Profile, Task } from '../evaluate/task.ts';
 import { interruptible } from './interrupt.ts';
 import { type JudgeFlags, judgeOf, withJudgeOptions } from './judge-options.ts';
 import { print, printJson } from './print.ts';
@@ -32,29 +32,31 @@ export function scoreCommand(): Command {
     .option('--submission <file>', "write what the benchmark's server takes");
   return withJudgeOptions(command)
     .option('--json', 'print one JSON document')
-    .action(async (task: string, flags: ScoreFlags) => {
-      const [{ scoreAnswers }, { scoreTable }] = await Promise.all([
+    .action(async (name: string, flags: ScoreFlags) => {
+      const [{ taskOf }, { scoreAnswers }, { scoreTable }] = await Promise.all([
+        import('../evaluate/open-tasks.ts'),
         import('../evaluate/score-answers.ts'),
         import('../evaluate/report.ts'),
       ]);
       const { answers, data, profile, json } = flags;
+      const task = await taskOf(name);
+      if (flags.submission !== undefined) checkSubmission(task, flags.submission);
       const judge = await judgeOf(flags, process.env);
-      const result = await interruptible((signal) => scoreAnswers(task, { answers, data, profile, judge, signal }));
-      if (flags.submission !== undefined) await writeSubmission(flags.submission, result);
-      const { submission: _, submissionForm: __, ...shown } = result;
+      const { submission, ...shown } = await interruptible((signal) => scoreAnswers(task, { answers, data, profile, judge, signal }));
+      if (flags.submission !== undefined) {
+        if (submission === undefined) throw new DataError(`${data} has no questions of ${task.name}, which a submission is made of`);
+        const { submissionContent } = await import('../evaluate/submission.ts');
+        await writeFile(flags.submission, await submissionContent(submission, task.submissionForm));
+      }
       if (json) printJson(shown);
       else print(scoreTable(shown).trimEnd());
     });
 }
 
-async function writeSubmission(path: string, { task, submission, submissionForm }: ScoreResult): Promise<void> {
-  const { ConfigError, UsageError } = await import('../errors.ts');
-  if (submission === undefined) {
-    throw new ConfigError(`${task} has no server that takes answers`, { hint: 'leave out --submission' });
-  }
+/** Finds out before the work that a submission is not what the server of a task takes. */
+function checkSubmission({ name, submission, submissionForm }: Task, path: string): void {
+  if (submission === undefined) throw new ConfigError(`${name} has no server that takes answers`, { hint: 'leave out --submission' });
   if (submissionForm !== undefined && extname(path) !== `.${submissionForm}`) {
-    throw new UsageError(`the server of ${task} takes .${submissionForm}, not ${path}`, { hint: `--submission FILE.${submissionForm}` });
+    throw new UsageError(`the server of ${name} takes .${submissionForm}, not ${path}`, { hint: `--submission FILE.${submissionForm}` });
   }
-  const { submissionContent } = await import('../evaluate/submission.ts');
-  await writeFile(path, await submissionContent(submission, submissionForm));
 }

@@ -18,6 +18,8 @@ export interface AnswerRow {
   /** What was asked, where the file says it. */
   readonly prompt?: string | undefined;
   readonly text: string;
+  /** Why there is no answer. */
+  readonly error?: string | undefined;
   /** The whole row. */
   readonly row: Readonly<Record<string, unknown>>;
 }
@@ -36,6 +38,7 @@ const Row = z.looseObject({
   questionId: Id.optional(),
   id: Id.optional(),
   index: Id.optional(),
+  image_id: Id.optional(),
   image: z.unknown().optional(),
   doc_id: z.int().optional(),
   doc: z.looseObject({ id: Id.optional() }).optional(),
@@ -122,23 +125,24 @@ function answer(value: unknown, place: string, textOptional = false): AnswerRow 
   const spoken = typeof row.answer === 'string' || typeof row.answer === 'number' ? String(row.answer) : undefined;
   // lmms-eval leaves out what was said where its filters have left it as it was.
   const resps = row.resps ?? row.filtered_resps;
-  // A failed sample has no answer, which counts as an empty one. Samples hold what a model wrote, which LLaVA's files have without white space around it.
-  const text =
+  // Samples hold what a model wrote, which LLaVA's files have without white space around it.
+  const given =
     (resps?.[0] === undefined ? undefined : strip(resps[0])) ??
     row.text ??
     row.prediction ??
     row.pred ??
     row.response ??
     row.caption ??
-    spoken ??
-    (resps || row.error !== undefined || textOptional || 'content' in row || 'choices' in row ? '' : undefined);
-  if (text === undefined) {
+    spoken;
+  if (given === undefined && !(resps || row.error !== undefined || textOptional || 'content' in row || 'choices' in row)) {
     throw new DataError(`${place}: no answer in it`, { hint: 'it should be called text, answer, prediction, response or resps' });
   }
   const imageId = typeof row.image === 'string' ? row.image : undefined;
-  const id = row.question_id ?? row.questionId ?? row.doc?.id ?? row.id ?? row.index ?? imageId;
+  const id = row.question_id ?? row.questionId ?? row.doc?.id ?? row.id ?? row.index ?? row.image_id ?? imageId;
   const prompt = row.prompt ?? [row.question, row.input].find((one) => typeof one === 'string');
-  return { place, id, ...(row.doc_id !== undefined && { index: row.doc_id }), prompt, text, row };
+  // A sample that failed has no answer, which counts as an empty one; one that the judge did not grade has an error beside its answer.
+  const error = given === undefined ? row.error : undefined;
+  return { place, id, ...(row.doc_id !== undefined && { index: row.doc_id }), prompt, text: given ?? '', error, row };
 }
 
 const said = ['text', 'answer', 'prediction', 'pred', 'response', 'caption', 'resps', 'filtered_resps', 'error'];

@@ -7,7 +7,6 @@ import { sha256 } from './file-hash.ts';
 import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
 import { taskOf } from './open-tasks.ts';
-import type { SubmissionForm } from './submission.ts';
 import { type Benchmark, inProfile, type Metric, type Profile, type Scored, type Task } from './task.ts';
 
 /** Which answers are scored, and how. */
@@ -47,8 +46,6 @@ export interface ScoreResult extends Facts {
   readonly unscored?: string;
   /** What the benchmark's server takes, where it takes something. */
   readonly submission?: unknown;
-  /** The kind of file that it takes it in, where that is not JSON. */
-  readonly submissionForm?: SubmissionForm;
   readonly version: string;
 }
 
@@ -59,7 +56,7 @@ export async function scoreAnswers(wanted: string | Task, options: ScoreOptions)
   const rows = await readAnswers(answers);
   const { scored, benchmark, graded } = await scoredRows(task, rows, options);
   if (graded || !judge || !task.judge) return { ...(await summary(task, scored, { benchmark, graded })), profile };
-  await judge.check();
+  await judge.check(signal);
   const judged = await judgeScored(task, scored, judge, { log, signal });
   return { ...(await summary(task, judged, { benchmark, graded: true })), profile, judge: judge.identity };
 }
@@ -81,7 +78,7 @@ async function scoredRows(
   const { pairs } = matchAnswers(benchmark.samples, rows, answers);
   const scored = pairs.map(({ sample, answer }): Scored => {
     if (!answer) return { sample, parsed: '', score: 0, error: `no answer in ${answers}` };
-    if (typeof answer.row['error'] === 'string') return { sample, parsed: '', score: 0, error: answer.row['error'] };
+    if (answer.error !== undefined) return { sample, parsed: '', score: 0, error: answer.error };
     return { sample, answer: answer.text, ...task.score(sample, answer.text) };
   });
   return { scored, benchmark, graded: false };
@@ -107,7 +104,6 @@ async function summary(
     ...(failures[0] !== undefined && { failures: failures.length, firstFailure: failures[0] }),
     ...(unscored === undefined ? facts(task, scored) : { unscored }),
     ...(benchmark && task.submission && { submission: task.submission(scored, benchmark) }),
-    ...(task.submissionForm && { submissionForm: task.submissionForm }),
     ...(benchmark && { layout: benchmark.layout ?? task.name, dataSha256: await sha256(benchmark.files) }),
     version,
   };

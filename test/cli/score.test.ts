@@ -73,8 +73,22 @@ describe('score', () => {
     expect((await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--submission', out)).code).toBe(0);
     const [first] = await xlsxRows(out);
     expect(first).toEqual({ index: '0', question: 'What is it?', A: 'a cat', B: 'a dog', prediction: 'B', answer: 'B' });
-    const wrong = await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--submission', 'submission.json');
+  });
+
+  test('finds out before anything is read that no server takes such a submission', async () => {
+    const submit = (task: string) =>
+      tinyllava('score', task, '--answers', answers, '--data', join(root, 'nowhere'), '--submission', 'submission.json');
+    const wrong = await submit('mmbench-en');
     expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('the server of mmbench-en takes .xlsx, not submission.json')]);
+    expect((await submit('mme')).stderr).toContain('mme has no server that takes answers');
+  });
+
+  test('makes no submission of grades without their questions', async () => {
+    const grades = join(root, 'grades.json');
+    writeFileSync(grades, JSON.stringify({ v1_0: { model: ['gpt'], score: [0.5] } }));
+    const out = join(root, 'grades-submission.json');
+    const { code, stderr } = await tinyllava('score', 'mm-vet', '--answers', grades, '--data', join(root, 'nowhere'), '--submission', out);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('nowhere has no questions of mm-vet')]);
   });
 
   test('names what is wrong, with the fix', async () => {

@@ -180,6 +180,9 @@ describe('an evaluation', () => {
     };
     const uploaded: Task = { ...tasks['easy-vqa'], name: 'uploaded', submission: (scored) => scored.map(({ answer }) => answer) };
     const tabled: Task = { ...uploaded, name: 'tabled', submission: () => [{ index: 1, prediction: 'yes' }], submissionForm: 'xlsx' };
+    const counted: Task = { ...tabled, submission: () => ({ rows: 1 }) };
+    await expect(evaluate(respondent, { tasks: [counted], data, out })).rejects.toThrow('in the form xlsx is a list of rows');
+    rmSync(out, { recursive: true });
     await evaluate(respondent, { tasks: [uploaded, tabled, 'easy-vqa'], data, out });
     expect(readdirSync(out)).toEqual(expect.arrayContaining(['submission_uploaded.json', 'submission_tabled.xlsx']));
     await evaluate(respondent, { tasks: ['easy-vqa'], data, out });

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { ConfigError, DataError, TinyLlavaError } from '../../errors.ts';
 import { isAddress } from '../image-places.ts';
 import { checkIds } from '../questions-file.ts';
+import { submissionForms } from '../submission.ts';
 import type { Benchmark, Sample, Task } from '../task.ts';
 import { TaskName, yamlTask } from './yaml-task.ts';
 
@@ -25,6 +26,8 @@ const CodedTask = z.looseObject({
   prompt: callable,
   score: callable,
   aggregate: callable,
+  submission: callable.optional(),
+  submissionForm: z.enum(submissionForms).optional(),
 });
 
 /** A task of the user's own: YAML, or TypeScript that exports `task`. Throws ConfigError for a file that is wrong. */

@@ -142,14 +142,15 @@ function mmBench(
 
 export const mmBenchEn = mmBench('mmbench-en', 'English', {
   files:
-    'mmbench_dev_20230712.tsv|mmbench_dev_en*.tsv|MMBench_DEV_EN*.tsv|mmbench_test_20230712.tsv|mmbench_test_en*.tsv|MMBench_TEST_EN*.tsv',
+    'mmbench_dev_20230712.tsv|mmbench_dev_en_20231003.tsv|MMBench_DEV_EN.tsv|MMBench_DEV_EN_V11.tsv|mmbench_test_20230712.tsv|mmbench_test_en_20231003.tsv|MMBench_TEST_EN.tsv|MMBench_TEST_EN_V11.tsv',
   folder: 'mmbench',
   suffix: optionLetter,
   lmmsSuffix: optionLetter,
 });
 
 export const mmBenchCn = mmBench('mmbench-cn', 'Chinese', {
-  files: 'mmbench_dev_cn_20231003.tsv|mmbench_dev_cn*.tsv|MMBench_DEV_CN*.tsv|mmbench_test_cn*.tsv|MMBench_TEST_CN*.tsv',
+  files:
+    'mmbench_dev_cn_20231003.tsv|MMBench_DEV_CN.tsv|MMBench_DEV_CN_V11.tsv|mmbench_test_cn_20231003.tsv|MMBench_TEST_CN.tsv|MMBench_TEST_CN_V11.tsv',
   folder: 'mmbench_cn',
   suffix: '\n请直接回答选项字母。',
   lmmsSuffix: '\n请直接使用所提供的选项字母作为答案回答。',

@@ -136,6 +136,9 @@ describe('a task in TypeScript', () => {
     expect(await message(file('f.ts', coded.replace("'coded'", "'my/task'")))).toContain(
       'task.name: expected small letters, digits, - and _',
     );
+    expect(await message(file('i.ts', coded.replace('maxNewTokens: 4', "maxNewTokens: 4, submissionForm: 'csv'")))).toContain(
+      'task.submissionForm: Invalid option',
+    );
     const sample = "{ id: '1', question: 'q', images: [], targets: ['yes'], category: 'all' }";
     expect(await message(file('g.ts', coded.replace(sample, `${sample}, ${sample}`)))).toContain('g.ts: two questions have the id 1');
     expect(await message(file('h.ts', coded.replace('images: []', "images: ['none.png']")))).toContain(

@@ -9,6 +9,7 @@ import { Judge } from '../../../src/evaluate/judge/judge.ts';
 import { judgeScored } from '../../../src/evaluate/judge/judge-scored.ts';
 import type { JudgeCall, JudgeQuestion } from '../../../src/evaluate/judge/question.ts';
 import { scoreTable } from '../../../src/evaluate/report.ts';
+import type { Respondent } from '../../../src/evaluate/respondent/respondent.ts';
 import { readSamples } from '../../../src/evaluate/samples-file.ts';
 import { scoreAnswers } from '../../../src/evaluate/score-answers.ts';
 import type { Sample, Scored } from '../../../src/evaluate/task.ts';
@@ -104,6 +105,19 @@ describe('a judge', () => {
     expect(judge.identity).toMatchObject({ temperature: 'default' });
   });
 
+  test('gives its reply where it cannot be kept', async () => {
+    const { baseUrl } = await serve(() => '0.5');
+    const [kept, full] = [join(root, 'kept'), join(root, 'full')];
+    await judgeAt(baseUrl, { cache: kept }).reply(call);
+    const files = readdirSync(kept, { recursive: true, encoding: 'utf8' });
+    // A folder stands where the reply would go.
+    mkdirSync(join(full, files.find((name) => name.endsWith('.json')) ?? '', 'x'), { recursive: true });
+    expect(await judgeAt(baseUrl, { cache: full }).reply(call)).toBe('0.5');
+    expect(readdirSync(full, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.part'))).toEqual([]);
+    writeFileSync(join(root, 'file'), '');
+    expect(await judgeAt(baseUrl, { cache: join(root, 'file') }).reply(call)).toBe('0.5');
+  });
+
   test('is tried again when the server is busy or broken', async () => {
     let count = 0;
     const { baseUrl } = await serve((_, __, response) => {
@@ -124,6 +138,8 @@ describe('a judge', () => {
     while (calls.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
     setTimeout(() => wanted.abort(new Error('no longer')), 50);
     await expect(reply).rejects.toThrow('no longer');
+    const check = judgeAt(baseUrl, { waitMs: 60_000 }).check(AbortSignal.timeout(50));
+    await expect(check).rejects.toThrow('aborted due to timeout');
   });
 
   test('that refuses the key is found out at once, with what the server said', async () => {
@@ -188,6 +204,24 @@ describe('MM-Vet', () => {
       scores: { total: 50, rec: 0 },
     });
     expect(scoreTable(result)).toContain('1 failed and count as wrong, the first because the judge does not grade it: HTTP 400');
+  });
+
+  test('has an answer that the judge refused graded by another', async () => {
+    const respondent: Respondent = {
+      identity: {},
+      async *responses(questions) {
+        let index = 0;
+        for await (const _ of questions) yield { index: index++, answer: 'a dog' };
+      },
+    };
+    const out = join(root, 'refused');
+    mkdirSync(join(root, 'images'), { recursive: true });
+    const refusing = await serve(({ messages }, _, response) => (messages[0]?.content === 'Say yes.' ? 'yes' : refuse(response, 400)));
+    await evaluate(respondent, { tasks: ['mm-vet'], data: root, out, judge: judgeAt(refusing.baseUrl) });
+    const { baseUrl } = await serve(() => '1.0');
+    const samples = join(out, 'samples_mm-vet.jsonl');
+    const { missing, failures, scores } = await scoreAnswers('mm-vet', { answers: samples, data: root, judge: judgeAt(baseUrl) });
+    expect([missing, failures, scores['total']]).toEqual([0, undefined, 100]);
   });
 
   test('is not asked about any further once the judge is gone', async () => {

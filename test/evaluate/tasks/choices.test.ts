@@ -84,10 +84,10 @@ describe('MMBench', () => {
     const test = writeFiles(join(root, 'mmbench-test'), {
       'MMBench_TEST_EN.tsv': 'index\tquestion\tA\tB\tcategory\tsplit\timage\n3\t=Which?\tcat\tdog\tocr\ttest\tAAAA\n',
     });
-    const { unscored, submission, submissionForm } = await score('mmbench-en', test, { 3: 'A\u0001' });
-    expect([unscored, submissionForm]).toEqual([expect.stringContaining('not public'), 'xlsx']);
+    const { unscored, submission } = await score('mmbench-en', test, { 3: 'A\u0001' });
+    expect(unscored).toContain('not public');
     const file = join(test, 'upload.xlsx');
-    writeFileSync(file, await submissionContent(submission, submissionForm));
+    writeFileSync(file, await submissionContent(submission, mmBenchEn.submissionForm));
     // Equal runs leave equal files.
     expect((await readXlsx(readFileSync(file))).properties?.modified).toEqual(new Date(0));
     const row = { index: '3', question: '=Which?', A: 'cat', B: 'dog', prediction: 'A\u0001', split: 'test' };
@@ -101,6 +101,16 @@ describe('MMBench', () => {
       'D',
       'prediction',
       'split',
+    ]);
+  });
+
+  test('of one release is read where both lie side by side', async () => {
+    const table = (question: string): string => `index\tquestion\tA\tB\timage\n3\t${question}\tcat\tdog\tAAAA\n`;
+    const both = { 'MMBench_TEST_EN.tsv': table('Which?'), 'MMBench_TEST_EN_V11.tsv': table('How many?') };
+    expect((await samplesOf(mmBenchEn, writeFiles(join(root, 'mmbench-both'), both))).map(({ question }) => question)).toEqual(['Which?']);
+    const later = { 'MMBench_TEST_EN_V11.tsv': table('How many?') };
+    expect((await samplesOf(mmBenchEn, writeFiles(join(root, 'mmbench-v11'), later))).map(({ question }) => question)).toEqual([
+      'How many?',
     ]);
   });
 

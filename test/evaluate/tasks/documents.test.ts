@@ -167,8 +167,8 @@ describe('SEED-Bench', () => {
   });
 
   test("gives lines for the benchmark's table of results", async () => {
-    const { submission, submissionForm } = await score('seed-bench', folder, { a: 'B', v1: 'C' });
-    expect(await submissionContent(submission, submissionForm)).toBe(
+    const { submission } = await score('seed-bench', folder, { a: 'B', v1: 'C' });
+    expect(await submissionContent(submission, seedBench.submissionForm)).toBe(
       '{"question_id":"a","prediction":"B"}\n{"question_id":"v1","prediction":"C"}\n',
     );
   });
@@ -220,6 +220,15 @@ test('captions of COCO are read as published and scored together', async () => {
   const { scores } = await score('coco-caption', folder, { 1: 'a cat on a mat', 2: 'a red bus' });
   expect(scores['ROUGE-L']).toBeGreaterThan(50);
   expect(Object.keys(scores)).toEqual(['CIDEr', 'ROUGE-L', 'BLEU-1', 'BLEU-2', 'BLEU-3', 'BLEU-4']);
+  // COCO's own files of results, and so the submission, name images; their order means nothing.
+  const answers = join(folder, 'results.json');
+  writeFiles(folder, {
+    'results.json': [
+      { image_id: 2, caption: 'a red bus' },
+      { image_id: 1, caption: 'a cat on a mat' },
+    ],
+  });
+  expect((await scoreAnswers('coco-caption', { answers, data: folder })).scores).toEqual(scores);
 });
 
 test('captions of NoCaps have the CIDEr of each domain, by how rare its phrases are in the domain', async () => {
