@@ -1,5 +1,6 @@
-import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { CheckpointError } from './errors.ts';
 
 /** Puts what was written to a file, or the names in a folder, on the disk. */
 export function flush(path: string): void {
@@ -11,10 +12,15 @@ export function flush(path: string): void {
   }
 }
 
-/** Gives a file a text, whole and on the disk, or leaves it as it was. */
+/** Gives a file a text, whole and on the disk, or leaves it as it was and throws CheckpointError. */
 export function replaceText(path: string, text: string): void {
   const draft = join(dirname(path), `.${basename(path)}.part`);
-  writeFileSync(draft, text, { flush: true });
-  renameSync(draft, path);
+  try {
+    writeFileSync(draft, text, { flush: true });
+    renameSync(draft, path);
+  } catch (cause) {
+    rmSync(draft, { force: true });
+    throw new CheckpointError(`${path}: cannot be written: ${(cause as Error).message}`, { cause, hint: 'make room' });
+  }
   flush(dirname(path));
 }

@@ -76,10 +76,10 @@ at::Tensor chunk_loss(at::Tensor& logits, const at::Tensor& labels, bool grad) {
   return at::full({}, total, logits.options().dtype(at::kDouble));
 }
 
-// Adds logits [rows, V]^T . x [rows, C] to `sum` [V, C], some words at a time: the whole would be there twice, and in narrow dtypes three times.
+// Adds logits [rows, V]^T . x [rows, C] to `sum` [V, C], on CPUs some words at a time: the whole would be there twice, and in narrow dtypes three times.
 void add_product(at::Tensor& sum, const at::Tensor& logits, const at::Tensor& x) {
   constexpr int64_t kNumbers = int64_t{1} << 21;
-  const int64_t V = sum.size(0), words = std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, sum.size(1)));
+  const int64_t V = sum.size(0), words = sum.is_cpu() ? std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, sum.size(1))) : V;
   for (int64_t first = 0; first < V; first += words) {
     const int64_t count = std::min(words, V - first);
     sum.narrow(0, first, count) += product(logits.narrow(1, first, count).t(), x.t());

@@ -36,9 +36,14 @@ export interface MicroBatchLimits {
   readonly tokens?: number;
 }
 
-/** Limits for so many conversations; as many as have a number of tokens beyond which nothing gets faster, unless said how many. */
-export const microBatchLimits = (examples: number | undefined, device: Device): MicroBatchLimits =>
-  examples === undefined ? { examples: Number.POSITIVE_INFINITY, tokens: device === 'cpu' ? 4096 : 16_384 } : { examples };
+/**
+ * Limits for a micro-batch: so many conversations, or, unless given, as many as have the tokens beyond which nothing gets faster. Sharded ranks, which bring
+ * the model together for each, have one.
+ */
+export function microBatchLimits(examples: number | undefined, { device, sharded }: { device: Device; sharded: boolean }): MicroBatchLimits {
+  if (examples !== undefined || sharded) return { examples: examples ?? Number.POSITIVE_INFINITY };
+  return { examples: Number.POSITIVE_INFINITY, tokens: device === 'cpu' ? 4096 : 16_384 };
+}
 
 /** Splits the conversations of a step into micro-batches, in order. */
 export function microBatches<Example extends { readonly ids: Int32Array }>(

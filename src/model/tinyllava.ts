@@ -3,6 +3,7 @@ import type { KvCache } from '../nn/kv-cache.ts';
 import { type KeyTable, Module } from '../nn/module.ts';
 import { cat, indices, tensor } from '../tensor/create.ts';
 import { linear } from '../tensor/functional.ts';
+import { sizes } from '../tensor/sizes.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Unpad } from './arrangement.ts';
 import { parts as everyPart, type Parts, parseConfig, type TinyLlavaConfig } from './config.ts';
@@ -122,7 +123,9 @@ export class TinyLlava extends Module {
     if (caches && caches.length !== lengths.length) throw new ShapeError(`${lengths.length} sequences, but ${caches.length} caches`);
     const views = towerFeatures ? this.connectFeatures(towerFeatures) : pixels && this.encodeImages(pixels);
     const x = this.#embed(ids, imageFeatures ?? (views && this.#arranged(views, layouts)));
-    return this.languageModel.forward(x, { lengths, caches, wanted: wanted && indices(wanted).to({ device: x.device }) });
+    const hidden = this.languageModel.forward(x, { lengths, caches, wanted: wanted && indices(wanted).to({ device: x.device }) });
+    sizes(hidden, 'K C', { K: wanted?.length ?? total });
+    return hidden;
   }
 
   /** The embeddings of all images in order; views that are simply one behind the other need no arranging. */

@@ -1,5 +1,5 @@
 export { type ActivationName, activationNames, activations } from './activation.ts';
-export { batchAttention, packedAttention, positions, type Scores, type Sequences } from './attention.ts';
+export { batchAttention, packedAttention, positions, type Scores, type Sequences, wantedRows } from './attention.ts';
 export { Conv2d } from './conv.ts';
 export { Embedding, ScaledEmbedding } from './embedding.ts';
 export { GatedMlp } from './gated-mlp.ts';

@@ -82,7 +82,7 @@ export async function dryRun(
     const sample = await sampleOf(data, processorFor(stage), { model, stage });
     if (sharded) checkElementwise(stage.name, stage.optimizer.type);
     const own = Math.ceil(stage.batchSize / processes);
-    const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, device);
+    const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { device, sharded });
     const together = Math.min(own, examples, Math.max(1, Math.floor(tokens / sample.meanTokens)));
     const packed = {
       tokens: together * sample.meanTokens,

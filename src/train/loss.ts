@@ -2,7 +2,6 @@ import type { Batch } from '../data/batch.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import { unlabelled } from '../processor/processor.ts';
 import { indices } from '../tensor/create.ts';
-import { dtypeBytes } from '../tensor/dtype.ts';
 import { linearCrossEntropy } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cappedCrossEntropy } from './capped-loss.ts';
@@ -36,9 +35,9 @@ export function targetsOf({ labels, lengths }: Pick<Batch, 'labels' | 'lengths'>
 /** The cross-entropy summed over the target tokens, of the hidden states of their rows, [K, C]. */
 export function summedLoss({ languageModel }: TinyLlava, hidden: Tensor, tokens: Targets['tokens']): Tensor {
   const { headWeight, headBias, logitCap } = languageModel;
-  // What is capped is computed in float32.
-  const rowBytes = headWeight.size(0) * (logitCap === undefined ? dtypeBytes(headWeight.dtype) : 4);
-  const chunk = Math.max(1, Math.floor(chunkBytes / rowBytes));
+  // Only the kernel for CPUs has logits that are narrower than float32.
+  const narrow = logitCap === undefined && headWeight.device === 'cpu' && headWeight.dtype === 'bfloat16';
+  const chunk = Math.max(1, Math.floor(chunkBytes / (headWeight.size(0) * (narrow ? 2 : 4))));
   const labels = indices(tokens).to({ device: hidden.device });
   if (logitCap !== undefined) return cappedCrossEntropy(hidden, { weight: headWeight, bias: headBias, cap: logitCap }, labels, { chunk });
   return linearCrossEntropy(hidden, headWeight, labels, { bias: headBias, chunk });

@@ -16,7 +16,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { CheckpointError, ConfigError } from '../errors.ts';
+import { CheckpointError, ConfigError, isSystemError } from '../errors.ts';
 import { flush, replaceText } from '../flush.ts';
 import { lockFolder } from '../folder-lock.ts';
 import type { LogEvent } from '../log.ts';
@@ -194,8 +194,8 @@ export class RunFolder implements Disposable {
   /** Saves where a stage stands. Throws CheckpointError naming the last good state. */
   save(facts: Omit<Parameters<typeof saveState>[1], 'metricsBytes'>, options: Parameters<typeof saveState>[2]): string {
     const file = join(this.folder, metricsFile);
-    const metricsBytes = existsSync(file) ? flushed(file) : 0;
     try {
+      const metricsBytes = existsSync(file) ? flushed(file) : 0;
       return saveState(join(this.folder, states), { ...facts, metricsBytes }, options);
     } catch (error) {
       throw this.explained(error);
@@ -219,7 +219,7 @@ export class RunFolder implements Disposable {
 
   /** An error of writing, with what was saved before as its hint; others as they are. */
   explained(error: unknown): unknown {
-    if (!(error instanceof CheckpointError)) return error;
+    if (!(error instanceof CheckpointError) && !isSystemError(error)) return error;
     const last = newestStateFolder(join(this.folder, states)) ?? this.startFolder;
     const hint =
       last === undefined ? 'make room; nothing was saved before' : `make room and go on with --resume: ${last} was saved whole before`;

@@ -116,7 +116,7 @@ export interface StageRun {
   readonly steps: readonly StepEvent[];
   readonly seconds: number;
   /** Rows that could not be used, and steps whose loss was not finite. */
-  readonly skipped: { readonly rows: number; readonly steps: number };
+  readonly skipped: { readonly rows: number; readonly steps: number; readonly cut: number };
   readonly stopped: boolean;
 }
 
@@ -163,7 +163,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     onSnapshot,
   } = options;
   const team: Team = group ?? solo;
-  const skipped = { rows: 0, steps: 0, together: 0, ...state?.skipped };
+  const skipped = { rows: 0, steps: 0, together: 0, cut: 0, ...state?.skipped };
   const sizes = group || needsSizes(stage.sampling) ? await data.sizes() : undefined;
   const imageBytes = tokenBytes * model.imageTokens;
   const sampler = new Sampler({
@@ -204,11 +204,12 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     known,
   });
   const encode = towerFeatures && ((images: readonly Uint8Array[]) => towerFeatures.encode(images));
-  const microBatch = microBatchLimits(options.microBatch, model.languageModel.headWeight.device);
+  const microBatch = microBatchLimits(options.microBatch, { device: model.languageModel.headWeight.device, sharded });
   await using loader = new Loader({
     rows: data,
     processor,
     sampler,
+    steps: steps - (state?.step ?? 0),
     microBatch,
     maxLength: stage.maxLength,
     cacheBytes: imageCacheBytes,
@@ -271,7 +272,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   try {
     // A state that was saved in the middle of a validation says nothing of it.
     if (state && done > 0 && progress?.state.last !== done) ended = await checkProgress();
-    for (let unused = 0; done < steps && !ended; ) {
+    while (done < steps && !ended) {
       const started = now();
       const read = await loader.next();
       const waitedSeconds = now() - started;
@@ -283,14 +284,16 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       at = read.state;
       for (const row of step.skipped) log({ event: 'skipped-row', ...row });
       skipped.rows += step.skipped.length;
-      unused = step.examples > 0 ? 0 : unused + step.skipped.length;
-      // The only good row may come first in one epoch and last in the next.
-      if (unused >= 2 * sampler.count) throw new DataError(`none of the ${sampler.count} rows of stage ${stage.name} can be used`);
+      skipped.cut += step.cut;
       // A step of which no row can be used is over at once, so that epochs are what they are called.
       const facts = step.examples > 0 ? attempt(step.input) : undefined;
       pace.add({ tokens: step.tokens, seconds: now() - started });
       done++;
       fresh = true;
+      const seen = at.epoch * sampler.count + at.position;
+      if (skipped.rows >= seen && (seen >= sampler.count || done === steps)) {
+        throw new DataError(`none of the first ${seen} rows of stage ${stage.name} can be used`);
+      }
       if (facts) {
         const event: StepEvent = {
           event: 'step',

@@ -16,8 +16,8 @@ const StateFacts = z.strictObject({
   /** Where the sampler stands behind that step. */
   sampler: z.strictObject({ epoch: z.int().nonnegative(), position: z.int().nonnegative() }),
   lossScale: z.strictObject({ factor: z.number(), soundSteps: z.int() }).optional(),
-  /** Rows and steps that were left out, and steps that were left out in a row. */
-  skipped: z.strictObject({ rows: z.int(), steps: z.int(), together: z.int() }),
+  /** Rows and steps that were left out, steps that were left out in a row, and rows that were cut. */
+  skipped: z.strictObject({ rows: z.int(), steps: z.int(), together: z.int(), cut: z.int().default(0) }),
   /** Of validations. */
   progress: z
     .strictObject({ best: z.strictObject({ loss: z.number(), step: z.int() }).optional(), worse: z.int(), last: z.int().optional() })

@@ -86,7 +86,8 @@ export function trainStep(
   const ownNorm = gradientNorm(optimizer.gradients()) / scaledBy;
   const gradNorm = exchange?.norm(ownNorm) ?? ownNorm;
   const overflowed = !Number.isFinite(gradNorm);
-  if (!(lossScale?.update({ overflowed }) ?? !overflowed)) {
+  const lost = lossScale ? !lossScale.update({ overflowed }) : overflowed;
+  if (lost) {
     optimizer.zeroGradients();
     throw new NonFiniteError(`the gradients' norm is ${gradNorm} on ${team.gather(rows).flat().join(', ')}`, {
       hint: lossScale ? 'use precision: bfloat16, or lower the learning rate' : 'lower the learning rate',

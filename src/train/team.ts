@@ -1,6 +1,5 @@
 import { ConfigError } from '../errors.ts';
 import type { Module } from '../nn/module.ts';
-import { noGrad } from '../tensor/autograd.ts';
 import type { ProcessGroup } from '../tensor/distributed.ts';
 import { Scope } from '../tensor/scope.ts';
 
@@ -45,20 +44,21 @@ export function checkEqual(team: Team, what: string, own: unknown): void {
   });
 }
 
+/** Numbers that are summed at a time, for less memory. */
 const piece = 1 << 24;
+/** Weights are summed in millionths, more or less. */
 const fixedPoint = 2 ** 20;
 
 /** A number that differs for other weights, nearly always; sums of integers are the same on every number of threads. */
 export function weightSum(model: Module): number {
   let sum = 0;
   for (const parameter of model.parameters()) {
-    for (let start = 0; start < parameter.numel; start += piece) {
+    using _outer = new Scope();
+    const flat = parameter.detach().reshape(-1);
+    for (let start = 0; start < flat.numel; start += piece) {
       using _scope = new Scope();
-      const values = parameter
-        .detach()
-        .reshape(-1)
-        .narrow(0, start, Math.min(piece, parameter.numel - start));
-      sum += noGrad(() => values.cast('float32').mul(fixedPoint).cast('int32').sum().item());
+      const values = flat.narrow(0, start, Math.min(piece, flat.numel - start));
+      sum += values.cast('float32').mul(fixedPoint).cast('int32').sum().item();
     }
   }
   return sum;

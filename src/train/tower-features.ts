@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CheckpointError } from '../errors.ts';
+import { CheckpointError, isSystemError } from '../errors.ts';
 import type { VisionTower } from '../model/vision/vision-tower.ts';
 import type { ImageProcessor } from '../processor/image.ts';
 import { noGrad } from '../tensor/autograd.ts';
@@ -40,6 +40,7 @@ export class TowerFeatures {
   readonly #kept = new Map<string, Tensor>();
   readonly #weights: readonly Tensor[];
   #bytes = 0;
+  #writes = true;
   #facts: TowerFeaturesFacts = { fromMemory: 0, fromDisk: 0, computed: 0 };
 
   constructor(tower: VisionTower, image: ImageProcessor, { memoryBytes = 512 * 2 ** 20, folder }: TowerFeaturesOptions = {}) {
@@ -144,14 +145,16 @@ export class TowerFeatures {
 
   #write(key: string, features: Tensor): void {
     const path = this.#path(key);
-    if (path === undefined) return;
+    if (path === undefined || !this.#writes) return;
     using _scope = new Scope();
     const stored = features.to({ device: 'cpu' });
     try {
       mkdirSync(dirname(path), { recursive: true });
       writeSafetensors(path, [['features', stored]]);
-    } catch {
-      // on a full disk, as without one, they are computed when they are needed again
+    } catch (error) {
+      if (!(error instanceof CheckpointError) && !isSystemError(error)) throw error;
+      // A disk that takes no more is left alone: features are computed when they are needed again.
+      this.#writes = false;
     }
   }
 

@@ -203,7 +203,7 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
       folder: path,
       skippedRows: run.skipped.rows,
       skippedSteps: run.skipped.steps,
-      cutRows: steps.reduce((sum, { cut }) => sum + cut, 0),
+      cutRows: run.skipped.cut,
     };
     // Before the folder is there: metrics behind the last state are forgotten when a run is resumed, but not those of stages that are done.
     if (path !== undefined) folder?.append(event);

@@ -41,13 +41,14 @@ export abstract class LanguageModel extends Module {
   protected run<Layer>(
     layers: readonly Layer[],
     x: Tensor,
-    { wanted, ...sequences }: Sequences,
+    sequences: Sequences,
     step: (layer: Layer, h: Tensor, sequences: Sequences, index: number) => Tensor,
   ): Tensor {
     const { lengths, caches = [] } = sequences;
+    const inner = { ...sequences, wanted: undefined };
     sizes(x, 'N C', { N: lengths.reduce((sum, length) => sum + length, 0), C: this.hiddenSize });
     const last = layers.length - 1;
-    const hidden = runLayers(layers, x, (layer, h, index) => step(layer, h, index === last ? { ...sequences, wanted } : sequences, index));
+    const hidden = runLayers(layers, x, (layer, h, index) => step(layer, h, index === last ? sequences : inner, index));
     for (const [index, cache] of caches.entries()) cache.advance(lengths[index] ?? 0);
     return hidden;
   }
