@@ -40,7 +40,10 @@ export interface MicroBatchLimits {
  * Limits for a micro-batch: so many conversations, or, unless given, as many as have the tokens beyond which nothing gets faster. Sharded ranks, which bring
  * the model together for each, have one.
  */
-export function microBatchLimits(examples: number | undefined, { device, sharded }: { device: Device; sharded: boolean }): MicroBatchLimits {
+export function microBatchLimits(
+  examples: number | undefined,
+  { device, sharded }: { device: Device; sharded: boolean },
+): MicroBatchLimits {
   if (examples !== undefined || sharded) return { examples: examples ?? Number.POSITIVE_INFINITY };
   return { examples: Number.POSITIVE_INFINITY, tokens: device === 'cpu' ? 4096 : 16_384 };
 }
