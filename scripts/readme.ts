@@ -122,14 +122,16 @@ function compared(page: string): string[] {
   return lines.slice(start + 2, end);
 }
 
-/** The rows of the newest page of each benchmark, without the columns of its targets. */
+/** What has a target in the newest page of each benchmark and machine, without the columns of the targets; the pages have the rest. */
 function benchmarks(): string {
   const folder = join(root, 'bench/results');
   const newest = new Map<string, string>();
-  for (const file of readdirSync(folder).sort()) if (file.endsWith('.md')) newest.set(file.slice(0, file.indexOf('_')), file);
-  const rows = [...newest].flatMap(([name, file]) =>
-    compared(readFileSync(join(folder, file), 'utf8')).map((line) => {
-      const [variant, metric, ours, theirs, ratio] = line.slice(2).split(' | ');
+  for (const file of readdirSync(folder).sort()) if (file.endsWith('.md')) newest.set(file.slice(0, file.lastIndexOf('_')), file);
+  const rows = [...newest.values()].flatMap((file) =>
+    compared(readFileSync(join(folder, file), 'utf8')).flatMap((line) => {
+      const [variant, metric, ours, theirs, ratio, target] = line.slice(2).split(' | ');
+      const name = file.slice(0, file.indexOf('_'));
+      if (target?.trim() === '') return [];
       return `| [${name}](bench/results/${file})${variant === '-' ? '' : ` ${variant}`} | ${metric} | ${ours} | ${theirs} | ${ratio} |`;
     }),
   );
