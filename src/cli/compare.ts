@@ -73,7 +73,9 @@ async function compared(first: string, second: string): Promise<Compared[]> {
     });
   }
   // A run that is not finished has samples alone.
-  const results = await Promise.all([first, second].map((folder) => readResults(folder).catch(() => undefined)));
+  const results = await Promise.all(
+    [first, second].map((folder) => (existsSync(join(folder, 'results.json')) ? readResults(folder) : undefined)),
+  );
   return Promise.all(
     shared.map(async (name) => {
       const task = name.replace(/^samples_(.*)\.jsonl$/, '$1');

@@ -2,7 +2,8 @@ import { DataError } from '../errors.ts';
 import { type PairedDifference, pairedBootstrap } from './bootstrap.ts';
 import type { Results } from './evaluate.ts';
 import { mcnemar, type Paired } from './interval.ts';
-import type { Scored } from './task.ts';
+import type { Scored, Task } from './task.ts';
+import { tasks } from './tasks/index.ts';
 
 /** How the second of two runs on the same samples differs from the first. */
 export interface Comparison {
@@ -16,9 +17,15 @@ export interface Comparison {
   readonly worse: readonly string[];
 }
 
-/** Why runs are not compared on a task: one of them has no scores. */
-export const whyNotCompared = (task: string, runs: readonly (Pick<Results, 'tasks'> | undefined)[]): string | undefined =>
-  runs.map((run) => run?.tasks[task]?.unscored).find((why) => why !== undefined);
+/** Why runs are not compared on a task: one of them has no scores. A run that is not finished has no results; its samples may still wait for the judge. */
+export function whyNotCompared(task: string, runs: readonly (Pick<Results, 'tasks'> | undefined)[]): string | undefined {
+  const needsJudge = Object.values<Task>(tasks).find(({ name }) => name === task)?.needsJudge;
+  const reasons = runs.map((run) => {
+    if (run === undefined) return needsJudge && 'a run is not finished, and its answers may not be judged';
+    return run.tasks[task]?.unscored;
+  });
+  return reasons.find((why) => why !== undefined);
+}
 
 /** Compares two runs sample by sample. Throws DataError when they are not of the same samples. */
 export function compareRuns(first: readonly Scored[], second: readonly Scored[]): Comparison {

@@ -129,7 +129,7 @@ describe('eval', () => {
 });
 
 describe('compare', () => {
-  const write = (name: string, scores: readonly number[]): string => {
+  const write = (name: string, scores: readonly number[], task = 'vqa'): string => {
     const folder = join(root, name);
     mkdirSync(folder);
     const lines = scores.map((score, i) =>
@@ -142,7 +142,7 @@ describe('compare', () => {
         score,
       }),
     );
-    writeFileSync(join(folder, 'samples_vqa.jsonl'), `${lines.join('\n')}\n`);
+    writeFileSync(join(folder, `samples_${task}.jsonl`), `${lines.join('\n')}\n`);
     return folder;
   };
 
@@ -162,5 +162,17 @@ describe('compare', () => {
       rightOrWrong: { onlyFirst: 1, onlySecond: 6 },
     });
     expect((await tinyllava('compare', first, data)).stderr).toContain('have no task in common');
+  });
+
+  test('takes no side between answers that may wait for their judge, nor for results that cannot be read', async () => {
+    const judged = write('judged', [1, 0.5], 'mm-vet');
+    writeFileSync(join(judged, 'results.json'), JSON.stringify({ tasks: { 'mm-vet': {} } }));
+    const unfinished = write('unfinished', [0, 0], 'mm-vet');
+    expect((await tinyllava('compare', judged, unfinished)).stdout).toBe(
+      'mm-vet is not compared: a run is not finished, and its answers may not be judged\n',
+    );
+    writeFileSync(join(unfinished, 'results.json'), '{"tasks": ');
+    const { code, stderr } = await tinyllava('compare', judged, unfinished);
+    expect([code, stderr]).toEqual([1, expect.stringContaining(`${join(unfinished, 'results.json')}: `)]);
   });
 });
