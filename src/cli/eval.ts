@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
 import { ConfigError } from '../errors.ts';
 import type { Profile, Task } from '../evaluate/task.ts';
@@ -47,6 +49,9 @@ const namesIn = (text: string): string[] =>
     .split(',')
     .map((name) => name.trim())
     .filter((name) => name !== '');
+
+/** What a model is called in results: by the name of its folder or file, wherever that is, so that equal runs leave equal files; else as it is named. */
+const called = (model: string): string => (existsSync(model) ? basename(resolve(model)) : model);
 
 /** Says what tasks there are, or what the named ones want. */
 async function list(names: readonly string[], json: true | undefined): Promise<void> {
@@ -109,7 +114,7 @@ export function evalCommand(): Command {
     using line = new StatusLine(process.stderr);
     const log = evaluationProgress(line);
     using _processes = Symbol.dispose in model ? model : undefined;
-    const modelName = adapter === undefined ? path : `${path} with ${adapter}`;
+    const modelName = adapter === undefined ? called(path) : `${called(path)} with ${called(adapter)}`;
     const run = (signal: AbortSignal) => evaluate(model, { ...what, modelName, opened, batchSize, limit, out, resume, log, signal });
     const results = await interruptible(run).catch(async (error) => {
       throw out === undefined ? error : await goingOn(error);

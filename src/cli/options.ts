@@ -76,7 +76,7 @@ function device(text: string): Device {
 /** Adds --device, --threads and --json. */
 export function withDeviceOptions(command: Command): Command {
   return command
-    .addOption(new Option('--device <name>', 'cpu, cuda or cuda:N').argParser(device).default('cpu'))
+    .addOption(new Option('--device <name>', 'cpu, cuda or cuda:N; cpu unless given').argParser(device))
     .option('--threads <count>', 'threads of the CPU', wholeNumber(1))
     .option('--json', 'print one JSON document');
 }

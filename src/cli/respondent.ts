@@ -17,7 +17,7 @@ export interface RespondentFlags extends WorkerFlags, ServerFlags {
 const endpointPrefix = 'openai:';
 
 /** What only models of this machine have. */
-const here = ['processes', 'dtype', 'mapped', 'template', 'threads', 'adapter', 'base'] as const;
+const here = ['processes', 'device', 'dtype', 'mapped', 'template', 'threads', 'adapter', 'base'] as const;
 
 /** Opens what an argument names: `openai:MODEL` on a server, or a checkpoint folder in this process or in several. Throws ConfigError. */
 export async function openRespondent(
@@ -28,7 +28,7 @@ export async function openRespondent(
   const { processes = 1, baseUrl, timeout } = flags;
   if (name.startsWith(endpointPrefix)) {
     const given = here.find((flag) => flags[flag] !== undefined);
-    if (given) throw new UsageError(`--${given} is for models here, and ${name} is behind a server`, { hint: 'leave it away' });
+    if (given) throw new UsageError(`--${given} is for models here, and ${name} is behind a server`, { hint: 'leave it out' });
     const { Endpoint } = await import('../evaluate/respondent/endpoint.ts');
     const key = env['TINYLLAVA_API_KEY'] ?? env['OPENAI_API_KEY'];
     return new Endpoint({ model: name.slice(endpointPrefix.length), baseUrl, key, timeoutMs: 1000 * timeout });

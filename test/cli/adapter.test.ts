@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ChatModel } from '../../src/generate/generate.ts';
 import { saveAdapter } from '../../src/model/adapter/save.ts';
@@ -75,7 +75,7 @@ test('an evaluation by several processes asks the model that its flags name', as
   ];
   const adapted = await evaluated(...flags);
   expect(await evaluated(...flags, ...several)).toEqual(adapted);
-  expect(adapted['model']).toBe(`${base} with ${adapter}`);
+  expect(adapted['model']).toBe(`${basename(base)} with ${basename(adapter)}`);
   expect((await evaluated(...several))['weights']).not.toBe(adapted['weights']);
 });
 

@@ -3,7 +3,7 @@ import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSy
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, describe, expect, test } from 'vitest';
 import { onOneThread, picture, tinyCheckpoint } from '../generate/tiny-model.ts';
@@ -96,9 +96,11 @@ describe('an evaluation that is killed', () => {
     expect(samplesOf(unbroken)).toMatch(/2\.png cannot be decoded/);
   });
 
-  test('has nothing left to ask when it is over', async () => {
+  test('has nothing left to ask when it is over, by whatever path the model is named', async () => {
     const before = files(unbroken);
-    expect((await tinyllava(...command(unbroken, '--resume'))).code).toBe(0);
+    expect(JSON.parse(before[1] ?? '').settings.model).toBe(basename(model));
+    const otherwise = command(unbroken, '--resume').map((word) => (word === model ? relative('.', `${model}/`) : word));
+    expect((await tinyllava(...otherwise)).code).toBe(0);
     expect(files(unbroken)).toEqual(before);
     expect(JSON.parse(readFileSync(join(unbroken, 'timings.json'), 'utf8')).tasks.vqa.asked).toBeLessThan(asked / 2);
   });
@@ -148,6 +150,15 @@ test('Ctrl-C keeps what was answered and says how to go on', async () => {
   expect([code, stderr]).toEqual([130, expect.stringMatching(/error: interrupted; go on with --resume\n$/)]);
   expect((await tinyllava(...command(out, '--resume'))).code).toBe(0);
   expect(files(out)).toEqual(files(unbroken));
+});
+
+test.each([
+  ['--device', 'cpu'],
+  ['--threads', '1'],
+  ['--dtype', 'float32'],
+])('%s is refused for a model behind a server', async (flag, value) => {
+  const { code, stderr } = await tinyllava('eval', 'openai:m', '--tasks', 'vqa', '--data', data, flag, value);
+  expect([code, stderr]).toEqual([2, `error: ${flag} is for models here, and openai:m is behind a server\n  fix: leave it out\n`]);
 });
 
 test('a server that fails in the middle leaves what it answered, and the run goes on when it is back', async () => {

@@ -184,7 +184,6 @@ describe('eval', () => {
     expect(code).toBe(0);
     const lasting = stdout
       .replace(/in .* a second\)/, 'in TIME')
-      .replace(model, 'MODEL')
       .replace(/[0-9a-f]{64}/, 'HASH')
       .replace(/(libtorch|Node|tinyllava): \d.*/g, '$1: VERSION');
     expect(lasting).toMatchInlineSnapshot(`
@@ -199,7 +198,7 @@ describe('eval', () => {
       ## The run
 
       - batchSize: 16
-      - model: MODEL
+      - model: model
       - limit: the first 7 questions of each task
       - profile: official
       - weights: HASH
