@@ -70,37 +70,47 @@ interface Place {
   readonly name: string;
   readonly about: string;
   readonly folders: readonly string[];
-  readonly own: readonly [string, string];
   readonly config: string;
+  /** In the order in which they are looked for. */
+  readonly splits: readonly Split[];
+}
+
+/** The files of a split in each form. */
+interface Split {
+  readonly own: readonly [questions: string, images: string];
+  readonly parquet: 'validation' | 'test';
   readonly tsv: string;
 }
 
 /** A challenge of the Robust Reading Competition. */
-function documentTask({ name, about, folders, own, config, tsv }: Place): Task {
+function documentTask({ name, about, folders, config, splits }: Place): Task {
   return {
     name,
     about,
     maxNewTokens: 128,
-    ...published<Sample>(folders, [
-      {
-        layout: 'RRC',
-        files: [...own],
-        from: 'rrc.cvc.uab.es (Document Visual Question Answering)',
-        read: (found) => ownSamples(found.one(0), found.one(1)),
-      },
-      {
-        layout: 'lmms-eval',
-        files: [`${config}/validation-*.parquet|validation-*.parquet|${config}/test-*.parquet|test-*.parquet`],
-        from: `huggingface.co/datasets/lmms-lab/DocVQA (config ${config}, split validation or test)`,
-        read: (found, options) => tableSamples(found.all(0), options),
-      },
-      {
-        layout: 'VLMEvalKit',
-        files: [tsv],
-        from: `VLMEvalKit's ${tsv.replace('|', ' or ')}`,
-        read: (found, options) => tableSamples(found.all(0), options),
-      },
-    ]),
+    ...published<Sample>(
+      folders,
+      splits.flatMap(({ own, parquet, tsv }) => [
+        {
+          layout: 'RRC',
+          files: own,
+          from: 'rrc.cvc.uab.es (Document Visual Question Answering)',
+          read: (found) => ownSamples(found.one(0), found.one(1)),
+        },
+        {
+          layout: 'lmms-eval',
+          files: [`${config}/${parquet}-*.parquet|${parquet}-*.parquet`],
+          from: `huggingface.co/datasets/lmms-lab/DocVQA (config ${config}, split ${parquet})`,
+          read: (found, options) => tableSamples(found.all(0), options),
+        },
+        {
+          layout: 'VLMEvalKit',
+          files: [tsv],
+          from: `VLMEvalKit's ${tsv}`,
+          read: (found, options) => tableSamples(found.all(0), options),
+        },
+      ]),
+    ),
     prompt: questionAnd(shortAnswer),
     score: ({ targets }, answer) => ({ parsed: answer, score: targets.length === 0 ? 0 : anls(answer, targets) }),
     aggregate(scored) {
@@ -117,12 +127,15 @@ export const docVqa = documentTask({
   name: 'docvqa',
   about: 'short answers out of scanned documents, by edit distance (ANLS)',
   folders: ['docvqa', 'DocVQA'],
-  own: [
-    'val_v1.0_withQT.json|val_v1.0.json|val/val_v1.0.json|test_v1.0.json|test/test_v1.0.json',
-    'documents/|val/documents/|test/documents/',
-  ],
   config: 'DocVQA',
-  tsv: 'DocVQA_VAL.tsv|DocVQA_TEST.tsv',
+  splits: [
+    {
+      own: ['val_v1.0_withQT.json|val_v1.0.json|val/val_v1.0.json', 'documents/|val/documents/'],
+      parquet: 'validation',
+      tsv: 'DocVQA_VAL.tsv',
+    },
+    { own: ['test_v1.0.json|test/test_v1.0.json', 'documents/|test/documents/'], parquet: 'test', tsv: 'DocVQA_TEST.tsv' },
+  ],
 });
 
 /** Questions about infographics. Mathew et al. 2022, arXiv:2104.12756; 2801 in val, 3288 in test, whose truth is with the competition's server. */
@@ -130,10 +143,17 @@ export const infoVqa = documentTask({
   name: 'infovqa',
   about: 'short answers out of infographics, by edit distance (ANLS)',
   folders: ['infovqa', 'InfoVQA'],
-  own: [
-    'infographicsVQA_val_v1.0_withQT.json|infographicVQA_val_v1.0.json|infographicsVQA_test_v1.0.json|infographicVQA_test_v1.0.json',
-    'images/|infographicsvqa_images/',
-  ],
   config: 'InfographicVQA',
-  tsv: 'InfoVQA_VAL.tsv|InfoVQA_TEST.tsv',
+  splits: [
+    {
+      own: ['infographicsVQA_val_v1.0_withQT.json|infographicVQA_val_v1.0.json', 'images/|infographicsvqa_images/'],
+      parquet: 'validation',
+      tsv: 'InfoVQA_VAL.tsv',
+    },
+    {
+      own: ['infographicsVQA_test_v1.0.json|infographicVQA_test_v1.0.json', 'images/|infographicsvqa_images/'],
+      parquet: 'test',
+      tsv: 'InfoVQA_TEST.tsv',
+    },
+  ],
 });

@@ -94,7 +94,7 @@ function uploaded(scored: readonly Scored<BenchSample>[]): Record<string, string
 function mmBench(
   name: string,
   language: 'English' | 'Chinese',
-  { files, folder, suffix, lmmsSuffix }: { files: string; folder: string; suffix: string; lmmsSuffix: string },
+  { files, folder, suffix, lmmsSuffix }: { files: { dev: string; test: string }; folder: string; suffix: string; lmmsSuffix: string },
 ): Task<BenchSample> {
   const code = language === 'English' ? 'en' : 'cn';
   return {
@@ -103,20 +103,20 @@ function mmBench(
     maxNewTokens: 1024,
     ...published<BenchSample>(
       [name, folder],
-      [
+      (['dev', 'test'] as const).flatMap((split) => [
         {
           layout: 'LLaVA and VLMEvalKit',
-          files: [files],
-          from: `github.com/open-compass/MMBench, or VLMEvalKit's MMBench_DEV_${code.toUpperCase()}.tsv; the truth of test is with the server`,
+          files: [files[split]],
+          from: `github.com/open-compass/MMBench, or VLMEvalKit's MMBench_${split.toUpperCase()}_${code.toUpperCase()}.tsv${split === 'test' ? '; the truth is with the server' : ''}`,
           read: (found, options) => samples(found.all(0), options),
         },
         {
           layout: 'lmms-eval',
-          files: [`${code}/dev-*.parquet|dev-*.parquet|${code}/test-*.parquet|test-*.parquet`],
-          from: `huggingface.co/datasets/lmms-lab/MMBench (config ${code}, split dev or test)`,
+          files: [`${code}/${split}-*.parquet|${split}-*.parquet`],
+          from: `huggingface.co/datasets/lmms-lab/MMBench (config ${code}, split ${split})`,
           read: (found, options) => samples(found.all(0), options),
         },
-      ],
+      ]),
     ),
     prompt: ({ images, hint, question, options }) =>
       ask(images, `${hint === undefined ? '' : `${hint}\n`}${question}\n${lines(options)}${suffix}`),
@@ -141,16 +141,20 @@ function mmBench(
 }
 
 export const mmBenchEn = mmBench('mmbench-en', 'English', {
-  files:
-    'mmbench_dev_20230712.tsv|mmbench_dev_en_20231003.tsv|MMBench_DEV_EN.tsv|MMBench_DEV_EN_V11.tsv|mmbench_test_20230712.tsv|mmbench_test_en_20231003.tsv|MMBench_TEST_EN.tsv|MMBench_TEST_EN_V11.tsv',
+  files: {
+    dev: 'mmbench_dev_20230712.tsv|mmbench_dev_en_20231003.tsv|MMBench_DEV_EN.tsv|MMBench_DEV_EN_V11.tsv',
+    test: 'mmbench_test_20230712.tsv|mmbench_test_en_20231003.tsv|MMBench_TEST_EN.tsv|MMBench_TEST_EN_V11.tsv',
+  },
   folder: 'mmbench',
   suffix: optionLetter,
   lmmsSuffix: optionLetter,
 });
 
 export const mmBenchCn = mmBench('mmbench-cn', 'Chinese', {
-  files:
-    'mmbench_dev_cn_20231003.tsv|MMBench_DEV_CN.tsv|MMBench_DEV_CN_V11.tsv|mmbench_test_cn_20231003.tsv|MMBench_TEST_CN.tsv|MMBench_TEST_CN_V11.tsv',
+  files: {
+    dev: 'mmbench_dev_cn_20231003.tsv|MMBench_DEV_CN.tsv|MMBench_DEV_CN_V11.tsv',
+    test: 'mmbench_test_cn_20231003.tsv|MMBench_TEST_CN.tsv|MMBench_TEST_CN_V11.tsv',
+  },
   folder: 'mmbench_cn',
   suffix: '\n请直接回答选项字母。',
   lmmsSuffix: '\n请直接使用所提供的选项字母作为答案回答。',

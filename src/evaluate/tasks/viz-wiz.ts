@@ -63,16 +63,16 @@ export const vizWiz: Task<VqaSample> = {
         read: (found) => annotated(found.one(0), found.one(1)),
       },
       {
-        layout: 'LLaVA',
-        files: ['llava_test.jsonl', 'test/'],
-        from: "LLaVA's eval.zip and vizwiz.org (test images)",
-        read: (found) => llavaQuestions(found.one(0), found.one(1)),
-      },
-      {
         layout: 'lmms-eval',
         files: ['data/val-*.parquet|val-*.parquet'],
         from: 'huggingface.co/datasets/lmms-lab/VizWiz-VQA',
         read: (found, options) => peopleRows(found.all(0), options),
+      },
+      {
+        layout: 'LLaVA',
+        files: ['llava_test.jsonl', 'test/'],
+        from: "LLaVA's eval.zip and vizwiz.org (test images)",
+        read: (found) => llavaQuestions(found.one(0), found.one(1)),
       },
       {
         layout: 'an earlier upload',

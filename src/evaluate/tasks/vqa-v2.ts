@@ -25,6 +25,12 @@ export const vqaV2: Task<VqaSample> = {
         read: (found) => officialSamples(found.one(0), found.one(1), found.one(2)),
       },
       {
+        layout: 'lmms-eval',
+        files: ['data/validation-*.parquet|validation-*.parquet'],
+        from: 'huggingface.co/datasets/lmms-lab/VQAv2',
+        read: (found, options) => peopleRows(found.all(0), options),
+      },
+      {
         layout: 'LLaVA',
         files: ['llava_vqav2_mscoco_test-dev2015.jsonl', '?llava_vqav2_mscoco_test2015.jsonl', 'test2015/'],
         from: "LLaVA's eval.zip and images.cocodataset.org/zips/test2015.zip",
@@ -34,12 +40,6 @@ export const vqaV2: Task<VqaSample> = {
           const all = found.one(1) === '' ? [] : await readRows(found.one(1), Id);
           return { samples, alsoUploaded: all.map(({ question_id }) => question_id).filter((id) => !asked.has(id)) };
         },
-      },
-      {
-        layout: 'lmms-eval',
-        files: ['data/validation-*.parquet|validation-*.parquet'],
-        from: 'huggingface.co/datasets/lmms-lab/VQAv2',
-        read: (found, options) => peopleRows(found.all(0), options),
       },
     ],
   ),

@@ -73,6 +73,18 @@ describe('DocVQA', () => {
     const { unscored, submission } = await score('docvqa', folder, { 7: 'Ann' });
     expect([unscored, submission]).toEqual([expect.stringContaining('not public'), [{ questionId: 7, answer: 'Ann' }]]);
   });
+
+  test('of test is read where nothing of val is there, with its own images', async () => {
+    const folder = writeFiles(join(root, 'docvqa-both'), {
+      'test/test_v1.0.json': { data: [{ questionId: 7, question: 'Who?', image: 'documents/x_1.png' }] },
+      'val/documents/x_1.png': '',
+    });
+    await expect(docVqa.open(folder)).rejects.toThrow('is missing');
+    writeFiles(folder, { 'test/documents/x_1.png': '' });
+    expect((await docVqa.open(folder)).samples[0]?.images).toEqual([join(folder, 'test/documents/x_1.png')]);
+    writeFiles(folder, { 'DocVQA_VAL.tsv': 'index\tquestion\tanswer\timage\n3\tWhat?\ta cat\tAAAA\n' });
+    expect(await samplesOf(docVqa, folder)).toMatchObject([{ id: '3', question: 'What?', targets: ['a cat'] }]);
+  });
 });
 
 test('OCRBench looks for the answer in what is said, formulas without spaces and by case, and counts points', async () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -99,6 +99,18 @@ test('VizWiz gives a file to upload, and asks with a capital first letter alone 
   const [sample] = await samplesOf(vizWiz, folder);
   expect(sample && asked(inProfile(vizWiz, 'lmms-eval'), sample).text).toMatch(/^What is this\?\nWhen the provided/);
   expect(sample && asked(vizWiz, sample).text).toMatch(/^what is THIS\?\nWhen the provided/);
+});
+
+test.each([
+  ['vqav2', vqaV2, 'llava_vqav2_mscoco_test-dev2015.jsonl', 'validation'],
+  ['vizwiz', vizWiz, 'llava_test.jsonl', 'val'],
+] as const)('%s is read in its public split where the files of test lie beside it', async (name, task, testFile, split) => {
+  const folder = writeFiles(join(root, `both-${name}`), { [testFile]: [{ question_id: 0, image: 'a.jpg', text: 'Q?' }] });
+  expect((await samplesOf(task, folder))[0]?.targets).toEqual([]);
+  // TextVQA's table has the columns of theirs.
+  const table = join(import.meta.dirname, '../../reference/hugging-face/textvqa/data/validation-00000-of-00001.parquet');
+  cpSync(table, join(folder, `${split}-00000-of-00001.parquet`));
+  expect((await samplesOf(task, folder))[0]?.targets).not.toEqual([]);
 });
 
 describe('TextVQA', () => {
