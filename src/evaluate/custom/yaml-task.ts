@@ -15,7 +15,7 @@ import { anls } from '../tasks/doc-vqa.ts';
 import { agreement, evalAiAnswer } from '../vqa-answer.ts';
 
 /** What a task may be called: files of a run are named by it. */
-export const TaskName = z.string().regex(/^[a-z0-9][a-z0-9+_-]*$/, 'expected small letters, digits, - and _');
+export const TaskName = z.string().regex(/^[a-z0-9][a-z0-9+_-]*$/, 'expected small letters, digits, +, - and _');
 
 /** How answers are scored. */
 const scorers = ['exact', 'contains', 'choice', 'vqa', 'anls', 'relaxed'] as const;

@@ -164,7 +164,7 @@ export const mmmu: Task<MmmuSample> = {
     const blind = scored.filter(({ sample }) => sample.written !== undefined && sample.images.length === 0).length;
     if (blind === 0) return [];
     return [
-      `${blind} questions of several images, which these files hold none of, are asked without; TinyLLaVA Factory draws their letters`,
+      `${blind} questions about several images, none of which is in these files, are asked without them; TinyLLaVA Factory draws a letter, or counts an open one wrong`,
     ];
   },
   submission: (scored) => Object.fromEntries(scored.map(({ sample, parsed }) => [sample.id, parsed])),

@@ -134,7 +134,7 @@ describe('a task in TypeScript', () => {
     );
     expect(await message(file('e.ts', coded.replace('name:', 'name')))).toContain('cannot be loaded');
     expect(await message(file('f.ts', coded.replace("'coded'", "'my/task'")))).toContain(
-      'task.name: expected small letters, digits, - and _',
+      'task.name: expected small letters, digits, +, - and _',
     );
     expect(await message(file('i.ts', coded.replace('maxNewTokens: 4', "maxNewTokens: 4, submissionForm: 'csv'")))).toContain(
       'task.submissionForm: Invalid option',
