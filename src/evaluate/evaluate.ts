@@ -52,8 +52,6 @@ export interface TaskResult extends Facts {
   readonly stop?: readonly string[];
   /** Who judged, for tasks that were judged. */
   readonly judge?: JudgeIdentity;
-  /** Why there are no metrics. */
-  readonly unscored?: string;
   /** The text of the first question as the model is asked it, before the chat template. */
   readonly firstPrompt?: string;
   /** Whose form the files were read in. */
@@ -90,10 +88,11 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
   const facts = await Promise.all(opened.map(async (one) => [one.task.name, await taskFacts(one, limit)] as const));
   for (const [name, { data: sha256 }] of facts) data[name] = sha256;
   await check(respondent, opened, options);
-  const settings = { ...(limit !== undefined && { limit }), profile, ...respondent.identity };
+  const asked = { ...(limit !== undefined && { limit }), profile };
   // A judge that does not answer is found out before hours of questions.
   if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check(options.signal);
   using _taken = out === undefined ? undefined : await takeRunFolder(out);
+  const settings = { ...asked, ...respondent.identity };
   if (out !== undefined) await openRunFolder(out, { version, settings, tasks: Object.fromEntries(facts) }, resume);
   const results: Record<string, TaskResult> = {};
   const timings: Record<string, Timing> = {};
@@ -107,7 +106,7 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
   const whole: Results = {
     version,
     node: versions.node,
-    settings: { batchSize, ...(modelName !== undefined && { model: modelName }), ...settings, ...respondent.identity },
+    settings: { batchSize, ...(modelName !== undefined && { model: modelName }), ...asked, ...respondent.identity },
     tasks: results,
   };
   if (out !== undefined) {
@@ -184,7 +183,6 @@ async function run(
   const unscored = whyUnscored(task, scored, judge !== undefined);
   return {
     metrics: unscored === undefined ? task.aggregate(scored) : [],
-    ...(unscored !== undefined && { unscored }),
     ...(judge && { judge: judge.identity }),
     baselines: baselines(task, samples, benchmark.train),
     samples: samples.length,
@@ -195,7 +193,7 @@ async function run(
     timing: { asked: samples.length - answers.size, seconds },
     maxNewTokens: task.maxNewTokens,
     ...(task.stop && { stop: task.stop }),
-    ...(unscored === undefined && facts(task, scored)),
+    ...facts(task, scored, unscored),
     ...(samples[0] && { firstPrompt: promptText(task.prompt(samples[0])) }),
     ...(benchmark.layout !== undefined && { layout: benchmark.layout }),
   };

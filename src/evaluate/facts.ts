@@ -6,6 +6,8 @@ import type { Scored, Task } from './task.ts';
 
 /** What a result says beside its numbers. */
 export interface Facts {
+  /** Why there are no scores. */
+  readonly unscored?: string;
   /** Answers that the scorer could not read. */
   readonly unparsed?: number;
   /** What was counted beside the scores. */
@@ -25,12 +27,14 @@ export function whyUnscored(task: Task, scored: readonly Scored[], judged: boole
   return hidden ? `the truth of this split of ${task.name} is not public: send the submission to the benchmark's server` : undefined;
 }
 
-/** What is known of the scores beside their means. */
-export function facts(task: Task, scored: readonly Scored[]): Facts {
+/** What is known beside the means of the scores; without scores, for the reason `unscored`, only what the profile says. */
+export function facts(task: Task, scored: readonly Scored[], unscored: string | undefined): Facts {
+  const ofProfile = task.profileNote === undefined ? [] : [task.profileNote];
+  if (unscored !== undefined) return { unscored, ...(ofProfile.length > 0 && { notes: ofProfile }) };
   const unparsed = scored.filter((one) => one.unparsed).length;
   const counts = task.counts?.(scored);
   const least = detectableDifference(scored.map(({ score }) => score));
-  const notes = task.notes?.(scored) ?? [];
+  const notes = [...(task.notes?.(scored) ?? []), ...ofProfile];
   return {
     ...(unparsed > 0 && { unparsed }),
     ...(counts && { counts }),
@@ -45,6 +49,9 @@ export const remarks = ({ counts = {}, notes = [] }: Facts): string[] => {
   return [...(counted.length > 0 ? [counted.join(', ')] : []), ...notes];
 };
 
+/** The end of a sentence about this many answers. */
+export const countAsWrong = (many: number): string => (many === 1 ? 'counts as wrong' : 'count as wrong');
+
 /** What a run was made with, by name. */
 export function madeWith({ settings, version, node }: Omit<Results, 'tasks'>): [name: string, value: string][] {
   const { limit, template } = settings;
@@ -55,7 +62,8 @@ export function madeWith({ settings, version, node }: Omit<Results, 'tasks'>): [
     tinyllava: version,
     Node: node,
   };
-  return Object.entries(facts).map(([name, value]) => [name, String(value)]);
+  // Results of an earlier version may say less.
+  return Object.entries(facts).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]]));
 }
 
 /** The names that a chat template has here, or what tells it from others. */

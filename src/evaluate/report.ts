@@ -1,5 +1,5 @@
 import type { Results, TaskResult } from './evaluate.ts';
-import { type Facts, madeWith, remarks } from './facts.ts';
+import { countAsWrong, type Facts, madeWith, remarks } from './facts.ts';
 import { hallucinationTable } from './hallucination.ts';
 import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
@@ -68,7 +68,8 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
   const notes = [
     `${questions} questions, profile ${result.profile}${judge ? `, judged by ${judge.model}` : ''}.`,
     unscored !== undefined && `No scores: ${unscored}.`,
-    missing > 0 && `${missing} have no answer${unscored === undefined ? ' and count as wrong' : ''}.`,
+    missing > 0 &&
+      `${missing} ${missing === 1 ? 'has' : 'have'} no answer${unscored === undefined ? ` and ${countAsWrong(missing)}` : ''}.`,
     failed(result),
     unparsed > 0 && `${unparsed} answers could not be read.`,
     !!least && power(least),
@@ -85,7 +86,7 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
 
 /** What could not be asked or judged; false where there is nothing. */
 const failed = ({ failures = 0, firstFailure, unscored }: Partial<Pick<TaskResult, 'failures' | 'firstFailure' | 'unscored'>>) =>
-  failures > 0 && `${failures} failed${unscored === undefined ? ' and count as wrong' : ''}, the first because ${firstFailure}.`;
+  failures > 0 && `${failures} failed${unscored === undefined ? ` and ${countAsWrong(failures)}` : ''}, the first because ${firstFailure}.`;
 
 /** How small a difference the questions can show. */
 const power = (least: number): string =>

@@ -42,8 +42,6 @@ export interface ScoreResult extends Facts {
   /** SHA-256 of the files with questions and truth. */
   readonly dataSha256?: string;
   readonly judge?: JudgeIdentity;
-  /** Why there are no scores. */
-  readonly unscored?: string;
   /** What the benchmark's server takes, where it takes something. */
   readonly submission?: unknown;
   readonly version: string;
@@ -102,7 +100,7 @@ async function summary(
     missing: missing.length,
     unparsed: 0,
     ...(failures[0] !== undefined && { failures: failures.length, firstFailure: failures[0] }),
-    ...(unscored === undefined ? facts(task, scored) : { unscored }),
+    ...facts(task, scored, unscored),
     ...(benchmark && task.submission && { submission: task.submission(scored, benchmark) }),
     ...(benchmark && { layout: benchmark.layout ?? task.name, dataSha256: await sha256(benchmark.files) }),
     version,

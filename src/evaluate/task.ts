@@ -107,6 +107,8 @@ export interface Task<S extends Sample = Sample> {
   counts?(scored: readonly Scored<S>[]): Readonly<Record<string, number>>;
   /** What a reader of the numbers has to know, such as why one of them is not there; a clause each. */
   notes?(scored: readonly Scored<S>[]): readonly string[];
+  /** What a reader has to know of the profile that the task is in. */
+  readonly profileNote?: string;
   /** Samples that a judge has graded before, from the rows of its file; undefined where the rows are plain answers. `samples` where the questions are at hand. */
   graded?(rows: readonly AnswerRow[], samples: readonly S[] | undefined): readonly Scored<S>[] | undefined;
   /** What the benchmark's server takes, for those whose truth is not public. */
@@ -124,8 +126,7 @@ const lmmsEvalStop = ['\n\n'];
 export function inProfile<S extends Sample>(task: Task<S>, profile: Profile): Task<S> {
   if (profile === 'official') return task;
   if (!task.lmmsEval) {
-    const note = `${task.name} is not in the profile ${profile}: prompts, settings and scores are its own`;
-    return { ...task, notes: (scored) => [...(task.notes?.(scored) ?? []), note] };
+    return { ...task, profileNote: `${task.name} is not in the profile ${profile}: prompts, settings and scores are its own` };
   }
   const variant = { ...task, stop: lmmsEvalStop, ...task.lmmsEval };
   return { ...variant, score: (sample, answer) => variant.score(sample, strip(answer)) };

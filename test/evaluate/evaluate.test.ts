@@ -234,7 +234,7 @@ test('results become a Markdown table with intervals and baselines', () => {
     | all       |     8 |  62.5 |   50.0 - 62.5 |     12.5 |
     | shape     |     4 |  50.0 |   50.0 - 62.5 |     25.0 |
 
-    8 questions in 0.5 s (16.0 a second). 1 failed and count as wrong, the first because a.png does not exist.
+    8 questions in 0.5 s (16.0 a second). 1 failed and counts as wrong, the first because a.png does not exist.
 
     ## The run
 
@@ -247,4 +247,7 @@ test('results become a Markdown table with intervals and baselines', () => {
     - Node: 20.20.2
     "
   `);
+  // As a version wrote it that did not say Node's.
+  const { node: _, ...earlier } = results;
+  expect(markdown(earlier as Results)).toMatch(/- tinyllava: 0\.1\.0\n$/);
 });

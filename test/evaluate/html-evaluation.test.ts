@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { promptText } from '../../src/evaluate/answer-samples.ts';
-import { evaluate, withoutTimes } from '../../src/evaluate/evaluate.ts';
+import { evaluate, type Results, withoutTimes } from '../../src/evaluate/evaluate.ts';
 import { type Browsed, browsed } from '../../src/evaluate/html/browsed.ts';
 import { fitsScript } from '../../src/evaluate/html/browser.ts';
 import { markdownTable } from '../../src/evaluate/html/markdown-table.ts';
@@ -104,6 +104,17 @@ describe('the filters of the page', () => {
     });
     await writePage(join(root, 'unjudged.html'), [out, out]);
     expect(readFileSync(join(root, 'unjudged.html'), 'utf8')).toContain('</small></th><td colspan="5">judged needs a judge');
+    expect(readFileSync(join(out, 'report.html'), 'utf8')).toContain('2 benchmarks, profile official; 1 failed and counts as wrong.<');
+  });
+
+  test('find an answer that the judge did not grade by the reason, which is shown in the place of what was compared', () => {
+    const sample = { id: '0', question: 'q', images: [], targets: ['a'], category: 'all' };
+    const refused = { sample, answer: 'a long answer', parsed: '', score: 0, error: 'the judge does not grade it: HTTP 400' };
+    const results: Results = { version: '', node: '', settings: { batchSize: 1, profile: 'official' }, tasks: {} };
+    const { questions } = browsed([{ name: 'one', results, samples: { 'mm-vet': [refused] } }]);
+    expect(questions[0]?.runs).toEqual([{ a: 'a long answer', e: 'the judge does not grade it: HTTP 400', s: 0, v: 'failed' }]);
+    const fits = runInNewContext(`${fitsScript}; fits`) as (question: Browsed | undefined, filters: object) => boolean;
+    expect(['long', 'http 400', 'nowhere'].map((text) => fits(questions[0], { ...none, text }))).toEqual([true, true, false]);
   });
 
   test('find questions by category and by any text in them', async () => {
@@ -121,7 +132,7 @@ describe('the page', () => {
     expect(page).not.toMatch(/(src|href)="(https?:)?\/\//);
     expect(page).not.toContain('is it red? </script>');
     expect(page.match(/data:image\/webp;base64,/g)).toHaveLength(2);
-    expect(page).toContain('6 questions of the benchmark vqa, profile official; 1 failed and count as wrong.');
+    expect(page).toContain('6 questions of the benchmark vqa, profile official; 1 failed and counts as wrong.');
     expect(page).toContain('1 failed, the first because x.png cannot be decoded');
     expect(readFileSync(join(first, 'report.md'), 'utf8')).toContain('| all       |     6 |  50.0 |');
   });
@@ -135,7 +146,7 @@ describe('the page', () => {
       return /class="lead">(.*?)</.exec(readFileSync(html, 'utf8'))?.[1];
     };
     expect(await lead(limited)).toBe(
-      '2 questions of the benchmark vqa, profile official; only the first 2 of each; 1 failed and count as wrong.',
+      '2 questions of the benchmark vqa, profile official; only the first 2 of each; 1 failed and counts as wrong.',
     );
     expect(await lead(first, limited)).toContain('profile official; only the first 2 of each in limited; ');
     expect(await lead(limited, limited)).toContain('profile official; only the first 2 of each; ');
@@ -217,5 +228,11 @@ describe.skipIf(chromium === undefined)('in a browser (skipped where neither chr
     expect(all).toContain('is it red? &lt;/script&gt;&lt;b&gt;');
     expect(all.match(/class="pictures"><a href="data\/\d.png"><img src="data:image\/webp/g)).toHaveLength(6);
     expect((await opened(`${page}#text=nowhere`)).dom).toContain('No question fits.');
+    const refused = join(root, 'refused');
+    cpSync(first, refused, { recursive: true });
+    const samples = join(refused, 'samples_vqa.jsonl');
+    writeFileSync(samples, readFileSync(samples, 'utf8').replace('"score":1', '"score":0,"error":"the judge does not grade it"'));
+    await writePage(page, [refused]);
+    expect((await opened(`${page}#text=the+judge`)).dom).toMatch(/! failed<.*class="said">a<.*class="muted">the judge does not grade it</);
   }, 60_000);
 });

@@ -7,6 +7,8 @@ interface BrowsedAnswer {
   readonly a: string;
   /** The part that was compared, where it differs. */
   readonly p?: string;
+  /** Why the judge did not grade it. */
+  readonly e?: string;
   /** Left out where nobody says what answers are worth. */
   readonly s?: number;
   /** What became of it. */
@@ -59,7 +61,8 @@ function taskQuestions(task: string, runs: readonly Run[]): Browsed[] {
 function browsedAnswer({ answer, parsed, score, error, unparsed }: Scored, isScored: boolean): BrowsedAnswer {
   if (answer === undefined) return { a: error ?? '', ...(isScored && { s: score }), v: 'failed' };
   if (!isScored) return { a: answer, v: 'unscored' };
-  const verdict = error !== undefined ? 'failed' : unparsed ? 'unparsed' : score >= 1 ? 'right' : score > 0 ? 'partly' : 'wrong';
+  if (error !== undefined) return { a: answer, e: error, s: score, v: 'failed' };
+  const verdict = unparsed ? 'unparsed' : score >= 1 ? 'right' : score > 0 ? 'partly' : 'wrong';
   return { a: answer, ...(parsed.toLowerCase() !== answer.trim().toLowerCase() && { p: parsed }), s: score, v: verdict };
 }
 

@@ -15,7 +15,7 @@ function fits(question, { task, category, verdict, change, run, text }) {
   }
   if (!text) return true;
   const words = text.toLowerCase();
-  return [question.id, question.q, ...question.truth, ...question.runs.map((one) => (one ? one.a : ''))].some((part) => part.toLowerCase().includes(words));
+  return [question.id, question.q, ...question.truth, ...question.runs.flatMap((one) => (one ? [one.a, one.e ?? ''] : []))].some((part) => part.toLowerCase().includes(words));
 }
 `;
 
@@ -46,6 +46,7 @@ function card(question) {
     if (!answer) return element('li', '', element('span', 'run', names[run]), element('span', 'muted', 'not asked'));
     const row = element('li', answer.v, ...(names.length > 1 ? [element('span', 'run', names[run])] : []), element('span', 'verdict-' + answer.v, words[answer.v] + (answer.v === 'partly' ? ' ' + Math.round(100 * answer.s) + ' %' : '')), element('span', 'said', answer.a === '' ? '(empty)' : answer.a));
     if (answer.p !== undefined) row.append(element('span', 'muted', 'compared: ' + answer.p));
+    if (answer.e !== undefined) row.append(element('span', 'muted', answer.e));
     return row;
   });
   const truth = question.truth.length > 0 ? element('p', 'truth', element('b', '', 'truth '), [...new Set(question.truth)].join(' · ')) : element('p', 'truth', 'the truth is not public');

@@ -1,5 +1,5 @@
 import { type Comparison, compareRuns, whyNotCompared } from '../compare.ts';
-import { madeWith, remarks } from '../facts.ts';
+import { countAsWrong, madeWith, remarks } from '../facts.ts';
 import { hallucinationTable } from '../hallucination.ts';
 import { besidePublished } from '../published-results.ts';
 import { browsed } from './browsed.ts';
@@ -25,10 +25,8 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
   );
   const title = runs.length === 1 ? `Evaluation of ${names[0]}` : `${runs.length} evaluations side by side`;
   const asked = tasks.reduce((sum, task) => sum + Math.max(...runs.map(({ results }) => results.tasks[task]?.samples ?? 0)), 0);
-  const failed = runs.reduce(
-    (sum, { results }) => sum + Object.values(results.tasks).reduce((total, { failures }) => total + failures, 0),
-    0,
-  );
+  const scored = runs.flatMap(({ results }) => Object.values(results.tasks)).filter(({ unscored }) => unscored === undefined);
+  const failed = scored.reduce((sum, { failures }) => sum + failures, 0);
   const profiles = [...new Set(runs.map(({ results }) => results.settings.profile))];
   const alike = runs.every(({ results }) => results.settings.limit === runs[0]?.results.settings.limit);
   const limited = runs
@@ -56,7 +54,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
 <header>
 <p class="brand">tinyllava</p>
 <h1>${title}</h1>
-<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}, profile ${profiles.join(' and ')}${limited}${failed === 0 ? '' : `; ${count(failed)} failed and count as wrong`}.</p>
+<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}, profile ${profiles.join(' and ')}${limited}${failed === 0 ? '' : `; ${count(failed)} failed and ${countAsWrong(failed)}`}.</p>
 </header>
 <main>
 ${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', heads, names)}${radar(heads, names)}`)}

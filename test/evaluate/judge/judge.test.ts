@@ -203,7 +203,7 @@ describe('MM-Vet', () => {
       firstFailure: 'the judge does not grade it: HTTP 400 {"error":{"message":"filtered"}}',
       scores: { total: 50, rec: 0 },
     });
-    expect(scoreTable(result)).toContain('1 failed and count as wrong, the first because the judge does not grade it: HTTP 400');
+    expect(scoreTable(result)).toContain('1 failed and counts as wrong, the first because the judge does not grade it: HTTP 400');
   });
 
   test('has an answer that the judge refused graded by another', async () => {

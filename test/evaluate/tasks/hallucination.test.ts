@@ -232,4 +232,11 @@ describe('MMHal-Bench', () => {
     const { scores } = await scoreAnswers('mmhal-bench', { answers: join(folder, 'graded.json'), data: folder });
     expect(scores).toEqual({ 'average score': 2.5, 'hallucination rate': 0.5, attribute: 4, adversarial: 1 });
   });
+
+  test('says without a judge too that it is the same in both profiles', async () => {
+    const note = 'mmhal-bench is not in the profile lmms-eval: prompts, settings and scores are its own';
+    const { scores, unscored, notes } = await score('mmhal-bench', folder, { 0: 'A cat.', 1: 'A dog.' }, 'lmms-eval');
+    expect([scores, unscored, notes]).toEqual([{}, expect.stringContaining('needs a judge'), [note]]);
+    expect((await score('mmhal-bench', folder, { 0: 'A cat.', 1: 'A dog.' })).notes).toBeUndefined();
+  });
 });
