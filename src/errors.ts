@@ -31,7 +31,7 @@ export class ShapeError extends TinyLlavaError {
 }
 
 /** Whether the system refused something: a file that is not there, a disk that is full. */
-export const isSystemError = (error: unknown): error is Error => error instanceof Error && 'syscall' in error;
+export const isSystemError = (error: unknown): error is NodeJS.ErrnoException => error instanceof Error && 'syscall' in error;
 
 /** Weights that are missing, unexpected, mis-shaped or unreadable. */
 export class CheckpointError extends TinyLlavaError {

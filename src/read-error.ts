@@ -1,13 +1,12 @@
 import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { DataError, type ErrorDetails, TinyLlavaError } from './errors.ts';
+import { DataError, type ErrorDetails, isSystemError, TinyLlavaError } from './errors.ts';
 
 const wrongPaths: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'ELOOP']);
 
 /** Whether reading failed for a disk, a network or a limit of the system, which says nothing of the data and may be gone the next time. */
 function isSystemFault(error: unknown): boolean {
-  const { code, syscall } = error as NodeJS.ErrnoException;
-  return syscall !== undefined && !wrongPaths.has(code);
+  return isSystemError(error) && !wrongPaths.has(error.code);
 }
 
 /** What to throw where data cannot be read: a DataError, for which a row may be left out, unless the cause is the system's fault. */

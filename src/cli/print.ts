@@ -1,4 +1,4 @@
-import { TinyLlavaError } from '../errors.ts';
+import { isSystemError, TinyLlavaError } from '../errors.ts';
 
 /** Writes a result and a line break to standard output. */
 export function print(text: string): void {
@@ -61,7 +61,7 @@ function explain(error: unknown): [message: string, hint: string | undefined] {
   // set-up's own failures, which come from outside src/
   if (error instanceof Error && 'fix' in error && typeof error.fix === 'string') return [message, error.fix];
   // What the operating system refuses names the file and the reason.
-  if (error instanceof Error && 'syscall' in error) return [message, undefined];
+  if (isSystemError(error)) return [message, undefined];
   return [message, 'this is a mistake in tinyllava; set TINYLLAVA_DEBUG=1 to see where, and report it'];
 }
 

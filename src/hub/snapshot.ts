@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { HubError, TinyLlavaError } from '../errors.ts';
+import { HubError, isSystemError, TinyLlavaError } from '../errors.ts';
 import { type Log, silent } from '../log.ts';
 import type { HubApi } from './api.ts';
 import type { CachedModel, RemoteFile } from './cache.ts';
@@ -39,7 +39,7 @@ async function space(files: readonly Wanted[], folder: string): Promise<{ needed
 
 /** What the operating system refuses, in the user's terms. */
 async function explainDisk(error: unknown, files: readonly Wanted[], { asked, settings }: Fetching): Promise<unknown> {
-  if (error instanceof TinyLlavaError || !(error instanceof Error && 'syscall' in error && 'code' in error)) return error;
+  if (error instanceof TinyLlavaError || !(isSystemError(error) && 'code' in error)) return error;
   const { cacheFolder } = settings;
   if (error.code === 'ENOSPC' || error.code === 'EDQUOT')
     return diskFull(asked, settings, { ...(await space(files, cacheFolder)), cause: error });

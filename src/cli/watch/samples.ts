@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import sharp from 'sharp';
 import type { RowSource } from '../../data/rows.ts';
-import { DataError } from '../../errors.ts';
+import { DataError, isSystemError } from '../../errors.ts';
 import { ChatModel } from '../../generate/generate.ts';
 import { decodeImage } from '../../processor/image-decode.ts';
 import { type InputMessage, imagesOf } from '../../processor/message.ts';
@@ -85,7 +85,7 @@ export class SampleAnswers {
       await this.#ask(event, trained);
     } catch (error) {
       // A full disk ends the run at its metrics, with what was saved last.
-      if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+      if (!isSystemError(error)) throw error;
     }
   }
 
