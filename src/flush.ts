@@ -1,6 +1,6 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { CheckpointError } from './errors.ts';
+import { closeSync, fsyncSync, openSync } from 'node:fs';
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 /** Puts what was written to a file, or the names in a folder, on the disk. */
 export function flush(path: string): void {
@@ -12,15 +12,15 @@ export function flush(path: string): void {
   }
 }
 
-/** Gives a file a text, whole and on the disk, or leaves it as it was and throws CheckpointError. */
-export function replaceText(path: string, text: string): void {
-  const draft = join(dirname(path), `.${basename(path)}.part`);
+/** Writes a file that is there as a whole or not at all, even should the machine stop. */
+export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
+  const draft = `${path}.part`;
   try {
-    writeFileSync(draft, text, { flush: true });
-    renameSync(draft, path);
+    await writeFile(draft, content, { flush: true });
+    await rename(draft, path);
   } catch (cause) {
-    rmSync(draft, { force: true });
-    throw new CheckpointError(`${path}: cannot be written: ${(cause as Error).message}`, { cause, hint: 'make room' });
+    await rm(draft, { force: true });
+    throw cause;
   }
   flush(dirname(path));
 }

@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path';
 import { versions } from 'node:process';
+import { writeWhole } from '../flush.ts';
 import type { ChatModel } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
 import { version } from '../version.ts';
@@ -11,7 +12,7 @@ import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
 import { type OpenedTask, openTasks, type WantedTasks } from './open-tasks.ts';
 import type { Respondent } from './respondent/respondent.ts';
-import { openRunFolder, takeRunFolder, taskFacts, writeWhole } from './run-folder.ts';
+import { openRunFolder, takeRunFolder, taskFacts } from './run-folder.ts';
 import { SamplesFile } from './samples-file.ts';
 import { submissionContent } from './submission.ts';
 import type { Benchmark, Metric, Profile, Sample, Scored, Task } from './task.ts';

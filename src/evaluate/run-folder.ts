@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { access, constants, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError } from '../errors.ts';
+import { writeWhole } from '../flush.ts';
 import { lockFolder } from '../folder-lock.ts';
 import { contentParts } from '../processor/message.ts';
 import { questionOf } from './answer-samples.ts';
@@ -81,24 +82,6 @@ export async function openRunFolder(folder: string, facts: RunFacts, resume: boo
     if (!resume || before === undefined) await rm(join(folder, `samples_${task}.jsonl`), { force: true });
   }
   await writeWhole(path, `${JSON.stringify(facts, null, 2)}\n`);
-}
-
-/** Writes a file that is there as a whole or not at all, even should the machine stop. */
-export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
-  const draft = `${path}.part`;
-  try {
-    const file = await open(draft, 'w');
-    try {
-      await writeFile(file, content);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(draft, path);
-  } catch (cause) {
-    await rm(draft, { force: true });
-    throw cause;
-  }
 }
 
 async function readFacts(path: string): Promise<RunFacts | undefined> {

@@ -1,9 +1,9 @@
 import { dirname, join, resolve } from 'node:path';
+import { writeWhole } from '../flush.ts';
 import type { Results } from './evaluate.ts';
 import { evaluationPage } from './html/evaluation.ts';
 import { readRuns } from './html/runs.ts';
 import { markdown } from './report.ts';
-import { writeWhole } from './run-folder.ts';
 
 /**
  * Writes the HTML page of runs, each a folder that `evaluate` wrote, side by side; `data` is the data folder where it is elsewhere than it was. Throws DataError

@@ -1,23 +1,11 @@
-import {
-  appendFileSync,
-  closeSync,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { CheckpointError, ConfigError, isSystemError } from '../errors.ts';
-import { flush, replaceText } from '../flush.ts';
+import { flush, writeWhole } from '../flush.ts';
 import { lockFolder } from '../folder-lock.ts';
 import type { LogEvent } from '../log.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
@@ -140,7 +128,9 @@ export class RunFolder implements Disposable {
         });
       }
       for (const name of [metricsFile, tensorboard]) await rm(join(folder, name), { recursive: true, force: true });
-      replaceText(stored, writeRecipe(recipe));
+      await writeWhole(stored, writeRecipe(recipe)).catch((cause: Error) => {
+        throw new CheckpointError(`${stored}: cannot be written: ${cause.message}`, { cause, hint: 'make room' });
+      });
       return new RunFolder(folder, { stages, lock, done: 0 });
     }
     const changed = differences(await readRecipe(stored), recipe);
@@ -316,13 +306,8 @@ function scalarsOf({ event, time, stage, step, ...facts }: LogEvent): ScalarEven
 
 /** A file's length, all of which is on the disk. */
 function flushed(path: string): number {
-  const file = openSync(path, 'r');
-  try {
-    fsyncSync(file);
-    return fstatSync(file).size;
-  } finally {
-    closeSync(file);
-  }
+  flush(path);
+  return statSync(path).size;
 }
 
 /** A line of metrics; one that is torn is of no stage. */
