@@ -14,6 +14,9 @@ export const verdict = (parsed: string, right: boolean): Verdict => ({ parsed, s
 /** The verdict on an answer in which nothing was found. */
 export const unparsed = (answer: string): Verdict => ({ parsed: answer, score: 0, unparsed: true });
 
+/** The mean of numbers, 0 of none. */
+export const average = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+
 /** The mean score of all samples as `all`, then of each category in the order of their names. */
 export function meanByCategory(scored: readonly Scored[]): Metric[] {
   return means(scored, { max: 1, by: [({ category }) => category] });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { bleu, captionTokens, cider, rougeL } from '../../evaluate/captions/index.ts';
 import { type Interval, wilson } from '../../evaluate/interval.ts';
+import { average } from '../../evaluate/score.ts';
 import type { ChatModel, GenerateOptions } from '../../generate/generate.ts';
 import type { Log } from '../../log.ts';
 import { nounOf } from './caption.ts';
@@ -63,13 +64,12 @@ export function scoreCaptions(pictures: readonly Picture[], said: Said, all: rea
   const others = all
     .filter((picture) => !pictures.includes(picture))
     .map(({ caption }) => ({ candidate: [], references: [captionTokens(caption)] }));
-  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
   const right = pictures.filter(({ noun }, i) => nounOf(said[i] ?? '') === noun).length;
   return {
     count: pictures.length,
     noun: { value: right / Math.max(1, pictures.length), ...wilson(right, pictures.length) },
-    cider: mean(cider([...pairs, ...others]).slice(0, pairs.length)),
-    rougeL: mean(rougeL(pairs)),
+    cider: average(cider([...pairs, ...others]).slice(0, pairs.length)),
+    rougeL: average(rougeL(pairs)),
     bleu1: bleu(pairs)[0] ?? 0,
   };
 }

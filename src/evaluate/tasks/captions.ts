@@ -6,6 +6,7 @@ import { bleu, type CaptionPair, captionTokens, cider, rougeL } from '../caption
 import type { Interval } from '../interval.ts';
 import { questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
+import { average } from '../score.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { Metric, OpenOptions, Sample, Scored, Task } from '../task.ts';
 import { readJson } from './vqa-files.ts';
@@ -51,8 +52,6 @@ async function tableSamples(files: readonly string[], options: OpenOptions): Pro
     category: domain ?? 'all',
   }));
 }
-
-const average = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
 
 /** The normal interval of a mean of scores that captions have one by one. */
 function meanMetric(name: string, values: readonly number[], max: number): Metric {

@@ -6,6 +6,7 @@ import type { JudgeCall, JudgeQuestion } from '../judge/question.ts';
 import { ask, questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
 import { float, strip } from '../python.ts';
+import { average } from '../score.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { Metric, OpenOptions, Sample, Scored, Task } from '../task.ts';
 import { readJson } from './vqa-files.ts';
@@ -127,8 +128,6 @@ function notes(scored: readonly Scored<VetSample>[]): string[] {
   const deviation = Math.sqrt(average(totals.map((total) => (total - average(totals)) ** 2)));
   return [`judged ${runs} times, the totals have a standard deviation of ${deviation.toFixed(1)}`];
 }
-
-const average = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** Grades out of MM-Vet's own file: for each question a list, one for each run of the judge. */
 function graded(rows: readonly AnswerRow[], samples: readonly VetSample[] | undefined): Scored<VetSample>[] | undefined {
