@@ -12,7 +12,7 @@ import type { Processor } from '../processor/processor.ts';
 import { build, openData } from './build.ts';
 import { estimateMemory, type MemoryEstimate } from './memory.ts';
 import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
-import { checkElementwise, checkSeveral } from './shards.ts';
+import { checkElementwise, checkSeveral } from './shardable.ts';
 import { scheduleOf, stepsOf } from './stage.ts';
 import type { TrainOptions } from './trainer.ts';
 import { partsOf, trainableOf } from './tune.ts';

@@ -1,4 +1,4 @@
-import { ConfigError, TinyLlavaError, UsageError } from '../errors.ts';
+import { TinyLlavaError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import { type LayerWatch, watchLayer } from '../nn/layers.ts';
 import type { Module } from '../nn/module.ts';
@@ -397,21 +397,4 @@ function part(whole: Tensor, size: number, rank: number): Tensor {
 function padded(flat: Tensor, size: number): Tensor {
   if (flat.numel === size) return flat;
   return cat([flat, zeros([size - flat.numel], { dtype: flat.dtype, device: flat.device })]);
-}
-
-/** Throws UsageError for one process, which has nobody to share with. */
-export function checkSeveral(processes: number): void {
-  if (processes > 1) return;
-  throw new UsageError('sharded is for several processes, and this is one', {
-    hint: 'leave --sharded out, or start several with --processes, torchrun or srun',
-  });
-}
-
-/** Throws ConfigError for an optimizer that looks at whole matrices. */
-export function checkElementwise(stage: string, type: string): void {
-  if (type === 'adafactor' || type === 'muon') {
-    throw new ConfigError(`stage ${stage}: ${type} works on whole matrices, which no rank has when weights are sharded`, {
-      hint: 'use adamw, or train without --sharded',
-    });
-  }
 }

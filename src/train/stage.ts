@@ -19,7 +19,8 @@ import type { OptimizerSettings, Stage } from './recipe.ts';
 import { Replicas } from './replicas.ts';
 import type { BestWeights } from './run-folder.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
-import { checkElementwise, Shards } from './shards.ts';
+import { checkElementwise } from './shardable.ts';
+import { Shards } from './shards.ts';
 import { layersOf, shareStep } from './share.ts';
 import type { StateFacts, TrainingState } from './state.ts';
 import { NonFiniteError, type StepFacts, type StepInput, trainStep } from './step.ts';
@@ -115,7 +116,7 @@ export interface StageRun {
   readonly masters: Masters;
   readonly steps: readonly StepEvent[];
   readonly seconds: number;
-  /** Rows that could not be used, and steps whose loss was not finite. */
+  /** Rows that could not be used, steps whose loss was not finite, and rows that were cut. */
   readonly skipped: { readonly rows: number; readonly steps: number; readonly cut: number };
   readonly stopped: boolean;
 }

@@ -16,7 +16,7 @@ import { Masters } from './precision.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts';
 import { checkShared, othersBest, RunFolder, type SaveOptions } from './run-folder.ts';
 import { saveTrained, saveTrainedAdapter } from './save.ts';
-import { checkSeveral } from './shards.ts';
+import { checkSeveral } from './shardable.ts';
 import { runStage, type StepEvent, type ValidationEvent } from './stage.ts';
 import { readState, saveState, type TrainingState } from './state.ts';
 import { checkEqual, fromFirst, solo } from './team.ts';
@@ -196,7 +196,6 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     seconds += run.seconds;
     stopped = run.stopped;
     const path = stopped ? undefined : folder?.stageFolder(stage.name);
-    const steps = [...(state ? stageSoFar(stage.name, before).steps : []), ...run.steps];
     const event = {
       event: 'checkpoint',
       stage: stage.name,
@@ -225,9 +224,10 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
       await reopen(model, recipe, { stage: index + 1, folder: join(out, stage.name), device });
     }
     masters = Masters.behind(model, recipe.precision);
+    const earlier = state ? stageSoFar(stage.name, before).steps : [];
     const result = {
       name: stage.name,
-      steps,
+      steps: [...earlier, ...run.steps],
       seconds: run.seconds,
       ...(path !== undefined && { folder: path }),
     };
