@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { program } from '../src/cli/program.ts';
@@ -11,14 +11,9 @@ const guides = [
   'README.md',
   'ARCHITECTURE.md',
   'CONTRIBUTING.md',
-  'docs/training.md',
-  'docs/many-processes.md',
-  'docs/data.md',
-  'docs/evaluation.md',
-  'docs/models.md',
-  'docs/demo.md',
-  'docs/scaling.md',
-  'docs/tensor.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((file) => file.endsWith('.md'))
+    .map((file) => `docs/${file}`),
 ];
 const code = (language: string, text: string): string[] =>
   [...text.matchAll(new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\``, 'g'))].map(([, body = '']) => body);
@@ -37,6 +32,15 @@ test.each(guides)('%s links to files that exist', (guide) => {
   const text = readFileSync(join(root, guide), 'utf8');
   const links = [...text.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link = '']) => link);
   expect(links.filter((link) => !existsSync(join(root, guide, '..', link)))).toEqual([]);
+});
+
+test.each(guides)('tables in %s have as many cells in each row as in their head', (guide) => {
+  const cells = (line: string): number => line.match(/(?<!\\)\|/g)?.length ?? 0;
+  const text = readFileSync(join(root, guide), 'utf8');
+  for (const [table] of text.matchAll(/^\|.*(?:\n\|.*)*/gm)) {
+    const [head = '', ...rows] = table.split('\n');
+    expect(rows.filter((row) => cells(row) !== cells(head))).toEqual([]);
+  }
 });
 
 test.each(guides)('the commands in %s exist, with their options', (guide) => {

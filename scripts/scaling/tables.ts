@@ -159,19 +159,8 @@ export function stepTable(study: Study, setting: Setting): string {
       ];
     }),
   );
-  const head = [
-    'GPUs',
-    'rows each',
-    'strategy',
-    'even work, s',
-    'waiting',
-    'communication',
-    'optimizer',
-    'step, s',
-    'efficiency',
-    'sent, GB',
-  ];
-  return table([...head, 'memory, GB'], rows);
+  const head = ['GPUs', 'rows each', 'strategy', 'even work, s', 'waiting', 'if shared by length', 'communication', 'optimizer'];
+  return table([...head, 'step, s', 'efficiency', 'sent, GB', 'memory, GB'], rows);
 }
 
 /** The quicker strategy among those that fit. */
