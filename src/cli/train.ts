@@ -93,6 +93,7 @@ function describeDryRun({ parts, parameters, stages }: DryRun, { processes }: Pi
   ]);
   for (const { name, rows, leftOut, steps, warmupSteps, trainable, sample, memory } of stages) {
     const learning = Object.entries(trainable).filter(([, parameters]) => parameters > 0);
+    const unusable = sample.unusable === 0 ? '' : `; ${sample.unusable} more cannot be used`;
     const { parameters: weights, gradients, optimizer, activations, gathered, total } = memory;
     lines.push(
       '',
@@ -102,7 +103,7 @@ function describeDryRun({ parts, parameters, stages }: DryRun, { processes }: Pi
         ['  learns', learning.map(([part, parameters]) => `${part} ${count(parameters)}`).join(', ')],
         [
           '  tokens',
-          `${sample.meanTokens.toFixed(1)} a row, ${sample.meanSupervised.toFixed(1)} of them learned, at most ${sample.maxTokens} (of ${sample.rows} rows; ${sample.cut} are cut)`,
+          `${sample.meanTokens.toFixed(1)} a row, ${sample.meanSupervised.toFixed(1)} of them learned, at most ${sample.maxTokens} (of ${sample.rows} rows; ${sample.cut} are cut${unusable})`,
         ],
         ['  images', `${(sample.images / sample.rows).toFixed(2)} a row`],
         [

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { Mixture } from '../data/mixture.ts';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, DataError } from '../errors.ts';
 import type { HubUse } from '../hub/needed.ts';
 import { resolveFrom, resolveModel } from '../hub/resolve.ts';
 import type { Log } from '../log.ts';
@@ -166,6 +166,11 @@ async function assemble(recipe: Recipe, parts: AssembledModel, options: BuildOpt
     ...arrangementOf(recipe),
   });
   const { visionTower, connector, arrangement, languageModel } = model;
+  if (languageModel.vocabSize < tokenizer.size) {
+    throw new ConfigError(`model.language.vocabSize is ${languageModel.vocabSize}, but the tokenizer has ${tokenizer.size} ids`, {
+      hint: 'leave it out, and there is room for all of them',
+    });
+  }
   if (initialize) {
     const generator = new Generator(recipe.seed);
     if (!tower) visionTower?.initialize(generator, { device });
@@ -223,10 +228,14 @@ async function openTokenizer({ processor, stages }: Recipe, languageFolder: stri
     });
   }
   const words = new Set<string>();
-  for (const { data } of stages) {
+  for (const { data, unusableRows } of stages) {
     await using rows = await openData(data, options.root);
     for (let i = 0; i < rows.length; i++) {
-      for (const part of (await rows.row(i)).messages.flatMap(contentParts))
+      const row = await rows.row(i).catch((error: unknown) => {
+        if (error instanceof DataError && unusableRows === 'skip') return undefined;
+        throw error;
+      });
+      for (const part of row?.messages.flatMap(contentParts) ?? [])
         if (part.type === 'text') for (const word of splitWords(part.text)) words.add(word);
     }
   }

@@ -1,20 +1,20 @@
 import { existsSync } from 'node:fs';
 import { microBatchLimits, supervisedTokens } from '../data/batch.ts';
 import type { Mixture } from '../data/mixture.ts';
-import type { LeftOut } from '../data/rows.ts';
+import type { LeftOut, Row } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
 import { epochRows } from '../data/shares.ts';
 import { holdOut } from '../data/subset.ts';
-import { DataError } from '../errors.ts';
+import { ConfigError, DataError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import type { InputMessage } from '../processor/message.ts';
 import type { Processor } from '../processor/processor.ts';
 import { build, openData } from './build.ts';
+import { checkStages } from './check.ts';
 import { estimateMemory, type MemoryEstimate } from './memory.ts';
 import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
-import { checkElementwise, checkSeveral } from './shardable.ts';
+import { checkSeveral } from './shardable.ts';
 import { scheduleOf, stepsOf } from './stage.ts';
-import type { TrainOptions } from './trainer.ts';
+import { adapterBases, type TrainOptions } from './trainer.ts';
 import { partsOf, trainableOf } from './tune.ts';
 
 /** One part of the model as the recipe makes it. */
@@ -28,6 +28,8 @@ export interface PartFacts {
 /** What a sample of a stage's conversations looks like in tokens. */
 export interface SampleFacts {
   readonly rows: number;
+  /** Rows beside them that cannot be used, where the stage says to skip these. */
+  readonly unusable: number;
   readonly images: number;
   readonly meanTokens: number;
   readonly maxTokens: number;
@@ -67,7 +69,7 @@ const decoded = 16;
 
 /**
  * Opens data and weights and builds the model without training it; fresh weights take no memory. Throws what training would: ConfigError,
- * CheckpointError, or DataError for a sampled row that cannot be used.
+ * CheckpointError, or DataError for a sampled row that cannot be used, unless the stage says to skip it.
  */
 export async function dryRun(
   input: RecipeInput,
@@ -75,12 +77,13 @@ export async function dryRun(
 ): Promise<DryRun> {
   const recipe = parseRecipe(input);
   if (sharded) checkSeveral(processes);
+  adapterBases(recipe, { root, folders: recipe.stages.map(({ name }) => name) });
   const { model, processorFor } = await build(recipe, { root, device, initialize: false, log, signal });
+  await checkStages(recipe, { model, root, sharded });
   const stages: StageFacts[] = [];
   for (const stage of recipe.stages) {
     await using data = await openData(stage.data, root);
     const sample = await sampleOf(data, processorFor(stage), { model, stage });
-    if (sharded) checkElementwise(stage.name, stage.optimizer.type);
     const own = Math.ceil(stage.batchSize / processes);
     const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { device, sharded });
     const together = Math.min(own, examples, Math.max(1, Math.floor(tokens / sample.meanTokens)));
@@ -134,20 +137,20 @@ function partFacts(model: TinyLlava): Record<PartName, PartFacts> {
 async function sampleOf(data: Mixture, processor: Processor, { model, stage }: { model: TinyLlava; stage: Stage }): Promise<SampleFacts> {
   if (data.length === 0) throw new DataError(`stage ${stage.name}: the data has no rows`);
   const taken = new Sampler({ parts: data.parts, batchSize: sampled, seed: 0 }).next();
-  const rows = taken.length;
   const seen: Sampled[] = [];
   for (const [i, index] of taken.entries()) {
-    const { name, messages } = await data.row(index);
     try {
-      seen.push(await readSample(messages, processor, { model, maxLength: stage.maxLength, decode: i < decoded }));
-    } catch (cause) {
-      if (!(cause instanceof DataError)) throw cause;
-      throw new DataError(`${name}: ${cause.message}`, { cause, ...(cause.hint !== undefined && { hint: cause.hint }) });
+      seen.push(await readSample(await data.row(index), processor, { model, maxLength: stage.maxLength, decode: i < decoded }));
+    } catch (error) {
+      if (!(error instanceof DataError) || stage.unusableRows === 'stop') throw error;
     }
   }
+  const rows = seen.length;
+  if (rows === 0) throw new DataError(`stage ${stage.name}: none of ${taken.length} sampled rows can be used`);
   const sum = (key: 'tokens' | 'supervised' | 'images'): number => seen.reduce((total, sample) => total + sample[key], 0);
   return {
     rows,
+    unusable: taken.length - rows,
     images: sum('images'),
     meanTokens: sum('tokens') / rows,
     maxTokens: Math.max(...seen.map(({ tokens }) => tokens)),
@@ -163,11 +166,22 @@ interface Sampled {
   readonly cut: boolean;
 }
 
-async function readSample(
-  messages: readonly InputMessage[],
-  processor: Processor,
-  { model, maxLength, decode }: { model: TinyLlava; maxLength: number; decode: boolean },
-): Promise<Sampled> {
+interface SampleOptions {
+  readonly model: TinyLlava;
+  readonly maxLength: number;
+  readonly decode: boolean;
+}
+
+async function readSample(row: Row, processor: Processor, options: SampleOptions): Promise<Sampled> {
+  try {
+    return await measured(row, processor, options);
+  } catch (cause) {
+    if (!(cause instanceof DataError)) throw cause;
+    throw new DataError(`${row.name}: ${cause.message}`, { cause, ...(cause.hint !== undefined && { hint: cause.hint }) });
+  }
+}
+
+async function measured({ name, messages }: Row, processor: Processor, { model, maxLength, decode }: SampleOptions): Promise<Sampled> {
   const whole = await processor.read(messages, { train: true });
   const { ids, labels, images } = processor.truncate(whole, maxLength);
   const supervised = supervisedTokens(labels);
@@ -179,7 +193,7 @@ async function readSample(
   const { vocabSize } = model.languageModel;
   const strange = ids.find((id) => id >= vocabSize && id !== processor.imageTokenId);
   if (strange !== undefined) {
-    throw new DataError(`the tokenizer gives the id ${strange}, but the language model has ${vocabSize}`, {
+    throw new ConfigError(`${name}: the tokenizer gives the id ${strange}, but the language model has ${vocabSize}`, {
       hint: 'name the tokenizer of this language model in the recipe',
     });
   }

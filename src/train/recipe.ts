@@ -163,7 +163,8 @@ const Optimizer = z
     /** What is left of the learning rate at the end. */
     finalRatio: ratio.default(0),
   })
-  .refine((o) => o.warmupRatio === undefined || o.warmupSteps === undefined, { error: 'give warmupRatio or warmupSteps, not both' });
+  .refine((o) => o.warmupRatio === undefined || o.warmupSteps === undefined, { error: 'give warmupRatio or warmupSteps, not both' })
+  .refine(({ type, momentum }) => type === 'muon' || momentum === undefined, { error: 'momentum is for muon alone', path: ['momentum'] });
 export type OptimizerSettings = z.output<typeof Optimizer>;
 
 /** Data of one form or another, mixed. */

@@ -119,7 +119,8 @@ export class RunFolder implements Disposable {
     const stages = recipe.stages.map(({ name }) => name);
     const taken = [...stages, states].map((name) => join(folder, name)).find((path) => existsSync(path));
     const stored = join(folder, recipeFile);
-    if (!resume || !existsSync(stored)) {
+    // A run that has saved nothing yet, such as one that was refused, may begin again by another recipe.
+    if (!resume || !existsSync(stored) || taken === undefined) {
       if (taken !== undefined) {
         throw new ConfigError(`${taken} exists already`, {
           hint: resume
@@ -131,7 +132,9 @@ export class RunFolder implements Disposable {
       await writeWhole(stored, writeRecipe(recipe)).catch((cause: Error) => {
         throw new CheckpointError(`${stored}: cannot be written: ${cause.message}`, { cause, hint: 'make room' });
       });
-      return new RunFolder(folder, { stages, lock, done: 0 });
+      const run = new RunFolder(folder, { stages, lock, done: 0 });
+      run.#removeHalves();
+      return run;
     }
     const changed = differences(await readRecipe(stored), recipe);
     if (changed.length > 0) {

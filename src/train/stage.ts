@@ -19,7 +19,6 @@ import type { OptimizerSettings, Stage } from './recipe.ts';
 import { Replicas } from './replicas.ts';
 import type { BestWeights } from './run-folder.ts';
 import { learningRateFactor, type Schedule } from './schedule.ts';
-import { checkElementwise } from './shardable.ts';
 import { Shards } from './shards.ts';
 import { layersOf, shareStep } from './share.ts';
 import type { StateFacts, TrainingState } from './state.ts';
@@ -183,7 +182,6 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   const frozenTower = stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined;
   if (group) checkEqual(group, 'what there is to learn from, or the weights,', [data.length, heldOut?.length, weightSum(model)]);
   const groups = parameterGroups(model, stage);
-  if (group && sharded) checkElementwise(stage.name, stage.optimizer.type);
   const layers = group ? layersOf(model) : [];
   const shards = group && sharded ? new Shards(group, { model, layers, whole: frozenTower, masters }) : undefined;
   const optimizer = optimizerOf(

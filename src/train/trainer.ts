@@ -8,6 +8,7 @@ import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
 import { LostRankError, type ProcessGroup } from '../tensor/distributed.ts';
 import { build, openData, reopen } from './build.ts';
+import { checkStages, sourcesOf } from './check.ts';
 import { environment } from './environment.ts';
 import { dataFingerprints } from './fingerprint.ts';
 import { settle } from './low-rank.ts';
@@ -136,6 +137,7 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     ...(checkpoint !== undefined && { next: { stage: next, folder: checkpoint } }),
   });
   const processors = recipe.stages.map((stage) => processorFor(stage));
+  await checkStages({ stages: recipe.stages.slice(next) }, { model, root, sharded });
   const log: Log = (event) => {
     folder?.append(event);
     report(event);
@@ -162,7 +164,7 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     const { rest: data, heldOut } = stage.validation?.rows
       ? holdOut(whole, stage.validation.rows, recipe.seed)
       : { rest: whole, heldOut: other };
-    const fingerprints = folder ? await dataFingerprints([...stage.data, ...(stage.validation?.data ?? [])], root) : [];
+    const fingerprints = folder ? await dataFingerprints(sourcesOf(stage), root) : [];
     const state = index === next ? saved : undefined;
     if (folder && state) checkData(state, fingerprints);
     if (whole.leftOut && !state) log({ event: 'left-out', stage: stage.name, ...whole.leftOut });
@@ -268,7 +270,10 @@ function savingPace({ steps = Number.POSITIVE_INFINITY, minutes = Number.POSITIV
 }
 
 /** For each stage whose adapter is kept, the folder of the model from before it. Throws ConfigError where there is none. */
-function adapterBases({ model, stages }: Recipe, { root, folders }: { root: string; folders: readonly string[] }): (string | undefined)[] {
+export function adapterBases(
+  { model, stages }: Recipe,
+  { root, folders }: { root: string; folders: readonly string[] },
+): (string | undefined)[] {
   const from = 'from' in model && typeof model.from === 'string' ? model.from : undefined;
   const path = from === undefined ? undefined : resolve(root, from);
   const opened = path !== undefined && existsSync(path) ? path : from;

@@ -114,3 +114,21 @@ test('a vocabulary grows by rows that are the mean of the others, and old ids ke
     expect(grown.model.headWeight.select(0, 63)).toMatchTensor(mean);
   }
 });
+
+test('the words of rows that a stage skips are not looked for', async () => {
+  const row = (from: string, value: string) => ({
+    conversations: [
+      { from, value },
+      { from: 'gpt', value: 'yes' },
+    ],
+  });
+  await writeFile(join(root, 'holes.json'), JSON.stringify([row('human', 'is it red?'), row('nobody', 'strange')]));
+  const given = (unusableRows: 'stop' | 'skip'): Recipe => {
+    const data = [{ conversations: 'holes.json', repeat: 1 }];
+    return { ...tiny, stages: tiny.stages.slice(0, 1).map((stage) => ({ ...stage, data, unusableRows })) };
+  };
+  const { processorFor } = await build(given('skip'), options());
+  const words = processorFor(given('skip').stages[0] as Recipe['stages'][number]).tokenizer;
+  expect(words.decode(words.encode('red strange'))).toBe('red');
+  await expect(build(given('stop'), options())).rejects.toThrow(/holes\.json#1: /);
+});

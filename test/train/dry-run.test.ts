@@ -57,6 +57,7 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
             "meanSupervised": 4,
             "meanTokens": 8,
             "rows": 12,
+            "unusable": 0,
           },
           "steps": 60,
           "trainable": {
@@ -83,6 +84,7 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
             "meanSupervised": 2.484848484848485,
             "meanTokens": 9.757575757575758,
             "rows": 33,
+            "unusable": 0,
           },
           "steps": 100,
           "trainable": {
@@ -157,5 +159,35 @@ test('what training would stumble over is found', async () => {
     `"ROOT/broken.json#0: ROOT/broken.png cannot be decoded as an image: Input buffer contains unsupported image format"`,
   );
   const small = await readRecipe(file, [parseOverride('model.language.vocabSize=8')]);
-  await expect(dryRun(small, { root })).rejects.toThrow(/the tokenizer gives the id \d+, but the language model has 8/);
+  await expect(dryRun(small, { root })).rejects.toThrow('model.language.vocabSize is 8, but the tokenizer has 20 ids');
+  expect(
+    await complaint('captions', rows(undefined, 'is it red?'), { validation: { data: { conversations: 'none.json' }, every: 1 } }),
+  ).toBe('ROOT/none.json does not exist');
+  const alone = { learns: { language: 'lora' }, merge: false } as const;
+  expect(await complaint('captions', rows(undefined, 'is it red?'), alone)).toBe(
+    'stage align: merge: false, but there is no checkpoint that the adapter could be for',
+  );
+});
+
+test('rows that the stage says to skip are counted', async () => {
+  const row = (from: string, image = 'tiny/red-16.png') => ({
+    image,
+    conversations: [
+      { from, value: '<image>\nis it red?' },
+      { from: 'gpt', value: 'yes' },
+    ],
+  });
+  const sample = async (rows: readonly object[]) => {
+    await writeFile(join(root, 'holes.json'), JSON.stringify(rows));
+    const stages = recipe.stages
+      .slice(0, 1)
+      .map((stage) => ({ ...stage, data: { conversations: 'holes.json' }, unusableRows: 'skip' as const }));
+    return (await dryRun(parseRecipe({ ...recipe, stages }), { root })).stages[0]?.sample;
+  };
+  expect(await sample([row('human'), row('nobody'), row('human', 'none.png'), row('human')])).toMatchObject({
+    rows: 2,
+    unusable: 2,
+    images: 2,
+  });
+  await expect(sample([row('nobody')])).rejects.toThrow('stage align: none of 1 sampled rows can be used');
 });

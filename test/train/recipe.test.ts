@@ -249,7 +249,7 @@ test('stages go by their names in overrides, and files of overrides replace seve
   );
 });
 
-test('rounding is for weights that are kept in bfloat16', () => {
+test('rounding is for weights that are kept in bfloat16, and momentum for muon', () => {
   const given = (precision: 'bfloat16' | 'bfloat16-pure') => ({
     precision,
     model: { from: 'somewhere' },
@@ -266,4 +266,7 @@ test('rounding is for weights that are kept in bfloat16', () => {
   });
   expect(parseRecipe(given('bfloat16-pure')).stages[0]?.optimizer).toMatchObject({ type: 'adamw-8bit', rounding: 'kahan' });
   expect(() => parseRecipe(given('bfloat16'))).toThrow('stages: optimizer.rounding is for precision: bfloat16-pure alone');
+  const { stages, ...rest } = given('bfloat16-pure');
+  const heavy = stages.map((stage) => ({ ...stage, optimizer: { ...stage.optimizer, momentum: 0.9 } }));
+  expect(() => parseRecipe({ ...rest, stages: heavy })).toThrow('stages.0.optimizer.momentum: momentum is for muon alone');
 });

@@ -193,6 +193,14 @@ test('resuming where nothing is starts from the beginning', async () => {
   expect((await run(recipe, { out, resume: true })).stages.map(({ steps }) => steps.length)).toEqual([5, 5]);
 });
 
+test('a run that was refused before anything was saved may begin again by another recipe', async () => {
+  const out = join(root, 'refused');
+  const [first, ...rest] = recipe.stages as [Recipe['stages'][number], ...Recipe['stages']];
+  const late = { ...first, learns: { ...first.learns, language: { tune: 'from-layer', layer: 9 } as const } };
+  await expect(run({ ...recipe, stages: [late, ...rest] }, { out, resume: true })).rejects.toThrow('it has 2 layers');
+  expect((await run(recipe, { out, resume: true })).stages.map(({ steps }) => steps.length)).toEqual([5, 5]);
+});
+
 test('rows and steps that are skipped are counted, over breaks too', async () => {
   const rows = JSON.parse(readFileSync(join(root, 'tiny/captions.json'), 'utf8')) as { image: string }[];
   await writeFile(

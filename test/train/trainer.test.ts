@@ -194,3 +194,26 @@ test('what does not fit together is said before training', async () => {
   );
   await expect(readRecipe(file, [parseOverride('model={from: align}')])).rejects.toThrow(/keeps its tokenizer/);
 });
+
+test('what would end a later stage is said before the first one begins', async () => {
+  const [first, second] = short.stages as [Recipe['stages'][number], Recipe['stages'][number]];
+  const attempt = async (change: Partial<Recipe['stages'][number]>, model = short.model): Promise<unknown> => {
+    const steps: number[] = [];
+    const given = { ...short, model, stages: [first, { ...second, ...change }] };
+    const error: unknown = await run(given, { onStep: ({ step }) => void steps.push(step) }).catch((error: unknown) => error);
+    return steps.length > 0 ? 'too late' : error;
+  };
+  const connector = { tune: 'full' } as const;
+  const [frozen, late] = [{ tune: 'frozen' }, { tune: 'from-layer', layer: 9 }] as const;
+  expect(await attempt({ learns: { vision: frozen, connector, language: late } })).toMatchInlineSnapshot(
+    `[ConfigError: stage instruct: language: from-layer: 9, but it has 2 layers]`,
+  );
+  const data = [{ conversations: 'nowhere.json', repeat: 1 }];
+  expect(await attempt({ data })).toMatchObject({ message: expect.stringMatching(/nowhere\.json does not exist$/) });
+  const validation = { data, every: 1, keep: 'last', minImprovement: 0 } as const;
+  expect(await attempt({ validation })).toMatchObject({ message: expect.stringMatching(/nowhere\.json does not exist$/) });
+  const passing = { ...short.model, connector: { type: 'identity' } } as Recipe['model'];
+  expect(await attempt({ learns: { vision: frozen, connector, language: frozen } }, passing)).toMatchInlineSnapshot(
+    `[ConfigError: stage instruct: nothing would learn: connector of this model has no parameters]`,
+  );
+});
