@@ -19,7 +19,7 @@ def number(text):
 
 odd = [c for c in characters if c.capitalize() != c.upper() or c.capitalize() != c.title() or len(c.lower()) != len(c)]
 floats = ["", "1_000", "inf", "-Infinity", "nan", "0x10", " 5 ", "1__0", "_1", "1_", "1.", ".5", ".", "1e5", "1e", "+.5e-3", "1_0.0_1", "1._0", "\u20091\u2009"]
-floats += ["１２.５", "1e1_0", "1 0", "--1", "+nan", "infinit", "1d5", "1,000", "50%", "\ufeff1", "٣٫٥", "½", "²", "\x1c1\x1f", "1\x00"]
+floats += ["１２.５", "1e1_0", "1 0", "--1", "+nan", "infinit", "1d5", "1,000", "50%", "\ufeff1", "٣٫٥", "½", "²", "\x1c1\x1f", "1\x00", "٣\x1e", "\x1c٣", "\x851\u2003", "\xa01\x1f"]
 floats += [c for c in characters if unicodedata.category(c) == "Nd"][::7]
 numbers = [draw.choice([draw.uniform(-1000, 1000), draw.randint(-(10**6), 10**6) / 2 ** draw.randint(0, 12), draw.randint(0, 10**4) / 200]) for _ in range(300)]
 numbers += [2.675, 0.5, 1.5, 2.5, -0.5, -2.5, 0.125, 1e20, 1e-9, 0.0]

@@ -1,7 +1,23 @@
 import { Random } from '../../src/data/random.ts';
 
 /** White space and near white space that languages disagree about. */
-const spaces = [' ', '  ', '\t', '\n', '\r\n', '\u00a0', '\u2003', '\u3000', '\u001c', '\u001f', '\u0085', '\ufeff', '\u200b', '\u2028'];
+const spaces = [
+  ' ',
+  '  ',
+  '\t',
+  '\n',
+  '\r\n',
+  '\u00a0',
+  '\u2003',
+  '\u3000',
+  '\u001c',
+  '\u001f',
+  '\u0085',
+  '\ufeff',
+  '\u200b',
+  '\u2028',
+  '\0',
+];
 const marks = [
   '.',
   ',',
@@ -70,6 +86,12 @@ const numbers = [
   '2.675',
   '1,234,567',
   '1,23',
+  '1e309',
+  '-0',
+  '1_0_0',
+  '٣\u001e',
+  '½',
+  '1.000,50',
 ];
 const words = [
   'yes',

@@ -45,6 +45,7 @@ export function openCandidates(answer: string): (string | number)[] {
 export function openMatches(candidates: readonly (string | number)[], truths: readonly string[]): boolean {
   const right = truths.flatMap(alike);
   return candidates.some((said) =>
-    typeof said === 'string' ? right.some((truth) => typeof truth === 'string' && said.includes(truth)) : right.includes(said),
+    // NaN is not itself.
+    right.some((truth) => (typeof said === 'string' && typeof truth === 'string' ? said.includes(truth) : said === truth)),
   );
 }

@@ -91,14 +91,15 @@ function digitValue(digit: string): number {
   return code - zero;
 }
 
+/** float() takes white space off both ends, but none of the separators U+001C to U+001F. */
+const numberSpace = `[${whiteSpace.replace('\\x1c-', '')}]+`;
+const aroundNumber = new RegExp(`^${numberSpace}|${numberSpace}$`, 'g');
+
 const number = /^[+-]?(?:(?:\d+(?:_\d+)*)(?:\.(?:\d+(?:_\d+)*)?)?|\.\d+(?:_\d+)*)(?:e[+-]?\d+(?:_\d+)*)?$/i;
 
 /** float(text), or undefined where Python raises ValueError: `1_000`, ` 5 `, `inf` and digits of every script are numbers, `` and `0x10` are not. */
 export function float(text: string): number | undefined {
-  // The separators of ASCII count as white space only where the text goes beyond ASCII.
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII begins with them
-  const trimmed = /^[\x00-\x7f]*$/.test(text) ? strip(text, '\t\n\v\f\r ') : strip(text);
-  const bare = trimmed.replace(decimalDigit, (digit) => String(digitValue(digit)));
+  const bare = text.replace(aroundNumber, '').replace(decimalDigit, (digit) => String(digitValue(digit)));
   if (number.test(bare)) return Number(bare.replaceAll('_', ''));
   const word = /^([+-]?)(inf|infinity|nan)$/i.exec(bare);
   if (!word) return undefined;

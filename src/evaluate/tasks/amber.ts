@@ -67,11 +67,15 @@ function things({ present, vocabulary, safe }: AmberSample, answer: string): { w
   const nouns = wordsOf(answer).flatMap((word) => singulars(word).find((form) => vocabulary.has(form)) ?? []);
   return nouns.map((word) => {
     if (safe.has(word)) return { word, what: '-' };
-    // The words that go with a thing come before the names of things in AMBER's own search.
-    const at = present.findIndex((words) => words.slice(1).includes(word));
-    const found = at >= 0 ? at : present.findIndex(([name]) => name === word);
-    return { word, what: found >= 0 ? found : '!' };
+    const at = placeOf(word, present);
+    return { word, what: at >= 0 ? at : '!' };
   });
+}
+
+/** The one thing that a word stands for, -1 for none: the words that go with things come before their names in AMBER's own search. */
+function placeOf(word: string, all: readonly (readonly string[])[]): number {
+  const at = all.findIndex((words) => words.slice(1).includes(word));
+  return at >= 0 ? at : all.findIndex(([name]) => name === word);
 }
 
 function generativeMetrics(scored: readonly Scored<AmberSample>[]): readonly Metric[] {
@@ -84,22 +88,22 @@ function generativeMetrics(scored: readonly Scored<AmberSample>[]): readonly Met
         add('nouns', found.length);
         add('wrong nouns', wrong.length);
         // What could not be asked is wrong, covers nothing, and was not tempted.
-        add('wrong answers', wrong.length > 0 || error !== undefined ? 1 : 0);
+        add('sound answers', wrong.length === 0 && error === undefined ? 1 : 0);
         add('present', sample.present.length);
         add('covered', new Set(found.flatMap(({ what }) => (typeof what === 'number' ? [what] : []))).size);
         add('tempting', error === undefined ? sample.tempting.length : 0);
-        add('tempted', sample.tempting.filter((words) => wrong.some(({ word }) => words.includes(word))).length);
+        add('tempted', new Set(wrong.map(({ word }) => placeOf(word, sample.tempting)).filter((at) => at >= 0)).size);
       }
     },
     values(sum) {
       const count = sum('answers');
       // AMBER's counters begin at 0.001, so that nothing is divided by 0.
-      const percent = (part: string, whole: string): number => round((sum(part) / (sum(whole) + 0.001)) * 100, 1);
+      const percent = (part: string, whole: string): number => (sum(part) / (sum(whole) + 0.001)) * 100;
       return [
-        { name: 'CHAIR', value: percent('wrong nouns', 'nouns'), count, max: 100, lowerIsBetter: true },
-        { name: 'cover', value: percent('covered', 'present'), count, max: 100 },
-        { name: 'hallucinating answers', value: percent('wrong answers', 'answers'), count, max: 100, lowerIsBetter: true },
-        { name: 'cognition', value: percent('tempted', 'tempting'), count, max: 100, lowerIsBetter: true },
+        { name: 'CHAIR', value: round(percent('wrong nouns', 'nouns'), 1), count, max: 100, lowerIsBetter: true },
+        { name: 'cover', value: round(percent('covered', 'present'), 1), count, max: 100 },
+        { name: 'hallucinating answers', value: round(100 - percent('sound answers', 'answers'), 1), count, max: 100, lowerIsBetter: true },
+        { name: 'cognition', value: round(percent('tempted', 'tempting'), 1), count, max: 100, lowerIsBetter: true },
       ];
     },
   });
@@ -189,8 +193,10 @@ function discriminativeMetrics(scored: readonly Scored[]): readonly Metric[] {
     values: (sum) =>
       groups.flatMap((name) => {
         const count = sum(`${name} n`);
+        // AMBER adds up three counters for attributes, each of which begins at 0.001.
+        const start = name === 'attribute' ? 0.003 : 0.001;
         const percent = (part: string, whole: string): number =>
-          round((sum(`${name} ${part}`) / (sum(`${name} ${whole}`) + 0.001)) * 100, 1);
+          round((sum(`${name} ${part}`) / (sum(`${name} ${whole}`) + start)) * 100, 1);
         const [precision, recall] = [percent('both', 'said'), percent('both', 'truth')];
         const least = name === 'existence' ? 0.001 : 0.0001;
         const f1 = round(((2 * (precision / 100) * (recall / 100)) / (precision / 100 + recall / 100 + least)) * 100, 1);

@@ -62,6 +62,7 @@ describe('an open answer of MMMU', () => {
     ['between 5 and 7', ['6'], false],
     ['', ['x'], false],
     ['24/7', ['24/7', '3.429'], true],
+    ['nan', ['NaN'], false],
   ])('%j against %j is %s', (answer, truths, right) => expect(openMatches(openCandidates(answer), truths)).toBe(right));
 });
 

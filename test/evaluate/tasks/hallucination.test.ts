@@ -90,8 +90,18 @@ describe('AMBER', () => {
   test('knows what a description makes up, and what it covers', async () => {
     const { scores } = await score('amber-generative', folder, { 1: 'A view of oaks, a man and two cars. Leaves fall.' });
     // Nouns of the vocabulary: view (harmless), oak, man and car; one of two things is covered, one of two temptations fallen for.
-    expect(scores).toEqual({ CHAIR: 50, cover: 50, 'hallucinating answers': 99.9, cognition: 50 });
+    expect(scores).toEqual({ CHAIR: 50, cover: 50, 'hallucinating answers': 100, cognition: 50 });
     expect((await samplesOf(amberGenerative, folder))[0]?.images).toEqual([join(folder, 'image/AMBER_1.jpg')]);
+  });
+
+  test("takes a word for one tempting thing, as AMBER's own script does: for that which it goes with before that which it names", () => {
+    const sample = {
+      ...{ id: '1', question: '', images: [], targets: ['sky'], category: 'generative' },
+      ...{ present: [['sky']], tempting: [['man'], ['person', 'man', 'boy']] },
+      ...{ vocabulary: new Set(['sky', 'man', 'person', 'boy']), safe: new Set<string>() },
+    };
+    const of = (answer: string) => amberGenerative.aggregate([{ sample, answer, ...amberGenerative.score(sample, answer) }]).at(-1)?.value;
+    expect([of('A man.'), of('A man and a boy.'), of('The sky.')]).toEqual([50, 50, 0]);
   });
 
   test('counts a description that is missing as one that makes things up and covers nothing', () => {
@@ -120,6 +130,9 @@ describe('AMBER', () => {
       'state recall': 0,
     });
     expect(unparsed).toBe(1);
+    // Three counters that begin at 0.001 each.
+    const both = await score('amber-discriminative', folder, { 2: 'No', 3: 'No', 4: 'Yes' });
+    expect(both.scores).toMatchObject({ 'attribute precision': 99.7, 'state precision': 99.9 });
     expect((await score('amber-discriminative', folder, { 2: 'No' }, 'lmms-eval')).notes).toEqual([
       'amber-discriminative is not in the profile lmms-eval: prompts, settings and scores are its own',
     ]);
