@@ -10,7 +10,9 @@ interface Expected {
   readonly rouge: readonly number[];
 }
 
-const { sets }: { sets: Expected[] } = JSON.parse(readFileSync(join(import.meta.dirname, '../../reference/captions.json'), 'utf8'));
+const { sets, tokens }: { sets: Expected[]; tokens: [string, string][] } = JSON.parse(
+  readFileSync(join(import.meta.dirname, '../../reference/captions.json'), 'utf8'),
+);
 const pairsOf = ({ pairs }: Expected): CaptionPair[] =>
   pairs.map(({ candidate, references }) => ({ candidate: candidate.split(' '), references: references.map((text) => text.split(' ')) }));
 
@@ -36,10 +38,4 @@ test('nothing said scores nothing', () => {
   expect(bleu([{ candidate: [], references: [['a', 'dog']] }])[3]).toBeLessThan(1e-6);
 });
 
-test.each([
-  ['A pink flamingo.', 'a pink flamingo'],
-  ["It's a cep, or they are two ceps?", "it 's a cep or they are two ceps"],
-  ["The knight’s helmet doesn't fit; cannot!", "the knight 's helmet does n't fit can not"],
-  ['A “Jack-o-lantern” (lit) -- 3.5 cm, e.g. 1,000!', 'a jack-o-lantern lit 3.5 cm e.g. 1,000'],
-  ['', ''],
-])('%s is compared word by word', (caption, words) => expect(captionTokens(caption).join(' ')).toBe(words));
+test.each(tokens)('%j has the words of the Penn Treebank', (caption, words) => expect(captionTokens(caption).join(' ')).toBe(words));
