@@ -23,14 +23,15 @@ export class QuantizedLinear extends Module implements Linear {
   readonly #dtype: DType;
   readonly #inputs: number;
 
-  /** Encodes the weight of `layer`, which is left as it is; the bias is shared with it. */
-  constructor(layer: Linear, bits: QuantizedBits) {
+  /** Encodes the weight of `layer`, which is left as it is, rounded to `dtype`; the bias is shared with it. */
+  constructor(layer: Linear, bits: QuantizedBits, { dtype = layer.weight.dtype }: { dtype?: DType | undefined } = {}) {
     super();
     using _scope = new Scope();
-    const { codes, scales } = noGrad(() => (bits === 4 ? encodeNf4(layer.weight) : encodeInt8(layer.weight)));
+    const weight = noGrad(() => layer.weight.cast(dtype));
+    const { codes, scales } = noGrad(() => (bits === 4 ? encodeNf4(weight) : encodeInt8(weight)));
     this.#quantized = { codes: kept(codes), scales: scales.map(kept) };
     this.bias = layer.bias;
-    this.#dtype = layer.weight.dtype;
+    this.#dtype = dtype;
     [, this.#inputs] = layer.weightShape;
   }
 
@@ -44,7 +45,7 @@ export class QuantizedLinear extends Module implements Linear {
     return [codes, ...scales].reduce((sum, part) => sum + part.bytes, 0);
   }
 
-  /** The decoded weight, in the dtype that it had before. */
+  /** The decoded weight, in the dtype that it was encoded from. */
   get weight(): Tensor {
     using scope = new Scope();
     return scope.keep(dequantizeWeight(this.#quantized, this.#inputs).cast(this.#dtype));

@@ -6,6 +6,7 @@ import { type DropoutSeed, LoraLinear, type LoraOptions, loraLayers, mergeLora }
 import type { Module } from '../nn/module.ts';
 import { type QuantizedBits, QuantizedLinear } from '../nn/quantized-linear.ts';
 import { trimMemory } from '../tensor/device.ts';
+import type { DType } from '../tensor/dtype.ts';
 import type { Generator } from '../tensor/random.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -80,7 +81,7 @@ export function addLora(
   model: TinyLlava,
   part: Module,
   tuning: LoraTuning,
-  { what, generator, dropout }: { what: string; generator: Generator; dropout: DropoutSeed },
+  { what, generator, dropout, dtype }: { what: string; generator: Generator; dropout: DropoutSeed; dtype: DType | undefined },
 ): void {
   const layers = linearLayers(model, part);
   const targets = loraTargets(model, part, tuning, what);
@@ -90,7 +91,7 @@ export function addLora(
   for (const [key, layer] of already) if (layers.has(key)) checkSame(layer.options, options, `${what}: ${key}`);
   model.replaceModules<Linear, Linear>(Linear, (layer, key) => {
     if (!layers.has(key)) return undefined;
-    const base = tuning.tune === 'qlora' ? quantized(layer, tuning.bits) : layer;
+    const base = tuning.tune === 'qlora' ? quantized(layer, tuning.bits, dtype) : layer;
     if (!targets.has(key) || already.has(key)) return base;
     const adapted = new LoraLinear(base, options);
     adapted.initializeFactors(generator, { device });
@@ -111,8 +112,8 @@ function checkSame(there: LoraOptions, wanted: LoraOptions, where: string): void
   });
 }
 
-function quantized(layer: Linear, bits: QuantizedBits): Linear {
-  const made = new QuantizedLinear(layer, bits);
+function quantized(layer: Linear, bits: QuantizedBits, dtype: DType | undefined): Linear {
+  const made = new QuantizedLinear(layer, bits, { dtype });
   layer.free();
   return made;
 }

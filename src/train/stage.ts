@@ -14,7 +14,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { withDropout } from './dropout.ts';
 import { LossScale } from './loss-scale.ts';
 import { Pace } from './pace.ts';
-import { Masters, type Precision } from './precision.ts';
+import { Masters, type Precision, precisions } from './precision.ts';
 import type { OptimizerSettings, Stage } from './recipe.ts';
 import { Replicas } from './replicas.ts';
 import type { BestWeights } from './run-folder.ts';
@@ -177,7 +177,8 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   });
   const steps = stepsOf(stage, sampler.count);
   const schedule = scheduleOf(stage.optimizer, steps);
-  const dropout = tune(model, stage, { seed });
+  // Whether the weights come from the stage before or from its checkpoint, which is opened in what they compute in.
+  const dropout = tune(model, stage, { seed, dtype: precisions[precision].compute });
   const masters = new Masters(model, precision);
   const frozenTower = stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined;
   if (group) checkEqual(group, 'what there is to learn from, or the weights,', [data.length, heldOut?.length, weightSum(model)]);

@@ -6,6 +6,7 @@ import { Linear } from '../nn/linear.ts';
 import { DropoutSeed } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
 import { Norm } from '../nn/norm.ts';
+import type { DType } from '../tensor/dtype.ts';
 import { Generator } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Adafactor } from './adafactor.ts';
@@ -53,13 +54,14 @@ export function trainableOf(model: TinyLlava, { name, learns }: Pick<Stage, 'nam
 }
 
 /**
- * Lets the parts learn that the stage names and freezes the others; `seed` is where fresh low-rank changes come from. Gives the seed of dropout,
- * without which nothing is dropped. Throws ConfigError when it names a part or a layer that the model lacks.
+ * Lets the parts learn that the stage names and freezes the others; `seed` is where fresh low-rank changes come from, and weights that qlora puts
+ * into a few bits are rounded to `dtype` first. Gives the seed of dropout, without which nothing is dropped. Throws ConfigError when it names a part
+ * or a layer that the model lacks.
  */
 export function tune(
   model: TinyLlava,
   { name, learns }: Pick<Stage, 'name' | 'learns'>,
-  { seed = 0 }: { seed?: number } = {},
+  { seed = 0, dtype }: { seed?: number; dtype?: DType } = {},
 ): DropoutSeed {
   const dropout = new DropoutSeed();
   const generator = new Generator(seed);
@@ -70,7 +72,7 @@ export function tune(
     module?.trainable(tuning.tune === 'full');
     if (!module) continue;
     if (tuning.tune === 'from-layer') for (const parameter of fromLayer(module, tuning.layer, what)) parameter.requiresGrad_();
-    if (isLora(tuning)) addLora(model, module, tuning, { what, generator, dropout });
+    if (isLora(tuning)) addLora(model, module, tuning, { what, generator, dropout, dtype });
   }
   model.arrangement?.trainable(learns.connector.tune === 'full');
   return dropout;

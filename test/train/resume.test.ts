@@ -98,6 +98,18 @@ test.each(['float32', 'bfloat16'] as const)(
   },
 );
 
+test('a bfloat16 run that learns by qlora what learned in full before resumes to the bit', async () => {
+  const [first, second] = recipe.stages as [Recipe['stages'][number], Recipe['stages'][number]];
+  const language = { tune: 'qlora', bits: 8, rank: 4, dropout: 0, targets: 'all', rankStabilized: false } as const;
+  const learns = { vision: { tune: 'frozen' }, connector: { tune: 'full' }, language } as const;
+  const given: Recipe = { ...recipe, precision: 'bfloat16', stages: [first, { ...second, learns }] };
+  const [whole, broken] = [join(root, 'full-qlora'), join(root, 'full-qlora-broken')];
+  await run(given, { out: whole });
+  await brokenOff(given, broken, { stage: 'instruct', step: 2 });
+  await run(given, { out: broken, resume: true });
+  expect(outcome(broken)).toEqual(outcome(whole));
+});
+
 test.each([
   { precision: 'float32', first: 'qlora' },
   { precision: 'bfloat16', first: 'lora' },
