@@ -50,7 +50,8 @@ async function reading<Read>(source: ImageSource, read: (bytes: Uint8Array) => P
   try {
     return await read(bytes);
   } catch (cause) {
-    const reason = (cause as Error).message.replace(/\s+/g, ' ').replace(/[\s:]+$/, '');
+    // What libvips says beside it is in a buffer of all threads, and so depends on what else is decoded at the time.
+    const reason = /^Input (?:buffer|image)[^:]*/.exec((cause as Error).message)?.[0] ?? 'its pixels are cut off or broken';
     throw new DataError(`${name} cannot be decoded as an image: ${reason}`, {
       hint: 'fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or leave it out',
       cause,
