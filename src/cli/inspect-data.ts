@@ -19,7 +19,7 @@ export interface DataFlags {
   readonly samples: number;
   readonly decode?: number;
   readonly problems: number;
-  readonly ignore: readonly ProblemKind[];
+  readonly ignore?: readonly ProblemKind[];
   readonly fix?: string;
   readonly threads?: number;
 }
@@ -81,7 +81,7 @@ function describeFixed({ file, rows, droppedFile, dropped, imageFolder }: FixedD
     '',
     wrap(`${file}: ${plural(rows, 'conversation')} without problems`, width, '  '),
     wrap(`${droppedFile}: the other ${number(dropped)}, and why`, width, '  '),
-    ...(elsewhere ? [wrap(`its images are in ${imageFolder}: give that as imageFolder`, width, '  ')] : []),
+    ...(elsewhere ? [wrap(`its images are in ${imageFolder}: give that as --image-folder, or as images in a recipe`, width, '  ')] : []),
   ];
 }
 
@@ -112,7 +112,7 @@ function describeData(report: DataReport, width: number): string[] {
     ...spread('learned tokens of a row', tokens?.supervisedPerRow),
   ];
   const inside = images.files === 0 && images.used > 0;
-  const where = inside ? `${number(images.used)} inside the rows` : `${number(images.files)} files used ${plural(images.used, 'time')}`;
+  const where = inside ? `${number(images.used)} inside the rows` : `${plural(images.files, 'file')} used ${plural(images.used, 'time')}`;
   const facts = [
     ...(leftOut
       ? [['rated', `too low: ${plural(leftOut.rows, 'row')} left out, and ${plural(leftOut.questions, 'question')} of others`]]

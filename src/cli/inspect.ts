@@ -191,7 +191,7 @@ export function inspectCommand(): Command {
     .option('--samples <count>', 'for data: rows to show', wholeNumber(0), 2)
     .option('--decode <count>', 'for data: images to decode, evenly spread; all unless given', countOrAll)
     .option('--problems <count>', 'for data: problems of each kind to name; 10, and 1000 in JSON, unless given', wholeNumber(0))
-    .option('--ignore <kinds>', `for data: what is no problem, with commas: ${kindNames.join(', ')}`, kinds, [])
+    .option('--ignore <kinds>', `for data: what is no problem, with commas: ${kindNames.join(', ')}`, kinds)
     .option('--fix <file>', 'for data: write the rows without problems to this new file')
     .option('--threads <count>', 'for data: threads that look; one for each core up to 8 unless given', wholeNumber(1))
     .option('--json', 'print one JSON document')

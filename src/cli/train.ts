@@ -39,15 +39,21 @@ interface TrainFlags extends DeviceFlags {
 /** Shows how far training is: one line that changes, and one that stays for each stage and checkpoint. */
 export function trainingProgress(line: StatusLine): Log {
   let last: string[] = [];
+  const skipped = new Set<unknown>();
   return ({ event, ...facts }) => {
     if (event === 'stage')
       line.say(
         `${facts['stage']}: ${count(Number(facts['rows']))} rows, ${count(Number(facts['steps']))} steps, ${short(Number(facts['trainable']))} parameters learn`,
       );
     if (event === 'left-out') line.say(`${facts['stage']}: ${leftOutText(facts as unknown as LeftOut)}`);
-    if (event === 'skipped-row' || event === 'skipped-step') line.say(`skipped: ${facts['reason']}`);
+    // a row that cannot be used comes again in every epoch
+    if ((event === 'skipped-row' || event === 'skipped-step') && !skipped.has(facts['reason'])) {
+      skipped.add(facts['reason']);
+      line.say(`skipped: ${facts['reason']}`);
+    }
     if (event === 'unreadable-state') line.say(`passed over ${facts['folder']}: ${facts['reason']}`);
-    if (event === 'resume') line.say(`goes on with ${facts['stage'] ?? 'nothing: it is done'} behind step ${facts['step']}`);
+    if (event === 'resume' && facts['stage'] === undefined) line.say('nothing is left to do: the run is done');
+    else if (event === 'resume') line.say(`goes on with ${facts['stage']} behind step ${facts['step']}`);
     if (event === 'validation') {
       line.say(
         `validation behind step ${facts['step']}: loss ${Number(facts['loss']).toPrecision(4)}${facts['best'] === true ? ', the best' : ''}`,

@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { DataError, type ErrorDetails } from '../errors.ts';
+import { examine, type Problem } from '../model/explain.ts';
 import type { ContentPart, ImageSource, InputMessage, VideoPart } from '../processor/message.ts';
 
 const Turn = z.object({ from: z.enum(['human', 'gpt', 'system']), value: z.string() });
 
-const Files = z.union([z.string().min(1), z.array(z.string().min(1))]).nullish();
+const Files = z.union([z.string().min(1), z.array(z.string().min(1))], 'expected a file, or a list of files').nullish();
 
 /**
  * One row of LLaVA's JSON: turns of a conversation in which `<image>` marks each image and `<video>` each video, or `<image>` too where a row
@@ -14,7 +15,7 @@ const Conversation = z.object({
   id: z.union([z.string(), z.number()]).optional(),
   image: Files,
   video: Files,
-  conversations: z.array(Turn).min(1),
+  conversations: z.array(Turn).min(1, 'has no turns'),
 });
 type Conversation = z.output<typeof Conversation>;
 
@@ -54,10 +55,10 @@ export interface RowFiles {
 
 /** Checks one row and turns it into messages. `name` (file#index) begins every message. Throws RowError. */
 export function parseConversation(row: unknown, name: string, { resolve, images: given }: RowFiles): ParsedConversation {
-  const parsed = Conversation.safeParse(row);
-  if (!parsed.success) {
-    const kind = parsed.error.issues[0]?.path.at(-1) === 'from' ? 'roles' : 'broken row';
-    throw new RowError(kind, `${name}: ${described(parsed.error)}`, { hint: hintFor(row), cause: parsed.error });
+  const parsed = examine(Conversation, row);
+  if (parsed.problems) {
+    const [problem = { path: [], message: 'not a conversation' }] = parsed.problems;
+    throw new RowError(problem.path.at(-1) === 'from' ? 'roles' : 'broken row', `${name}: ${described(problem)}`, { hint: hintFor(row) });
   }
   const { id, image, video } = parsed.data;
   const [images, videos] = [given ?? list(image).map(resolve), list(video)];
@@ -147,10 +148,9 @@ function contentOf(value: string, left: Left): InputMessage['content'] {
   return parts;
 }
 
-function described(error: z.ZodError): string {
-  const [issue] = error.issues;
-  const path = issue?.path.map((key, i) => (typeof key === 'number' ? `[${key}]` : i === 0 ? String(key) : `.${String(key)}`)).join('');
-  return path ? `${path}: ${issue?.message}` : (issue?.message ?? 'not a conversation');
+function described({ path, message }: Problem): string {
+  const place = path.map((key, i) => (typeof key === 'number' ? `[${key}]` : i === 0 ? String(key) : `.${String(key)}`)).join('');
+  return place ? `${place}: ${message}` : message;
 }
 
 function hintFor(row: unknown): string {

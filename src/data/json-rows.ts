@@ -2,12 +2,22 @@ import { closeSync, fstatSync, openSync, read as readCallback, readSync } from '
 import { promisify } from 'node:util';
 import { DataError } from '../errors.ts';
 import type { RowSizes } from './rows.ts';
+import { decodeText } from './text.ts';
 
 const read = promisify(readCallback);
 const chunkBytes = 1 << 20;
 const [quote, backslash, comma, newline] = [0x22, 0x5c, 0x2c, 0x0a];
 const [openBrace, closeBrace, openBracket, closeBracket] = [0x7b, 0x7d, 0x5b, 0x5d];
 const tags = ['<image>', '<video>'] as const;
+
+/** What a file is that begins with another byte, and what to do about it. */
+const otherKinds: Readonly<Record<number, string>> = {
+  31: 'a file that gzip has packed has to be unpacked',
+  60: 'this is a web page, not the data: fetch it again',
+  118: 'if this is the pointer of Git LFS, fetch the data by `git lfs pull`',
+  254: 'the file is in UTF-16: save it again as UTF-8',
+  255: 'the file is in UTF-16: save it again as UTF-8',
+};
 
 /** How rows stand in a file. */
 export type JsonLayout = 'array' | 'lines';
@@ -58,11 +68,11 @@ export class JsonRows implements Disposable {
 
   /** Row `index` as parsed JSON. Throws DataError naming the row. */
   row(index: number): unknown {
-    const bytes = this.bytes(index);
+    const text = decodeText(this.bytes(index), `${this.file}#${index}`);
     try {
-      return JSON.parse(bytes.toString('utf8'));
+      return JSON.parse(text);
     } catch (cause) {
-      throw new DataError(`${this.file}#${index} is not valid JSON: ${(cause as Error).message}`, {
+      throw new DataError(`${this.file}#${index} is not valid JSON: ${(cause as Error).message.replace(/\s+/g, ' ')}`, {
         hint: 'write the file again with a JSON library',
         cause,
       });
@@ -219,13 +229,11 @@ class Scan {
       const wanted = this.#afterRow
         ? `a ${this.layout === 'array' ? 'comma' : 'line break'} should follow row ${this.#spanCount / 2 - 1}`
         : `row ${this.#spanCount / 2} should begin with "{"`;
-      throw this.#error(at, `${wanted}, found ${JSON.stringify(String.fromCharCode(byte))}`);
+      throw this.#error(at, `${wanted}, found ${JSON.stringify(String.fromCharCode(byte))}`, at === 0 ? otherKinds[byte] : undefined);
     }
   }
 
-  #error(at: number, what: string): DataError {
-    return new DataError(`${this.#file}, byte ${at}: ${what}`, {
-      hint: 'conversations are a JSON array of objects, or one object a line (JSONL)',
-    });
+  #error(at: number, what: string, hint = 'conversations are a JSON array of objects, or one object a line (JSONL)'): DataError {
+    return new DataError(`${this.#file}, byte ${at}: ${what}`, { hint });
   }
 }

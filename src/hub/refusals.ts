@@ -6,7 +6,11 @@ import type { HubSettings } from './settings.ts';
 /** What was asked for: as the user wrote it, and as it was read. */
 export interface Asked extends HubName {
   readonly text: string;
+  /** The folder that it was looked for in as a path, if not the working directory. */
+  readonly root?: string | undefined;
 }
+
+const noFolder = ({ root }: Asked): string => (root === undefined ? 'no such folder' : `no such folder in ${root}`);
 
 const makeToken = 'set HF_TOKEN to a token of yours (https://huggingface.co/settings/tokens)';
 
@@ -15,23 +19,26 @@ const size = (bytes: number): string => (bytes < 1e9 ? `${Math.ceil(bytes / 1e6)
 
 /** A cached model that is not whole, where nothing can be fetched. */
 export function notCached(
-  { text, repo }: Asked,
+  asked: Asked,
   { cacheFolder }: HubSettings,
   { missing, reason, cause }: { missing: readonly string[] | undefined; reason: string; cause?: unknown },
 ): HubError {
+  const { text, repo } = asked;
   const lack = missing ? `the cache lacks ${missing.join(', ')} of ${repo}` : `${repo} is not in the cache`;
-  return new HubError(`${text}: no such folder, ${lack} (${cacheFolder}), and ${reason}`, {
+  return new HubError(`${text}: ${noFolder(asked)}, ${lack} (${cacheFolder}), and ${reason}`, {
     hint: 'check the spelling of the path, or fetch the model while there is a connection; HF_HOME says where the cache is',
     cause,
   });
 }
 
 /** What a refusal of the hub means to the user. */
-export function explainRefusal(error: unknown, { text, repo, revision }: Asked, { endpoint, token }: HubSettings): unknown {
+export function explainRefusal(error: unknown, asked: Asked, { endpoint, token }: HubSettings): unknown {
   if (error instanceof TinyLlavaError || !(error instanceof Error)) return error;
+  const { text, repo, revision } = asked;
   const refused = (what: string, hint: string): HubError => new HubError(`${text}: ${what}`, { hint, cause: error });
   if (!(error instanceof HubRefusal)) {
-    if (isPassing(error)) return refused(`no such folder, and the hub (${endpoint}) cannot be reached: ${reasonOf(error)}`, 'try again');
+    if (isPassing(error))
+      return refused(`${noFolder(asked)}, and the hub (${endpoint}) cannot be reached: ${reasonOf(error)}`, 'try again');
     return refused(`${endpoint} does not answer as a hub does: ${error.message}`, 'check HF_ENDPOINT and the proxy, if there is one');
   }
   const { status, code } = error;
@@ -48,7 +55,7 @@ export function explainRefusal(error: unknown, { text, repo, revision }: Asked, 
   // Without a token the hub does not tell a private model from none.
   if (status === 404 || (status === 401 && (token === undefined || code === 'RepoNotFound'))) {
     const secret = token === undefined ? `for a private model, ${makeToken}` : 'a private model needs a token (HF_TOKEN) that may read it';
-    return refused(`no such folder, and no such model on the hub (${endpoint})`, `check the spelling; ${secret}`);
+    return refused(`${noFolder(asked)}, and no such model on the hub (${endpoint})`, `check the spelling; ${secret}`);
   }
   if (status === 401 || status === 403) {
     return refused(

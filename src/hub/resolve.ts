@@ -45,11 +45,12 @@ interface Search extends ResolveOptions {
  * request, other cached revisions one. A path that is neither comes back as it is, for the error of whoever opens it. Throws HubError.
  */
 export async function resolveModel(nameOrPath: string, options: ResolveOptions = {}): Promise<string> {
-  const path = options.root === undefined ? nameOrPath : resolve(options.root, nameOrPath);
+  const root = options.root === undefined ? undefined : resolve(options.root);
+  const path = root === undefined ? nameOrPath : resolve(root, nameOrPath);
   if (existsSync(path)) return path;
   const name = parseHubName(nameOrPath);
   if (!name) return path;
-  const asked = { ...name, text: nameOrPath };
+  const asked = { ...name, text: nameOrPath, root };
   const settings = await hubSettings(options.env ?? process.env);
   const model = new CachedModel(settings.cacheFolder, name.repo);
   return find({ ...options, use: options.use ?? 'model', asked, settings, model });

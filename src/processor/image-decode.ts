@@ -53,7 +53,9 @@ async function reading<Read>(source: ImageSource, read: (bytes: Uint8Array) => P
     // What libvips says beside it is in a buffer of all threads, and so depends on what else is decoded at the time.
     const reason = /^Input (?:buffer|image)[^:]*/.exec((cause as Error).message)?.[0] ?? 'its pixels are cut off or broken';
     throw new DataError(`${name} cannot be decoded as an image: ${reason}`, {
-      hint: 'fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or leave it out',
+      hint: reason.includes('pixel limit')
+        ? 'save it smaller: more than 268 million pixels are not decoded'
+        : 'fetch it again if it is cut off, convert it to PNG or JPEG if its format is unknown, or leave it out',
       cause,
     });
   }
@@ -65,6 +67,9 @@ export function nameOf(source: ImageSource): string {
   return source.startsWith('data:') ? `the image in a data: URL (${source.slice(0, 30)}…)` : source;
 }
 
+/** Whether an image is named by where it is on the web, from where nothing is fetched. */
+export const isWebAddress = (source: string): boolean => /^https?:\/\//.test(source);
+
 async function bytesOf(source: ImageSource, name: string): Promise<Uint8Array> {
   if (typeof source !== 'string') return source;
   if (source.startsWith('data:')) {
@@ -72,7 +77,7 @@ async function bytesOf(source: ImageSource, name: string): Promise<Uint8Array> {
     if (!match) throw new DataError(`${name} is not base64`, { hint: 'write it as data:image/png;base64,…' });
     return Buffer.from(source.slice(match[0].length), 'base64');
   }
-  if (/^https?:\/\//.test(source)) throw new DataError(`${name} is a web address`, { hint: 'download the image and give its path' });
+  if (isWebAddress(source)) throw new DataError(`${name} is a web address`, { hint: 'download the image and give its path' });
   try {
     return await readFile(source);
   } catch (cause) {

@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Document, isMap, isNode, isSeq, LineCounter, type Node, parseDocument, parse as parseYaml, stringify } from 'yaml';
 import { ConfigError, UsageError } from '../errors.ts';
+import { examine } from '../model/explain.ts';
 import { nearest } from '../model/registry.ts';
-import { examine } from './explain.ts';
 import { Recipe } from './recipe.ts';
 
 /** One `a.b=c`: where in the recipe, the value that the text is in YAML, and the file that it is from, if from one. */
@@ -44,7 +45,7 @@ export async function readOverrides(file: string): Promise<Override[]> {
 /** The path with items of lists by their number, where they were called by their name. */
 function numbered(document: Document, path: readonly string[]): string[] {
   const found: string[] = [];
-  for (const key of path) {
+  for (const [depth, key] of path.entries()) {
     const around = document.getIn(found, true);
     if (!isSeq(around)) {
       found.push(key);
@@ -52,7 +53,8 @@ function numbered(document: Document, path: readonly string[]): string[] {
     }
     const names = around.items.map((item) => (isMap(item) ? String(item.get('name')) : ''));
     const number = names.includes(key) ? names.indexOf(key) : Number(key);
-    if (!(number <= around.items.length)) throw new RangeError(`there are ${names.join(', ')}`);
+    // an item may be added, but as a whole
+    if (!(number < around.items.length + (depth === path.length - 1 ? 1 : 0))) throw new RangeError(`there are ${names.join(', ')}`);
     found.push(String(number));
   }
   return found;
@@ -127,7 +129,15 @@ export async function readRecipe(file: string, overrides: readonly Override[] = 
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw new ConfigError(`${file}: ${(cause as Error).message}`, { cause });
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'EISDIR') {
+      const inside = join(file, 'recipe.yaml');
+      throw new UsageError(`${file} is a folder`, {
+        hint: existsSync(inside) ? `did you mean ${inside}?` : 'name a recipe file (.yaml)',
+        cause,
+      });
+    }
+    if (code !== 'ENOENT') throw new ConfigError(`${file}: ${message}`, { cause });
     throw new UsageError(`${file}: no such file`, { hint: await otherRecipe(file), cause });
   }
   return readRecipeText(text, file, overrides);

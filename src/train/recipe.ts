@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { modalities, orders } from '../data/sampler.ts';
 import { ConfigError, UsageError } from '../errors.ts';
 import { connectors } from '../model/connector/index.ts';
+import { choice, examine, has } from '../model/explain.ts';
 import { languageModels } from '../model/language/index.ts';
 import type { PartConfig } from '../model/part.ts';
 import { nearest } from '../model/registry.ts';
@@ -10,7 +11,6 @@ import { ImageConfig } from '../processor/image-config.ts';
 import { type TemplateName, templates } from '../processor/templates.ts';
 import { Tiling } from '../processor/tiling.ts';
 import { defaultFrames } from '../processor/video.ts';
-import { choice, examine, has } from './explain.ts';
 import { ownFolders } from './own-folders.ts';
 import { type Precision, precisions } from './precision.ts';
 

@@ -528,7 +528,7 @@ describe('inspect', () => {
     expect(stdout.replaceAll(root, 'ROOT').split('\n').slice(-4)).toEqual([
       'ROOT/fixed/mixed.json: 1 conversation without problems',
       'ROOT/fixed/mixed.json.dropped.jsonl: the other 2, and why',
-      'its images are in ROOT: give that as imageFolder',
+      'its images are in ROOT: give that as --image-folder, or as images in a recipe',
       '',
     ]);
     expect(JSON.parse(readFileSync(fixed, 'utf8'))).toEqual([row('a', 'b')]);

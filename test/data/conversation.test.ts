@@ -129,14 +129,14 @@ describe('a row that cannot be used is refused with its place, what is wrong and
   `));
   test('no turns', () =>
     expect(refusal(turns())).toMatchInlineSnapshot(`
-    "data.json#7: conversations: Too small: expected array to have >=1 items
-    → a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}"
-  `));
+      "data.json#7: conversations: has no turns
+      → a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}"
+    `));
   test('an unknown role', () =>
     expect(refusal(turns('user', 'assistant'))).toMatchInlineSnapshot(`
-    "data.json#7: conversations[0].from: Invalid option: expected one of "human"|"gpt"|"system"
-    → a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}"
-  `));
+      "data.json#7: conversations[0].from: expected one of "human"|"gpt"|"system", got "user"
+      → a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}"
+    `));
   test('an answer that is no text', () =>
     expect(
       refusal({
@@ -146,17 +146,17 @@ describe('a row that cannot be used is refused with its place, what is wrong and
         ],
       }),
     ).toMatchInlineSnapshot(`
-      "data.json#7: conversations[1].value: Invalid input: expected string, received number
+      "data.json#7: conversations[1].value: expected string, got 3
       → a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}"
     `));
   test('chat messages', () =>
     expect(refusal({ messages: [] })).toMatchInlineSnapshot(`
-    "data.json#7: conversations: Invalid input: expected array, received undefined
-    → this looks like chat messages; LLaVA rows have "conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]"
-  `));
+      "data.json#7: conversations: missing, expected a list
+      → this looks like chat messages; LLaVA rows have "conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]"
+    `));
   test('something else', () =>
     expect(refusal('x')).toMatchInlineSnapshot(`
-    "data.json#7: Invalid input: expected object, received string
-    → a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}"
-  `));
+      "data.json#7: expected a map, got "x"
+      → a row is {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\n…"}, {"from": "gpt", "value": "…"}]}"
+    `));
 });

@@ -245,6 +245,12 @@ describe('tar shards', () => {
     expect(second?.read?.key).toBe(first?.read?.key);
   });
 
+  test('are in UTF-8', async () => {
+    const latin = Buffer.from('größe', 'latin1');
+    const path = await archive('gnu', 'a.tar', { 'a.png': red, 'a.txt': latin, 'b.png': red, 'b.json': latin });
+    expect(await lines(path)).toEqual(['…/a.tar#a: its caption is not in UTF-8', '…/a.tar#b: its .json is not in UTF-8']);
+  });
+
   test('that cannot be used are refused', async () => {
     const path = await archive('gnu');
     const { length } = await readFile(path);
@@ -334,6 +340,17 @@ describe('images with captions', () => {
     const caption = 'x'.repeat(2 ** 20 - head.length - tail.length);
     const folder = await folderWith({ 'captions.csv': `${head}${caption}${tail}\n"a\r",${cell}\r\n`, 'img/r.png': red });
     expect((await lines(folder)).map((line) => line.replace(caption, 'xxx'))).toEqual(['<red> | xxx', '<red> | a\r']);
+  });
+
+  test('have letters that a piece of the file may cut, and no other encoding than UTF-8', async () => {
+    const head = 'image,caption\nr.png,';
+    const caption = '猫'.repeat(2 ** 19);
+    const folder = await folderWith({ 'captions.csv': head + caption, 'r.png': red, 'photos/a.png': red });
+    expect((await lines(folder)).map((line) => line.replace(caption, '猫'))).toEqual(['<red> | 猫']);
+    await writeFile(join(folder, 'captions.csv'), Buffer.from(`${head}größe`, 'latin1'));
+    expect(await refusal(folder)).toBe('…/captions.csv is not in UTF-8 (save the text again as UTF-8)');
+    await writeFile(join(folder, 'photos/a.txt'), Buffer.from('größe', 'latin1'));
+    expect(await lines(join(folder, 'photos'))).toEqual(['…/a.txt is not in UTF-8']);
   });
 
   test('that cannot be used are refused', async () => {

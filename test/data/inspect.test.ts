@@ -187,6 +187,7 @@ const flawed = [
   row('gone.png', '<image>', 'c'),
   row('cut.png', '<image> d', 'c'),
   row('slim.png', '<image> d', 'c'),
+  row('https://example.org/a.png', '<image> e', 'c'),
 ];
 const slim = await colour(0, 0, 255, { width: 20_000, height: 1 });
 
@@ -205,12 +206,13 @@ test('every kind of problem has a count and its first offenders', async () => {
   });
   const report = await inspectData(join(folder, 'data.json'), { processor: narrow });
   const { rows, usable, clean: kept, problems } = JSON.parse(JSON.stringify(report).replaceAll(`${folder}/`, '')) as typeof report;
-  expect({ rows, usable, kept }).toEqual({ rows: 11, usable: 5, kept: 2 });
+  expect({ rows, usable, kept }).toEqual({ rows: 12, usable: 5, kept: 2 });
   expect(problems.map(({ kind, name, message }) => `${kind}: ${name}: ${message}`)).toMatchInlineSnapshot(`
     [
-      "broken row: data.json#5: conversations: Invalid input: expected array, received string",
-      "roles: data.json#4: conversations[0].from: Invalid option: expected one of "human"|"gpt"|"system"",
+      "broken row: data.json#5: conversations: expected a list, got "a"",
+      "roles: data.json#4: conversations[0].from: expected one of "human"|"gpt"|"system", got "user"",
       "missing image: gone.png: does not exist, first used by data.json#8",
+      "missing image: https://example.org/a.png: is a web address, first used by data.json#11",
       "unreadable image: cut.png: cannot be decoded as an image: Input buffer has corrupt header, first used by data.json#7",
       "unreadable image: slim.png: is 20000 x 1 pixels, which would become 4480000 x 224, first used by data.json#10",
       "image in answer: data.json#6: turn 2 shows an image",
@@ -248,7 +250,7 @@ describe('a clean subset', async () => {
       file: at('clean.json'),
       rows: 3,
       droppedFile: at('clean.json.dropped.jsonl'),
-      dropped: 8,
+      dropped: 9,
       imageFolder: folder,
     });
     expect(kept).toBe(3);
@@ -257,12 +259,13 @@ describe('a clean subset', async () => {
     expect(text('clean.json.dropped.jsonl').replaceAll(`${folder}/`, '')).toMatchInlineSnapshot(`
       "{"row":2,"name":"data.json#2","kind":"duplicate row","reason":"is the same as data.json#0"}
       {"row":3,"name":"data.json#3","kind":"empty answer","reason":"turn 2 is empty"}
-      {"row":4,"name":"data.json#4","kind":"roles","reason":"conversations[0].from: Invalid option: expected one of \\"human\\"|\\"gpt\\"|\\"system\\""}
-      {"row":5,"name":"data.json#5","kind":"broken row","reason":"conversations: Invalid input: expected array, received string"}
+      {"row":4,"name":"data.json#4","kind":"roles","reason":"conversations[0].from: expected one of \\"human\\"|\\"gpt\\"|\\"system\\", got \\"user\\""}
+      {"row":5,"name":"data.json#5","kind":"broken row","reason":"conversations: expected a list, got \\"a\\""}
       {"row":6,"name":"data.json#6","kind":"image in answer","reason":"turn 2 shows an image"}
       {"row":7,"name":"data.json#7","kind":"unreadable image","reason":"cut.png cannot be decoded as an image: Input buffer has corrupt header"}
       {"row":8,"name":"data.json#8","kind":"missing image","reason":"gone.png does not exist"}
       {"row":9,"name":"data.json#9","kind":"unreadable image","reason":"cut.png cannot be decoded as an image: Input buffer has corrupt header"}
+      {"row":11,"name":"data.json#11","kind":"missing image","reason":"https://example.org/a.png is a web address"}
       "
     `);
     const again = await inspectData(at('clean.json'));

@@ -1,6 +1,9 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { JsonRows } from '../../src/data/json-rows.ts';
+import type { DataError } from '../../src/errors.ts';
 import { folderWith } from './files.ts';
 
 const rows = [{ a: 1 }, { text: 'braces } ] and "quotes\\" and \\', deep: [[{ b: '{' }]] }, { unicode: 'é 東京 🎉\u2028' }, {}];
@@ -45,6 +48,26 @@ test.each([
 ])('%s is refused with its place', async (_, content, message) =>
   expect(await read(content)).toEqual(typeof message === 'string' ? message : expect.stringMatching(message)),
 );
+
+test('a file in another encoding than UTF-8, packed, or a pointer of Git LFS is told as such', async () => {
+  const folder = await folderWith({});
+  const hint = async (content: Buffer): Promise<string | undefined> => {
+    const file = join(folder, 'b.json');
+    await writeFile(file, content);
+    return JsonRows.open(file).then(
+      () => undefined,
+      (error: DataError) => error.hint,
+    );
+  };
+  const text = JSON.stringify(rows);
+  expect(await hint(Buffer.from(`\uFEFF${text}`, 'utf16le'))).toBe('the file is in UTF-16: save it again as UTF-8');
+  expect(await hint(gzipSync(text))).toBe('a file that gzip has packed has to be unpacked');
+  expect(await hint(Buffer.from('version https://git-lfs.github.com/spec/v1\n'))).toContain('`git lfs pull`');
+  await writeFile(join(folder, 'c.json'), Buffer.from('[{"a": "x"}, {"a": "größe"}]', 'latin1'));
+  using latin = await JsonRows.open(join(folder, 'c.json'));
+  expect(latin.row(0)).toEqual({ a: 'x' });
+  expect(() => latin.row(1)).toThrow('c.json#1 is not in UTF-8');
+});
 
 test('a row that is not there is refused', async () => {
   const folder = await folderWith({ 'a.json': rows });

@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { wholeImage } from '../../src/model/image-layout.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
@@ -76,6 +77,15 @@ describe('an image that cannot be used is refused by name:', () => {
         return join(at, 'page.jpg');
       }),
     ).toMatchInlineSnapshot(`"…/page.jpg cannot be decoded as an image: Input buffer contains unsupported image format"`));
+  test('more pixels than are decoded', async () =>
+    expect(
+      await message(async (at) => {
+        await sharp({ create: { width: 17_000, height: 17_000, channels: 3, background: 'red' }, limitInputPixels: false })
+          .png()
+          .toFile(join(at, 'huge.png'));
+        return join(at, 'huge.png');
+      }),
+    ).toMatchInlineSnapshot(`"…/huge.png cannot be decoded as an image: Input image exceeds pixel limit"`));
   test('a web address', async () =>
     expect(await message(async () => 'https://example.org/a.jpg')).toMatchInlineSnapshot(`"https://example.org/a.jpg is a web address"`));
   test('a data: URL that is not base64', async () =>

@@ -209,6 +209,12 @@ test('mistakes of an override are told as such', () => {
   expect(complaint('align', 'align', ['stages.7.steps=1'])).toMatchInlineSnapshot(
     `"--set stages.7.steps: there is no such place in tiny.yaml"`,
   );
+  expect(complaint('align', 'align', ['stages.1.steps=1'])).toMatchInlineSnapshot(
+    `"--set stages.1.steps: there is no such place in tiny.yaml"`,
+  );
+  expect(complaint('align', 'align', ['stages.0.optimizer.learningRate=.nan'])).toMatchInlineSnapshot(
+    `"--set stages.0.optimizer.learningRate: expected number, got NaN"`,
+  );
   expect(() => parseOverride('stages.0.steps')).toThrowErrorMatchingInlineSnapshot(`[UsageError: "stages.0.steps" is no override]`);
 });
 
@@ -219,6 +225,12 @@ test('an empty recipe is told as nothing, and of a long wrong value the beginnin
 
 test('a recipe that is not there is named', async () => {
   await expect(readRecipe('recipes/none.yaml')).rejects.toThrowErrorMatchingInlineSnapshot(`[UsageError: recipes/none.yaml: no such file]`);
+  const folder = await mkdtemp(join(tmpdir(), 'tinyllava-'));
+  const refused = readRecipe(folder);
+  await expect(refused).rejects.toThrow(`${folder} is a folder`);
+  await expect(refused).rejects.toMatchObject({ hint: 'name a recipe file (.yaml)' });
+  await writeFile(join(folder, 'recipe.yaml'), yaml);
+  await expect(readRecipe(folder)).rejects.toMatchObject({ hint: `did you mean ${join(folder, 'recipe.yaml')}?` });
 });
 
 test('stages are chosen by name', () => {

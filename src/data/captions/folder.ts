@@ -6,6 +6,7 @@ import { captioned } from '../caption.ts';
 import { parseConversation, RowError } from '../conversation.ts';
 import { inLanes } from '../lanes.ts';
 import type { OpenRows, Part, Row, RowOptions, RowSizes } from '../rows.ts';
+import { decodeText } from '../text.ts';
 
 /** The file that holds an image's caption. */
 const captionFileOf = (image: string): string => image.replace(/\.[^./]+$/, '.txt');
@@ -58,9 +59,10 @@ export class CaptionedImages implements OpenRows {
   async #caption(image: string): Promise<string> {
     const file = captionFileOf(image);
     try {
-      const caption = (await readFile(file, 'utf8')).trim();
+      const caption = decodeText(await readFile(file), file).trim();
       if (caption !== '') return caption;
     } catch (cause) {
+      if (cause instanceof DataError) throw cause;
       if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
         throw readError(`${file} cannot be read: ${(cause as Error).message}`, { cause });
     }

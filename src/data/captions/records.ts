@@ -1,9 +1,9 @@
-import { createReadStream } from 'node:fs';
 import { DataError } from '../../errors.ts';
+import { textPieces } from '../text.ts';
 
 /**
  * The cells of each row of a file with tabs or commas between them; a cell in quotes may hold those, and line breaks. The file is read piece by piece. Throws
- * DataError where the last cell does not end.
+ * DataError where the last cell does not end, or the text is not UTF-8.
  */
 export async function* tableRecords(path: string, separator: '\t' | ','): AsyncGenerator<string[]> {
   let cells: string[] = [];
@@ -19,7 +19,7 @@ export async function* tableRecords(path: string, separator: '\t' | ','): AsyncG
     afterQuote = false;
     empty = true;
   };
-  for await (const chunk of createReadStream(path, { encoding: 'utf8', highWaterMark: 1 << 20 }) as AsyncIterable<string>) {
+  for await (const chunk of textPieces(path)) {
     let from = 0;
     for (let i = 0; i < chunk.length; i++) {
       const letter = chunk[i];

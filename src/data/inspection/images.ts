@@ -1,5 +1,5 @@
 import { DataError } from '../../errors.ts';
-import { decodeImage } from '../../processor/image-decode.ts';
+import { decodeImage, isWebAddress } from '../../processor/image-decode.ts';
 import type { ImageSource } from '../../processor/message.ts';
 import type { Processor } from '../../processor/processor.ts';
 import { statOf } from '../../read-error.ts';
@@ -30,6 +30,9 @@ export interface FileFacts {
 
 /** Looks for a file. Throws what is no DataError. */
 export async function lookAtFile({ path, decode }: FileLook, processor: Processor | undefined): Promise<FileFacts> {
+  if (isWebAddress(path)) {
+    return { decoded: false, flaw: { kind: 'missing image', message: 'is a web address', hint: 'download the image and give its path' } };
+  }
   const found = await statOf(path);
   if (!found?.isFile()) {
     const message = found ? 'is not a file' : 'does not exist';

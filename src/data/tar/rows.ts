@@ -5,6 +5,7 @@ import { parseConversation, RowError } from '../conversation.ts';
 import { inLanes } from '../lanes.ts';
 import { placeIn } from '../place-in.ts';
 import type { Block, OpenRows, Part, Row, RowOptions, RowSizes } from '../rows.ts';
+import { decodeText } from '../text.ts';
 import { type RowMember, Shard } from './shard.ts';
 
 /** Rows of an archive that lie together. */
@@ -113,8 +114,9 @@ async function bodies(path: string, members: readonly RowMember[]): Promise<{ ki
 }
 
 function parsed(bytes: Buffer, name: string): object {
+  const text = decodeText(bytes, `${name}: its .json`);
   try {
-    const value: unknown = JSON.parse(bytes.toString());
+    const value: unknown = JSON.parse(text);
     if (typeof value === 'object' && value !== null) return value;
     throw new Error('it is no object');
   } catch (cause) {
@@ -123,7 +125,7 @@ function parsed(bytes: Buffer, name: string): object {
 }
 
 function captionOf(text: Buffer | undefined, fields: { caption?: unknown; text?: unknown } | undefined, name: string): string {
-  const caption = text ? text.toString().trim() : (fields?.caption ?? fields?.text);
+  const caption = text ? decodeText(text, `${name}: its caption`).trim() : (fields?.caption ?? fields?.text);
   if (typeof caption === 'string' && caption !== '') return caption;
   throw new RowError('broken row', `${name} has no caption`, {
     hint: 'a row has a .txt, or a .json with "caption" or "conversations"',

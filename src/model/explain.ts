@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { nearest } from '../model/registry.ts';
+import { nearest } from './registry.ts';
 
 /** One thing that is wrong in a document: where, and what was expected and found. */
 export interface Problem {
@@ -13,7 +13,7 @@ function shown(value: unknown): string {
   if (value === null) return 'nothing';
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object' && value !== null) return 'a map';
-  const text = JSON.stringify(value) ?? 'nothing';
+  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? 'nothing');
   return text.length > 80 ? `${text.slice(0, 60)}…` : text;
 }
 
