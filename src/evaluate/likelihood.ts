@@ -68,12 +68,24 @@ export class Likelihood implements Disposable {
         const cache = this.#upToLast({ ids, images });
         // The prompt's last token predicts the first of each answer, an answer's last token predicts nothing that counts.
         const last = ids.at(-1) ?? 0;
-        const sequences = endings.map((ending) => [last, ...ending.slice(0, -1)]);
-        for (const sequence of sequences) forks.push(cache.fork({ capacity: cache.length + sequence.length }));
+        const ends = endings.map((ending) => [last, ...ending.slice(0, -1)]);
+        // An answer that the cache does not serve is read with the conversation before it.
+        const known = ends.map(({ length }) => (model.languageModel.cacheServes(cache.length, cache.length + length) ? cache.length : 0));
+        const sequences = ends.map((end, i) => [...ids.subarray(known[i], ids.length - 1), ...end]);
+        const shown = sequences.flatMap((_, i) => (known[i] === cache.length ? [] : images));
+        for (const { length } of ends) forks.push(cache.fork({ capacity: cache.length + length }));
+        for (const [i, fork] of forks.entries()) fork.truncate(known[i] ?? 0);
+        let end = 0;
         const hidden = model.hidden({
           ids: Int32Array.from(sequences.flat()),
           lengths: sequences.map(({ length }) => length),
+          imageFeatures: this.#images.features(shown.map(({ image }) => image)),
           caches: forks,
+          wanted: sequences.flatMap(({ length }, i) => {
+            end += length;
+            const rows = ends[i]?.length ?? 0;
+            return Array.from({ length: rows }, (_, row) => end - rows + row);
+          }),
         });
         const wanted = indices(endings.flatMap((ending) => (ending.length === 0 ? [0] : ending))).to({ device: hidden.device });
         const likely = model.logits(hidden).logSoftmax(-1).gather(1, wanted.unsqueeze(1)).to({ device: 'cpu' }).toArray();
@@ -101,7 +113,10 @@ export class Likelihood implements Disposable {
     const { model } = this.#chat;
     this.#cache ??= model.languageModel.createCache({ capacity: ids.length });
     const known = ids.length - 1;
-    const shared = commonPrefix(this.#read, { ids, images }, Math.min(this.#cache.length, known));
+    const begun = this.#cache.length;
+    const common = commonPrefix(this.#read, { ids, images }, Math.min(begun, known));
+    const right = [begun, common.tokens].every((length) => model.languageModel.cacheServes(length, known));
+    const shared = right ? common : { tokens: 0, images: 0 };
     this.#cache.truncate(shared.tokens);
     if (shared.tokens < known) {
       model.hidden({

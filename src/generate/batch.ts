@@ -148,7 +148,8 @@ export class Batch {
       // At least one token is left to feed, because the answer begins with what follows it.
       const limit = Math.min(computed(source), request.ids.length - 1);
       const shared = commonPrefix(source, request, limit);
-      if (shared.tokens >= leastShared && shared.tokens > best.shared.tokens) best = { shared, source };
+      const right = [computed(source), shared.tokens].every((length) => this.#model.languageModel.cacheServes(length, request.ids.length));
+      if (right && shared.tokens >= leastShared && shared.tokens > best.shared.tokens) best = { shared, source };
     }
     return best;
   }
@@ -164,6 +165,11 @@ export class Batch {
   /** The next token of each. */
   #forward(batch: readonly Live[]): number[] {
     using _scope = new Scope();
+    for (const live of batch) {
+      if (live.cache.length === 0 || this.#model.languageModel.cacheServes(live.cache.length, live.ids.length)) continue;
+      live.cache.truncate(0);
+      live.imagesFed = 0;
+    }
     const pending = batch.map(({ ids, cache }) => ids.slice(cache.length));
     const lengths = pending.map(({ length }) => length);
     const hidden = this.#model.hidden({

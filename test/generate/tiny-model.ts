@@ -22,10 +22,12 @@ interface TinyModelOptions {
   readonly seed?: number;
   readonly contextTokens?: number;
   readonly vision?: keyof typeof towers;
+  /** Settings of the language model beside the usual ones, a Llama's. */
+  readonly language?: Readonly<Record<string, unknown>>;
 }
 
 /** A random model of some thousand parameters with images of 16 x 16 that take 4 tokens each, and what prepares its inputs. */
-export function tinyModel({ seed = 1, contextTokens = 256, vision = 'conv-vit' }: TinyModelOptions = {}): {
+export function tinyModel({ seed = 1, contextTokens = 256, vision = 'conv-vit', language = {} }: TinyModelOptions = {}): {
   model: TinyLlava;
   processor: Processor;
 } {
@@ -45,6 +47,7 @@ export function tinyModel({ seed = 1, contextTokens = 256, vision = 'conv-vit' }
       maxPositionEmbeddings: contextTokens,
       // Wide weights: answers of a model at its usual start hardly depend on the question.
       initializerRange: 0.4,
+      ...language,
     },
     imageTokenId: tokenizer.requireId('<image>'),
   });

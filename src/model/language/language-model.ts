@@ -34,6 +34,11 @@ export abstract class LanguageModel extends Module {
     return 'model';
   }
 
+  /** Whether what a cache holds of a sequence of one length is right for it at the other; where long sequences turn by frequencies of their own it is not. */
+  cacheServes(_length: number, _other: number): boolean {
+    return true;
+  }
+
   /** An empty cache for one sequence, with room for `capacity` tokens at first. */
   abstract createCache(options?: { capacity?: number }): KvCache;
 

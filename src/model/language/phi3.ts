@@ -207,6 +207,10 @@ export class Phi3 extends LanguageModel {
     return (this.lmHead ?? this.embedTokens).weight;
   }
 
+  override cacheServes(length: number, other: number): boolean {
+    return this.#rotary.long === undefined || length > this.#shortLength === other > this.#shortLength;
+  }
+
   createCache(options: { capacity?: number } = {}): KvCache {
     const { dtype, device } = this.embedTokens.weight;
     const { kvHeads, headSize } = this.#heads;
