@@ -91,21 +91,51 @@ export interface PairedDifference {
   readonly pValue: number;
 }
 
-/** The paired bootstrap of two runs, whose scores stand in the order of the same samples; for scores between right and wrong, where McNemar's test does not fit. */
-export function pairedBootstrap(first: readonly number[], second: readonly number[], { seed = 0, rounds = 10_000 } = {}): PairedDifference {
-  const differences = Float64Array.from(first, (score, i) => (second[i] ?? 0) - score);
-  const n = differences.length;
-  const mean = differences.reduce((sum, one) => sum + one, 0) / Math.max(1, n);
-  if (n === 0) return { difference: 0, interval: { low: -1, high: 1 }, pValue: 1 };
+/** How the scores of two runs are compared. */
+interface PairedOptions {
+  /** What belongs together of each sample, such as its image; every sample stands alone unless given. */
+  readonly together?: readonly string[] | undefined;
+  readonly seed?: number;
+  readonly rounds?: number;
+}
+
+/**
+ * How two runs differ, whose scores stand in the order of the same samples: the interval by the paired bootstrap over what belongs together, the p-value by turning
+ * the two runs of each such group around at random, which is as likely as not when both are equally good (Fisher 1935, section 21). One group says nothing.
+ */
+export function pairedBootstrap(
+  first: readonly number[],
+  second: readonly number[],
+  { together, seed = 0, rounds = 10_000 }: PairedOptions = {},
+): PairedDifference {
+  const groups = [...grouped([...first.keys()], (i) => together?.[i] ?? `#${i}`).values()];
+  const sums = Float64Array.from(groups, (group) => group.reduce((sum, i) => sum + (second[i] ?? 0) - (first[i] ?? 0), 0));
+  const counts = Float64Array.from(groups, ({ length }) => length);
+  const total = sums.reduce((sum, one) => sum + one, 0);
+  const difference = total / Math.max(1, first.length);
+  if (groups.length < 2) return { difference, interval: { low: -1, high: 1 }, pValue: 1 };
   const random = new Random(seed);
   const means = new Float64Array(rounds);
   for (let round = 0; round < rounds; round++) {
-    let sum = 0;
-    for (let i = 0; i < n; i++) sum += differences[random.below(n)] ?? 0;
-    means[round] = sum / n;
+    let [sum, count] = [0, 0];
+    for (let i = 0; i < groups.length; i++) {
+      const drawn = random.below(groups.length);
+      sum += sums[drawn] ?? 0;
+      count += counts[drawn] ?? 0;
+    }
+    means[round] = sum / count;
   }
-  // Under the null hypothesis the means lie around 0 as they now lie around the difference (Efron and Tibshirani 1993, chapter 16).
-  const asFar = means.reduce((count, one) => count + (Math.abs(one - mean) >= Math.abs(mean) - 1e-12 ? 1 : 0), 0);
+  const uneven = sums.filter((sum) => sum !== 0);
+  let asFar = 0;
+  for (let round = 0; round < rounds; round++) {
+    let turned = 0;
+    for (const sum of uneven) turned += random.below(2) === 0 ? sum : -sum;
+    if (Math.abs(turned) >= Math.abs(total) - 1e-9) asFar += 1;
+  }
   means.sort();
-  return { difference: mean, interval: { low: quantile(means, 0.025), high: quantile(means, 0.975) }, pValue: (asFar + 1) / (rounds + 1) };
+  return {
+    difference,
+    interval: { low: quantile(means, 0.025), high: quantile(means, 0.975) },
+    pValue: (asFar + 1) / (rounds + 1),
+  };
 }

@@ -8,9 +8,9 @@ import { tasks } from './tasks/index.ts';
 /** How the second of two runs on the same samples differs from the first. */
 export interface Comparison {
   readonly samples: number;
-  /** Of the mean scores, with the paired bootstrap's interval and p-value. */
+  /** Of the mean scores, with an interval and a p-value that know which questions are about one image. */
   readonly mean: PairedDifference;
-  /** McNemar's test, where every score is right or wrong. */
+  /** McNemar's test, where every score is right or wrong, and no two questions are about one image. */
   readonly rightOrWrong?: Paired;
   /** The ids of samples that only one run has right, or scores higher. */
   readonly better: readonly string[];
@@ -41,16 +41,19 @@ export function compareRuns(first: readonly Scored[], second: readonly Scored[])
       hint: 'compare runs of the same task, split and limit',
     });
   const [before, after] = [pairs.map(([one]) => one.score), pairs.map(([, other]) => other.score)];
+  const together = pairs.map(([{ sample }]) => sample.images[0] ?? `#${sample.id}`);
+  const alone = new Set(together).size === pairs.length;
   const binary = [...before, ...after].every((score) => score === 0 || score === 1);
   return {
     samples: pairs.length,
-    mean: pairedBootstrap(before, after),
-    ...(binary && {
-      rightOrWrong: mcnemar(
-        before.map((score) => score === 1),
-        after.map((score) => score === 1),
-      ),
-    }),
+    mean: pairedBootstrap(before, after, { together }),
+    ...(alone &&
+      binary && {
+        rightOrWrong: mcnemar(
+          before.map((score) => score === 1),
+          after.map((score) => score === 1),
+        ),
+      }),
     better: pairs.filter(([one, other]) => other.score > one.score).map(([{ sample }]) => sample.id),
     worse: pairs.filter(([one, other]) => other.score < one.score).map(([{ sample }]) => sample.id),
   };

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { Random } from '../../src/data/random.ts';
 import { bootstrapped, pairedBootstrap } from '../../src/evaluate/bootstrap.ts';
 import { compareRuns } from '../../src/evaluate/compare.ts';
 import { wilson } from '../../src/evaluate/interval.ts';
@@ -68,6 +69,38 @@ describe('two runs', () => {
   test('that are equal do not differ, and scores between right and wrong have no McNemar test', () => {
     expect(pairedBootstrap(first, first)).toMatchObject({ difference: 0, interval: { low: 0, high: 0 }, pValue: 1 });
     expect(compareRuns(run([0.3, 0.6]), run([0.6, 0.3])).rightOrWrong).toBeUndefined();
+  });
+
+  test('that differ on one question, or on one image alone, may do so by chance', () => {
+    const nothing = { interval: { low: -1, high: 1 }, pValue: 1 };
+    expect(pairedBootstrap([], [])).toEqual({ difference: 0, ...nothing });
+    expect(pairedBootstrap([0.25], [0.75])).toEqual({ difference: 0.5, ...nothing });
+    const image = (i: number): string => (i < 20 ? 'one' : String(i));
+    const [none, some] = [new Array(40).fill(0), Array.from({ length: 40 }, (_, i) => (i < 20 ? 1 : 0))];
+    const { mean, rightOrWrong } = compareRuns(run(none, image), run(some, image));
+    expect([mean.difference, mean.pValue, rightOrWrong]).toEqual([0.5, 1, undefined]);
+    // Questions about images of their own.
+    expect(compareRuns(run(none), run(some)).mean.pValue).toBeLessThan(0.001);
+  });
+
+  test('that are equally good are told apart in no more than one of twenty pairs, few questions or many, about few images or many', () => {
+    const random = new Random(1);
+    const won = (): number => random.below(3) / 2;
+    for (const [questions, together] of [
+      [3, 1],
+      [40, 1],
+      [120, 12],
+    ] as const) {
+      let apart = 0;
+      for (let pair = 0; pair < 200; pair++) {
+        const images = Array.from({ length: questions / together }, won);
+        const second = Array.from({ length: questions }, (_, i) => images[Math.floor(i / together)] ?? 0);
+        const of = second.map((_, i) => String(Math.floor(i / together)));
+        const { pValue } = pairedBootstrap(new Array(questions).fill(0.5), second, { together: of, seed: pair, rounds: 400 });
+        if (pValue <= 0.05) apart += 1;
+      }
+      expect(apart / 200, `${questions} questions, ${together} an image`).toBeLessThan(0.09);
+    }
   });
 
   test('of other samples are refused', () => {

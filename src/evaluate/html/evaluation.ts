@@ -140,7 +140,7 @@ function differences(runs: readonly Run[]): Markup {
     (head) => html`<th scope="col" class="number">${head}</th>`,
   );
   return html`<div class="wide"><table><thead><tr><th scope="col">benchmark</th>${heads}</tr></thead><tbody>${rows}</tbody></table></div>
-<p class="muted">p by McNemar's test where answers are right or wrong, else by the paired bootstrap; the filters below find the questions that changed.</p>`;
+<p class="muted">p by McNemar's test where answers are right or wrong and each is about an image of its own, else by turning the two runs around at random, image by image; the filters below find the questions that changed.</p>`;
 }
 
 function comparison(first: Run, other: Run, task: string): Comparison | string | undefined {
