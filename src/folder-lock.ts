@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -20,10 +20,16 @@ export interface FolderLockOptions {
 export const lockName = ({ work }: FolderLockOptions): string => `${work}.lock`;
 
 /**
- * Takes a folder for this process until the lock is disposed of. A lock that a process has left, say because it was killed, is taken over. Throws
- * ConfigError where another process is at the same work there, or this one already is.
+ * Takes a folder, which is made where there is none, for this process until the lock is disposed of. A lock that a process has left, say because it was
+ * killed, is taken over. Throws ConfigError where another process is at the same work there, or this one already is, and where nothing can be written.
  */
 export function lockFolder(folder: string, options: FolderLockOptions): Disposable {
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (cause) {
+    throw new ConfigError(`${folder} cannot be written to: ${(cause as Error).message}`, { hint: 'name another folder with --out', cause });
+  }
   const path = join(folder, lockName(options));
   const self: Holder = { host: hostname(), pid: process.pid, started: startOf(process.pid) ?? '' };
   const text = `${JSON.stringify(self)}\n`;

@@ -33,6 +33,15 @@ test('a folder is held until the lock is disposed of, by one run of each work', 
   using _again = lockFolder(folder, options);
 });
 
+test('a folder is made where there is none, and one that cannot be is refused', () => {
+  const inside = join(folder, 'a/b');
+  lockFolder(inside, options)[Symbol.dispose]();
+  expect(readdirSync(inside)).toEqual([]);
+  const file = join(folder, 'file');
+  writeFileSync(file, '');
+  for (const path of [file, join(file, 'inside')]) expect(() => lockFolder(path, options)).toThrow(`${path} cannot be written to: E`);
+});
+
 test('a lock that was replaced is left to whom it is of', () => {
   const held = lockFolder(folder, options);
   left({ host: 'elsewhere', pid: 1, started: '' });

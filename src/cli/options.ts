@@ -30,12 +30,12 @@ export interface AnswerFlags extends SamplingOptions {
 /** What a command says of the model that it takes. */
 export const modelArgument = 'checkpoint folder, GGUF file or hub id (owner/name, owner/name@revision)';
 
-/** Reads a whole number that is at least `least`. */
-export function wholeNumber(least: number): (text: string) => number {
+/** Reads a whole number that is at least `least`, and at most `most`. */
+export function wholeNumber(least: number, most?: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least)
-      throw new InvalidArgumentError(`expected a whole number from ${least}`);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least || value > (most ?? value))
+      throw new InvalidArgumentError(`expected a whole number from ${least}${most === undefined ? '' : ` to ${most}`}`);
     return value;
   };
 }

@@ -148,7 +148,7 @@ export function trainCommand(): Command {
       'conversations that go through the model at once, instead of as many as have 4096 tokens',
       wholeNumber(1),
     )
-    .option('--watch [port]', 'show curves and answers on a page while it trains, on port 6007 unless given', wholeNumber(0))
+    .option('--watch [port]', 'show curves and answers on a page while it trains, on port 6007 unless given', wholeNumber(0, 65_535))
     .option('--resume', 'go on with the run that --out holds, if it holds one')
     .option('--save-every <steps>', 'save what is needed to resume, every so many steps', wholeNumber(1))
     .option('--save-minutes <minutes>', 'and after so many minutes', wholeNumber(1), 15)

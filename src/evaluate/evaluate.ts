@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path';
 import { versions } from 'node:process';
 import { writeWhole } from '../flush.ts';
+import { lockFolder } from '../folder-lock.ts';
 import type { ChatModel } from '../generate/generate.ts';
 import { type Log, silent } from '../log.ts';
 import { version } from '../version.ts';
@@ -12,7 +13,7 @@ import type { Judge, JudgeIdentity } from './judge/judge.ts';
 import { judgeScored } from './judge/judge-scored.ts';
 import { type OpenedTask, openTasks, type WantedTasks } from './open-tasks.ts';
 import type { Respondent } from './respondent/respondent.ts';
-import { openRunFolder, takeRunFolder, taskFacts } from './run-folder.ts';
+import { openRunFolder, taskFacts } from './run-folder.ts';
 import { SamplesFile } from './samples-file.ts';
 import { submissionContent } from './submission.ts';
 import type { Benchmark, Metric, Profile, Sample, Scored, Task } from './task.ts';
@@ -92,7 +93,7 @@ export async function evaluate(model: ChatModel | Respondent, options: EvaluateO
   const asked = { ...(limit !== undefined && { limit }), profile };
   // A judge that does not answer is found out before hours of questions.
   if (options.judge && opened.some(({ task }) => task.judge)) await options.judge.check(options.signal);
-  using _taken = out === undefined ? undefined : await takeRunFolder(out);
+  using _taken = out === undefined ? undefined : lockFolder(out, { work: 'evaluation' });
   const settings = { ...asked, ...respondent.identity };
   if (out !== undefined) await openRunFolder(out, { version, settings, tasks: Object.fromEntries(facts) }, resume);
   const results: Record<string, TaskResult> = {};

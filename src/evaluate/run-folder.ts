@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { access, constants, mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError } from '../errors.ts';
 import { writeWhole } from '../flush.ts';
-import { lockFolder } from '../folder-lock.ts';
 import { contentParts } from '../processor/message.ts';
 import { questionOf } from './answer-samples.ts';
 import { sha256 } from './file-hash.ts';
@@ -40,20 +39,6 @@ export async function taskFacts({ task, benchmark }: OpenedTask, limit: number |
     hash.update(JSON.stringify([sample.id, parts, settings, sample.targets]));
   }
   return { samples: samples.length, data: await sha256(benchmark.files), questions: hash.digest('hex') };
-}
-
-/** Makes a folder for a run where there is none, and takes it until the lock is disposed of. Throws ConfigError. */
-export async function takeRunFolder(folder: string): Promise<Disposable> {
-  try {
-    await mkdir(folder, { recursive: true });
-    await access(folder, constants.W_OK);
-  } catch (cause) {
-    throw new ConfigError(`${folder} cannot be written to: ${(cause as Error).message}`, {
-      hint: 'choose another folder with --out',
-      cause,
-    });
-  }
-  return lockFolder(folder, { work: 'evaluation' });
 }
 
 /**

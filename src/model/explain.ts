@@ -27,7 +27,8 @@ const explain: z.core.$ZodErrorMap = (issue) => {
     .replace(/, received .*$/, '')
     .replace(/\bint\b/, 'a whole number')
     .replace(/expected object$/, 'expected a map')
-    .replace(/expected array$/, 'expected a list');
+    .replace(/expected array$/, 'expected a list')
+    .replace(/expected array to have/, 'expected a list of');
   return issue.input === undefined ? `missing, ${message}` : `${message}, got ${shown(issue.input)}`;
 };
 

@@ -1,5 +1,5 @@
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -104,7 +104,6 @@ export class RunFolder implements Disposable {
    * where it goes on. Throws ConfigError when the folder holds a run and is not to be resumed, one of another recipe, or one that is going on on this host.
    */
   static async open(folder: string, recipe: Recipe, { resume }: { resume: boolean }): Promise<RunFolder> {
-    await mkdir(folder, { recursive: true });
     // Schedulers start a run again on whatever host is free, where nobody can go and remove a lock.
     const lock = lockFolder(folder, { work: 'training', elsewhere: 'gone' });
     try {

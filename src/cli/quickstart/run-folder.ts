@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ConfigError } from '../../errors.ts';
 import { checkUnlocked, lockFolder, lockName } from '../../folder-lock.ts';
@@ -36,7 +36,6 @@ const partialOf = (out: string): string => `${resolve(out)}.partial`;
  */
 export async function inRunFolder<Result>(out: string, work: (partial: string) => Promise<Result>): Promise<Result> {
   const partial = partialOf(out);
-  await mkdir(partial, { recursive: true });
   const held = lockFolder(partial, lock);
   try {
     const left = (await readdir(partial)).filter((name) => name !== lockName(lock));
