@@ -282,7 +282,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
       fresh = false;
       if (ended) break;
       at = read.state;
-      for (const row of step.skipped) log({ event: 'skipped-row', ...row });
+      for (const row of step.skipped) log({ event: 'skipped-row', stage: stage.name, step: done + 1, ...row });
       skipped.rows += step.skipped.length;
       skipped.cut += step.cut;
       // A step of which no row can be used is over at once, so that epochs are what they are called.
