@@ -71,6 +71,8 @@ export class ChatServer {
   readonly #waitMs: number;
   readonly #timeoutMs: number;
   readonly #served = new Set<string>();
+  /** Calls that were answered. */
+  #answered = 0;
   #agent: EnvHttpProxyAgent | undefined;
   /** What comes of a word that is asked for at the moment. */
   #word: Promise<ServerReply | Failure> | undefined;
@@ -134,12 +136,21 @@ export class ChatServer {
     throw new (ofCall ? DataError : ServerError)(outcome.reason);
   }
 
-  /** Asks again while the server is busy, or leaves fewer than so many tries without an answer. */
+  /**
+   * Asks again while the server is busy, or leaves fewer than so many tries without an answer. A server that answers other calls meanwhile only wants them
+   * slower, so that a try is not counted.
+   */
   async #tried(call: ChatCall, signal: AbortSignal | undefined, silences = this.#tries): Promise<ServerReply | Failure> {
+    let answered = this.#answered;
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted();
       const outcome = await this.#once(call, signal);
-      if ('text' in outcome) return outcome;
+      if ('text' in outcome) {
+        this.#answered += 1;
+        return outcome;
+      }
+      if (outcome.status === 429 && this.#answered > answered) attempt = 1;
+      answered = this.#answered;
       const tries = isSilence(outcome) ? silences : outcome.status === 429 ? this.#tries : 1;
       if (attempt >= tries) return attempt === 1 ? outcome : { ...outcome, reason: `${outcome.reason} (tried ${attempt} times)` };
       const waitMs = outcome.waitMs ?? this.#waitMs * 2 ** (attempt - 1);

@@ -18,10 +18,14 @@ export interface Facts {
   readonly detectableDifference?: number;
 }
 
-/** Why a task has no scores: it needs a judge, or its truth is not public. */
+/** Why a task has no scores: it needs a judge, the judge graded nothing, or its truth is not public. */
 export function whyUnscored(task: Task, scored: readonly Scored[], judged: boolean): string | undefined {
   if (task.needsJudge && !judged) {
     return `${task.name} needs a judge (usually ${task.judge?.usual}): name one with --judge MODEL, and a server of your own with --judge-url`;
+  }
+  const answered = scored.filter(({ answer }) => answer !== undefined);
+  if (judged && answered.length > 0 && answered.every(({ unparsed, error }) => unparsed || error !== undefined)) {
+    return `the judge graded no answer: ${answered.find(({ error }) => error !== undefined)?.error ?? 'none of its replies could be read'}`;
   }
   const hidden = scored.length > 0 && scored.every(({ sample }) => sample.targets.length === 0) && !judged;
   return hidden ? `the truth of this split of ${task.name} is not public: send the submission to the benchmark's server` : undefined;
@@ -48,6 +52,12 @@ export const remarks = ({ counts = {}, notes = [] }: Facts): string[] => {
   const counted = Object.entries(counts).map(([name, count]) => `${name} ${Number.isInteger(count) ? count : count.toFixed(4)}`);
   return [...(counted.length > 0 ? [counted.join(', ')] : []), ...notes];
 };
+
+/** How many answers the scorer could not read, or replies of the judge. */
+export function notRead({ unparsed = 0, judge }: Pick<Facts, 'unparsed'> & { readonly judge?: unknown }): string {
+  const what = judge === undefined ? ['answer', 'answers'] : ['reply of the judge', 'replies of the judge'];
+  return `${unparsed.toLocaleString('en-US')} ${what[unparsed === 1 ? 0 : 1]} could not be read`;
+}
 
 /** The end of a sentence about this many answers. */
 export const countAsWrong = (many: number): string => (many === 1 ? 'counts as wrong' : 'count as wrong');

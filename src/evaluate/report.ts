@@ -1,5 +1,5 @@
 import type { Results, TaskResult } from './evaluate.ts';
-import { countAsWrong, type Facts, madeWith, remarks } from './facts.ts';
+import { countAsWrong, type Facts, madeWith, notRead, remarks } from './facts.ts';
 import { hallucinationTable } from './hallucination.ts';
 import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
@@ -44,7 +44,7 @@ function section(name: string, result: TaskResult): string {
   const notes = [
     `${samples} questions${seconds === undefined ? '' : ` in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second)`}.`,
     failed(result),
-    unparsed > 0 && `${unparsed} answers could not be read.`,
+    unparsed > 0 && `${notRead(result)}.`,
     judge && `Judged by ${judge.model}.`,
     unscored !== undefined && `No scores: ${unscored}.`,
     !!least && power(least),
@@ -71,7 +71,7 @@ export function scoreTable(result: Omit<ScoreResult, 'scores'>): string {
     missing > 0 &&
       `${missing} ${missing === 1 ? 'has' : 'have'} no answer${unscored === undefined ? ` and ${countAsWrong(missing)}` : ''}.`,
     failed(result),
-    unparsed > 0 && `${unparsed} answers could not be read.`,
+    unparsed > 0 && `${notRead(result)}.`,
     !!least && power(least),
   ];
   const lines = [

@@ -162,6 +162,12 @@ describe('a model behind a server', () => {
     await expect(evaluate(endpoint(busy.baseUrl, { tries: 2 }), { tasks: ['vqa'], data })).rejects.toThrow('HTTP 429');
   });
 
+  test('may want its calls slower, as long as it answers some', async () => {
+    const { baseUrl, calls } = await serve((asked) => (calls.length % 3 === 0 || number(asked) === 'yes' ? number(asked) : 429));
+    const { tasks } = await evaluate(endpoint(baseUrl, { tries: 3 }), { tasks: ['vqa'], data, batchSize: 8 });
+    expect(tasks['vqa']?.failures).toBe(10);
+  });
+
   test('may answer in parts, or think and say nothing', async () => {
     const forms: Record<string, object> = {
       8: {

@@ -1,5 +1,5 @@
 import { type Comparison, compareRuns, whyNotCompared } from '../compare.ts';
-import { countAsWrong, madeWith, remarks } from '../facts.ts';
+import { countAsWrong, madeWith, notRead, remarks } from '../facts.ts';
 import { hallucinationTable } from '../hallucination.ts';
 import { besidePublished } from '../published-results.ts';
 import { browsed } from './browsed.ts';
@@ -104,7 +104,7 @@ function breakdown(task: string, runs: readonly Run[], open: boolean): Markup {
     const said = [
       unscored !== undefined && `no scores: ${unscored}`,
       failures > 0 && `${count(failures)} failed, the first because ${firstFailure}`,
-      unparsed > 0 && `${count(unparsed)} answers could not be read`,
+      unparsed > 0 && notRead(result),
       ...remarks(result),
       judge && `judged by ${judge.model}`,
       base.length > 0 && `without looking: ${base.join(', ')}`,

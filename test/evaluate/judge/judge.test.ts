@@ -206,6 +206,17 @@ describe('MM-Vet', () => {
     expect(scoreTable(result)).toContain('1 failed and counts as wrong, the first because the judge does not grade it: HTTP 400');
   });
 
+  test.each<[string, string]>([
+    ['grades nothing', 'none of its replies could be read'],
+    ['refuses all', 'the judge does not grade it: HTTP 400 {"error":{"message":"filtered"}}'],
+  ])('has no scores by a judge that %s', async (what, why) => {
+    const { baseUrl } = await serve(({ messages }, _, response) =>
+      what === 'grades nothing' || messages[0]?.content === 'Say yes.' ? 'well' : refuse(response, 400, 'filtered'),
+    );
+    const result = await scoreAnswers('mm-vet', { answers, data: root, judge: judgeAt(baseUrl) });
+    expect(result).toMatchObject({ scores: {}, unscored: `the judge graded no answer: ${why}` });
+  });
+
   test('has an answer that the judge refused graded by another', async () => {
     const respondent: Respondent = {
       identity: {},
@@ -281,14 +292,13 @@ test('LLaVA-Bench compares with the reference and reads two numbers of the first
   writeFileSync(join(folder, 'answers_gpt4.jsonl'), rows([0, 1].map((i) => ({ question_id: i, text: `R${i}` }))));
   writeFileSync(join(folder, 'answers.jsonl'), rows([0, 1].map((i) => ({ question_id: i, text: `A${i}` }))));
   const { baseUrl, calls } = await serve(({ messages }) => (messages.at(-1)?.content.includes('Q0?') ? '8 6\nbecause' : 'both are good'));
-  const { scores, unparsed } = await scoreAnswers('llava-bench', {
-    answers: join(folder, 'answers.jsonl'),
-    data: folder,
-    judge: judgeAt(baseUrl),
-  });
+  const answers = join(folder, 'answers.jsonl');
+  const result = await scoreAnswers('llava-bench', { answers, data: folder, judge: judgeAt(baseUrl) });
+  const { scores, unparsed } = result;
   // (8 - 1) and (6 - 1) over 2: a reply that cannot be read counts as -1 and -1, as in LLaVA's own summary.
   expect(scores).toMatchObject({ all: 71.4, conv: 75, 'conv reference': 80, 'conv answer': 60, 'detail reference': -10 });
   expect(unparsed).toBe(1);
+  expect(scoreTable(result)).toContain('1 reply of the judge could not be read.');
   const asked = calls.find(({ messages }) => messages.at(-1)?.content.includes('Q0?'));
   expect(asked?.messages[1]?.content).toMatch(
     /^\[Context\]\none\ntwo\n\n\[Question\]\nQ0\?\n\n\[Assistant 1\]\nR0\n\n\[End of Assistant 1\]\n\n\[Assistant 2\]\nA0\n\n\[End of Assistant 2\]\n\n\[System\]\nWe would/,
