@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { DataError, UsageError } from '../errors.ts';
 import type { Comparison } from '../evaluate/compare.ts';
 import { columns, print, printJson } from './print.ts';
 
@@ -19,7 +20,6 @@ export function compareCommand(): Command {
         const { writePage } = await import('../evaluate/write-report.ts');
         await writePage(html, [first, ...others], { data });
       } else if (others.length === 0) {
-        const { UsageError } = await import('../errors.ts');
         throw new UsageError(`${first} alone is nothing to compare`, {
           hint: 'name a second run, or write the page of one with --html FILE',
         });
@@ -65,7 +65,6 @@ async function compared(first: string, second: string): Promise<Compared[]> {
   const others = await samplesIn(second);
   const shared = (await samplesIn(first)).filter((name) => others.includes(name));
   if (shared.length === 0) {
-    const { DataError } = await import('../errors.ts');
     const gone = [first, second].find((folder) => !existsSync(folder));
     if (gone !== undefined) throw new DataError(`${gone}: no such folder`, { hint: 'name folders that `eval --out` wrote' });
     throw new DataError(`${first} and ${second} have no task in common`, {
@@ -81,7 +80,15 @@ async function compared(first: string, second: string): Promise<Compared[]> {
       const task = name.replace(/^samples_(.*)\.jsonl$/, '$1');
       const unscored = whyNotCompared(task, results);
       if (unscored !== undefined) return { task, run: second, unscored };
-      return { task, run: second, ...compareRuns(await readSamples(join(first, name)), await readSamples(join(second, name))) };
+      const [before, after] = await Promise.all([first, second].map((folder) => readSamples(join(folder, name))));
+      try {
+        return { task, run: second, ...compareRuns(before ?? [], after ?? []) };
+      } catch (cause) {
+        if (!(cause instanceof DataError)) throw cause;
+        const unfinished = [first, second].find((_, i) => results[i] === undefined);
+        const hint = unfinished === undefined ? cause.hint : `go on with ${unfinished}, which is not finished, by \`eval --resume\``;
+        throw new DataError(`${task} of ${first} and ${second}: ${cause.message}`, { ...(hint !== undefined && { hint }), cause });
+      }
     }),
   );
 }

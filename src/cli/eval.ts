@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, isSystemError } from '../errors.ts';
 import type { Profile, Task } from '../evaluate/task.ts';
 import type { Log } from '../log.ts';
 import { interruptible } from './interrupt.ts';
 import { type JudgeFlags, judgeOf, withJudgeOptions } from './judge-options.ts';
-import { modelArgument, wholeNumber, withModelOptions } from './options.ts';
+import { address, modelArgument, wholeNumber, withModelOptions } from './options.ts';
 import { Interrupted, print, printJson } from './print.ts';
 import { StatusLine } from './quickstart/status-line.ts';
 import { openRespondent, type RespondentFlags } from './respondent.ts';
@@ -66,9 +66,15 @@ async function list(names: readonly string[], json: true | undefined): Promise<v
 }
 
 /** An error in the middle of a run whose answers are kept, with how to go on. */
-async function goingOn(error: unknown): Promise<unknown> {
+async function goingOn(error: unknown, out: string): Promise<unknown> {
   const { ServerError } = await import('../evaluate/chat-server.ts');
   if (error instanceof Interrupted) return new Interrupted('interrupted; go on with --resume');
+  if (isSystemError(error)) {
+    return new ConfigError(`${out}: ${error.message}`, {
+      hint: 'what was answered is kept; see to the disk, and go on with --resume',
+      cause: error,
+    });
+  }
   if (!(error instanceof ServerError)) return error;
   return new ConfigError(error.message, {
     hint: 'what was answered is kept; go on with --resume when the server answers, with a longer --timeout where it is only slow',
@@ -89,6 +95,7 @@ export function evalCommand(): Command {
     .option(
       '--base-url <url>',
       "OpenAI-compatible server of openai:MODEL, up to /v1; OpenAI's unless given. Its key comes from TINYLLAVA_API_KEY or OPENAI_API_KEY",
+      address,
     )
     .option('--limit <count>', 'the first so many samples of each task', wholeNumber(1))
     .option('--out <folder>', 'where results.json, samples_<task>.jsonl, report.md and report.html go')
@@ -117,7 +124,7 @@ export function evalCommand(): Command {
     const modelName = adapter === undefined ? called(path) : `${called(path)} with ${called(adapter)}`;
     const run = (signal: AbortSignal) => evaluate(model, { ...what, modelName, opened, batchSize, limit, out, resume, log, signal });
     const results = await interruptible(run).catch(async (error) => {
-      throw out === undefined ? error : await goingOn(error);
+      throw out === undefined ? error : await goingOn(error, out);
     });
     if (out !== undefined) await writeReport(out, withoutTimes(results));
     if (flags.json) printJson(results);

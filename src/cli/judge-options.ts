@@ -1,7 +1,7 @@
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { UsageError } from '../errors.ts';
 import type { Judge } from '../evaluate/judge/judge.ts';
-import { wholeNumber } from './options.ts';
+import { address, wholeNumber } from './options.ts';
 
 /** How long a server may take. */
 export interface ServerFlags {
@@ -22,7 +22,7 @@ export function withJudgeOptions(command: Command): Command {
       '--judge <model>',
       'model that grades open answers; none unless named. Its key comes from TINYLLAVA_JUDGE_KEY or OPENAI_API_KEY',
     )
-    .addOption(new Option('--judge-url <url>', "OpenAI-compatible server of the judge, up to /v1; OpenAI's unless given"))
+    .option('--judge-url <url>', "OpenAI-compatible server of the judge, up to /v1; OpenAI's unless given", address)
     .option('--timeout <seconds>', 'how long a server may take for an answer', wholeNumber(1), 120);
 }
 

@@ -40,6 +40,13 @@ export function wholeNumber(least: number, most?: number): (text: string) => num
   };
 }
 
+/** Reads the address of a server. */
+export function address(text: string): string {
+  if (!/^https?:/i.test(text) || !URL.canParse(text))
+    throw new InvalidArgumentError('expected an address such as http://localhost:8000/v1');
+  return text;
+}
+
 /** Reads a number; what it may be is checked where it is used. */
 export function number(text: string): number {
   const value = Number(text);

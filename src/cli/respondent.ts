@@ -29,6 +29,7 @@ export async function openRespondent(
   if (name.startsWith(endpointPrefix)) {
     const given = here.find((flag) => flags[flag] !== undefined);
     if (given) throw new UsageError(`--${given} is for models here, and ${name} is behind a server`, { hint: 'leave it out' });
+    if (name === endpointPrefix) throw new UsageError(`${name} names no model`, { hint: `write ${endpointPrefix}MODEL` });
     const { Endpoint } = await import('../evaluate/respondent/endpoint.ts');
     const key = env['TINYLLAVA_API_KEY'] ?? env['OPENAI_API_KEY'];
     return new Endpoint({ model: name.slice(endpointPrefix.length), baseUrl, key, timeoutMs: 1000 * timeout });

@@ -63,6 +63,9 @@ const Row = z.looseObject({
 export async function readAnswers(file: string): Promise<AnswerRow[]> {
   const kind = extname(file).toLowerCase();
   if (kind === '.tsv' || kind === '.xlsx') return predictions(file, kind === '.tsv' ? tsvRows(file) : await xlsxRows(file));
+  if (kind === '.csv' || kind === '.xls') {
+    throw new DataError(`${file}: answers are not read from ${kind}`, { hint: 'save it as .tsv or .xlsx, or write JSONL' });
+  }
   let text: string;
   try {
     text = await readFile(file, 'utf8');

@@ -2,9 +2,20 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { cacheFolder } from '../cache-folder.ts';
+import { DataError } from '../errors.ts';
+import type { Sample } from './task.ts';
+
+/** A single image that is missing is a failure of its questions; where all are, their folder is wrong. Throws DataError. */
+export function checkImages(samples: readonly Sample[], task: string): void {
+  const images = samples.flatMap((sample) => sample.images);
+  if (images.length === 0 || images.some((image) => isAddress(image) || existsSync(image))) return;
+  throw new DataError(`${task}: none of its images exists, such as ${images[0]}`, {
+    hint: 'check the folder of the images, and how the questions name them',
+  });
+}
 
 /** An address, such as `https:` or `data:`. */
-export const isAddress = (name: string): boolean => /^[a-z][a-z0-9+.-]+:/i.test(name);
+const isAddress = (name: string): boolean => /^[a-z][a-z0-9+.-]+:/i.test(name);
 
 /**
  * An image's file as samples name it: below the data folder, or below the cache folder where it came out of a table. So samples say the same on every machine

@@ -1,6 +1,7 @@
 import { UsageError } from '../errors.ts';
 import { pick } from '../model/registry.ts';
-import { customTask, isTaskFile, tryTask } from './custom/custom-task.ts';
+import { customTask, isTaskFile, openCustom } from './custom/custom-task.ts';
+import { checkImages } from './image-places.ts';
 import { type Benchmark, inProfile, type Profile, type Task } from './task.ts';
 import { aliases } from './tasks/aliases.ts';
 import { tasks as everyTask } from './tasks/index.ts';
@@ -33,8 +34,8 @@ export async function openTasks({ tasks, data, profile = 'official' }: WantedTas
     if (other === task) continue;
     if (other) throw new UsageError(`two tasks are called ${task.name}`, { hint: 'give your own another name: results go by it' });
     known.set(task.name, task);
-    const benchmark = await task.open(data);
-    if (typeof name === 'string' && isTaskFile(name)) tryTask(task, benchmark, name);
+    const benchmark = await (typeof name === 'string' && isTaskFile(name) ? openCustom(task, data, name) : task.open(data));
+    checkImages(benchmark.samples, typeof name === 'string' ? name : task.name);
     opened.push({ task: inProfile(task, profile), benchmark });
   }
   return opened;

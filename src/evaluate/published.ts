@@ -103,9 +103,9 @@ function nothingWhole<S extends Sample>(
   }
   const forms = [...new Set(tried.map(({ form }) => form))];
   const listed = forms.map(({ layout, files, from }) => `${layout}: ${few(files.filter((name) => !name.startsWith('?')))}, from ${from}`);
-  const what = existsSync(folder)
-    ? `none of ${folders[0]}'s files, neither here nor in ${folders.map((name) => `${name}/`).join(' or ')}`
-    : 'no such folder';
+  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory();
+  const none = `none of ${folders[0]}'s files, neither here nor in ${folders.map((name) => `${name}/`).join(' or ')}`;
+  const what = isFolder === undefined ? 'no such folder' : isFolder ? none : 'a file, and not the folder that holds it';
   return new DataError(`${folder}: ${what}`, {
     hint: ['put one of these there:', ...listed].join('\n    '),
   });

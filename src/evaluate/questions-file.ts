@@ -10,8 +10,8 @@ export const firstExisting = (folder: string, places: readonly string[]): string
   places.map((place) => join(folder, place)).find(existsSync);
 
 /**
- * The rows of a JSON array, or of a JSONL file, each checked by the schema. Throws DataError naming the file, the first wrong row and all
- * that is wrong with it.
+ * The rows of a JSON array, or of a JSONL file, each checked by the schema. Throws DataError naming the file, the first wrong row and what
+ * is wrong with it.
  */
 export async function readRows<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>[]> {
   let text: string;
@@ -23,8 +23,18 @@ export async function readRows<Schema extends z.ZodType>(file: string, schema: S
   return parsedRows(text, file).map(({ value, place }) => {
     const row = schema.safeParse(value);
     if (row.success) return row.data;
-    const problems = row.error.issues.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
-    throw new DataError(`${place}: ${problems.join('; ')}`);
+    throw wrongRow(place, row.error);
+  });
+}
+
+const problemsShown = 3;
+
+/** What is wrong with a row of a benchmark's file. */
+export function wrongRow(place: string, { issues }: z.ZodError): DataError {
+  const problems = issues.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
+  const more = problems.length > problemsShown ? `; and ${problems.length - problemsShown} more` : '';
+  return new DataError(`${place}: ${problems.slice(0, problemsShown).join('; ')}${more}`, {
+    hint: "see whether the file is another benchmark's, or was cut off",
   });
 }
 

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
@@ -220,7 +220,7 @@ describe('--resume', () => {
     expect(await resume('--limit', '9')).toMatch(/settings.limit was 8 and is 9; tasks.vqa.samples was 8 and is 9/);
     expect(await resume('--dtype', 'bfloat16')).toContain('settings.dtype was "float32" and is "bfloat16"');
     const moved = join(root, 'moved');
-    mkdirSync(moved, { recursive: true });
+    cpSync(data, moved, { recursive: true });
     writeFileSync(
       join(moved, 'questions.jsonl'),
       readFileSync(join(data, 'questions.jsonl'), 'utf8').replace('what is this', 'what is red'),

@@ -68,6 +68,16 @@ describe('score', () => {
     expect(json.metrics[0]).toMatchObject({ name: 'circular', value: 50, count: 2, max: 100 });
   });
 
+  test('says what answers in another form may be saved as', async () => {
+    const file = join(root, 'answers.csv');
+    writeFileSync(file, 'index,prediction\n0,B\n');
+    const { code, stderr } = await tinyllava('score', 'mmbench-en', '--answers', file, '--data', root);
+    expect([code, stderr]).toEqual([
+      1,
+      `error: ${file}: answers are not read from .csv\n  fix: save it as .tsv or .xlsx, or write JSONL\n`,
+    ]);
+  });
+
   test("writes what a benchmark's server takes", async () => {
     const out = join(root, 'submission.xlsx');
     expect((await tinyllava('score', 'mmbench-en', '--answers', answers, '--data', root, '--submission', out)).code).toBe(0);

@@ -322,6 +322,12 @@ describe('a model behind a server', () => {
       code: 2,
       stderr: expect.stringContaining('--processes is for models here, and openai:m is behind a server'),
     });
+    expect(await evalVqa('openai:', '--base-url', baseUrl)).toMatchObject({ code: 2, stderr: expect.stringContaining('names no model') });
+    for (const flag of ['--base-url', '--judge-url'])
+      expect(await evalVqa('openai:m', flag, 'localhost:8000/v1')).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('expected an address such as http://localhost:8000/v1'),
+      });
     expect(await evalVqa('openai:m', '--base-url', baseUrl, '--judge-url', baseUrl)).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('add --judge MODEL'),

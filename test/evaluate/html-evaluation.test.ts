@@ -183,6 +183,10 @@ describe('the page', () => {
     const folders = ['x/deep/out', 'y/deep/out', 'y/deep', 'x/deep/out'].map((name) => join(root, name));
     for (const folder of folders) cpSync(first, folder, { recursive: true });
     expect((await readRuns(folders)).map(({ name }) => name)).toEqual(['x/deep/out', 'y/deep/out', 'deep', 'x/deep/out (2)']);
+    const results = JSON.parse(readFileSync(join(first, 'results.json'), 'utf8'));
+    const [folder = ''] = folders;
+    writeFileSync(join(folder, 'results.json'), JSON.stringify({ ...results, settings: { ...results.settings, model: 'phi' } }));
+    expect((await readRuns([folder])).map(({ name }) => name)).toEqual(['phi']);
   });
 
   test('is written by compare, which also takes more than two runs', async () => {
@@ -195,8 +199,16 @@ describe('the page', () => {
     ]);
     expect(statSync(html).size).toBeGreaterThan(5000);
     expect(readFileSync(html, 'utf8')).toContain('3 evaluations side by side');
+    const unwritable = await tinyllava('compare', first, second, '--html', join(root, 'none/page.html'));
+    expect([unwritable.code, unwritable.stderr]).toEqual([1, expect.stringContaining('none/page.html: cannot be written: ENOENT')]);
     expect(await tinyllava('compare', first)).toMatchObject({ code: 2, stderr: expect.stringContaining('alone is nothing to compare') });
-    rmSync(join(root, 'again', 'first', 'results.json'));
+    const again = join(root, 'again', 'first');
+    rmSync(join(again, 'results.json'));
+    const [line = ''] = readFileSync(join(again, 'samples_vqa.jsonl'), 'utf8').split('\n');
+    writeFileSync(join(again, 'samples_vqa.jsonl'), `${line}\n`);
+    expect((await tinyllava('compare', first, again)).stderr).toBe(
+      `error: vqa of ${first} and ${again}: sample 1 is in the first run only\n  fix: go on with ${again}, which is not finished, by \`eval --resume\`\n`,
+    );
     expect((await tinyllava('compare', first, join(root, 'again', 'first'), '--html', html)).stderr).toContain('results.json: ENOENT');
   });
 

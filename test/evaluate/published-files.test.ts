@@ -66,6 +66,7 @@ describe('published files', () => {
       'get it from first.org',
     ]);
     expect(await complaint(join(root, 'nowhere'))).toContain('DIR: no such folder');
+    expect(await complaint(join(folder, 'task/questions.jsonl'))).toContain('DIR: a file, and not the folder that holds it');
     mkdirSync(join(root, 'none'));
     expect(await complaint(join(root, 'none'))).toEqual([
       "DIR: none of task's files, neither here nor in task/ or Task/",

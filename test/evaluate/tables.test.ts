@@ -140,6 +140,11 @@ describe('tables that cannot be used', () => {
   test('name the row and what is wrong with it', async () => {
     const path = file('bad.tsv', 'index\tquestion\n1\tq\n2\n');
     await expect(tableRows([path], z.looseObject({ question: z.string() }))).rejects.toThrow(`${path}#1: question: Invalid input`);
+    const wide = z.object(Object.fromEntries(['a', 'b', 'c', 'd', 'e'].map((name) => [name, z.string()])));
+    await expect(tableRows([path], wide)).rejects.toMatchObject({
+      message: expect.stringMatching(/#0: a: Invalid.*; b: Invalid.*; c: Invalid.*; and 2 more$/),
+      hint: expect.stringContaining('cut off'),
+    });
   });
 
   test('are told from what is no Parquet', async () => {

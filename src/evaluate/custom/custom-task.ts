@@ -3,11 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import { createJiti } from 'jiti';
 import { z } from 'zod';
-import { ConfigError, DataError, TinyLlavaError } from '../../errors.ts';
-import { isAddress } from '../image-places.ts';
+import { ConfigError, TinyLlavaError } from '../../errors.ts';
 import { checkIds } from '../questions-file.ts';
 import { submissionForms } from '../submission.ts';
-import type { Benchmark, Sample, Task } from '../task.ts';
+import type { Benchmark, Task } from '../task.ts';
 import { TaskName, yamlTask } from './yaml-task.ts';
 
 const endings = ['.yaml', '.yml', '.ts', '.mts', '.js', '.mjs'];
@@ -80,15 +79,41 @@ const Reported = z
   )
   .min(1);
 
+const Opened = z.looseObject({
+  samples: z.array(
+    z.looseObject({
+      id: z.string(),
+      question: z.string(),
+      images: z.array(z.string()),
+      targets: z.array(z.string()),
+      category: z.string(),
+    }),
+  ),
+  files: z.array(z.string()),
+});
+
 /**
- * Looks at the samples of a task of the user's own and tries it on the first, so that a mistake in it is found before anything is asked. Throws ConfigError, and
- * DataError for ids or images that are wrong.
+ * Opens a task of the user's own, looks at its samples and tries it on the first, so that a mistake in it is found before anything is asked. Throws ConfigError,
+ * and DataError for ids that are wrong.
  */
-export function tryTask(task: Task, { samples }: Benchmark, file: string): void {
+export async function openCustom(task: Task, data: string, file: string): Promise<Benchmark> {
+  let benchmark: Benchmark;
+  try {
+    benchmark = await task.open(data);
+  } catch (cause) {
+    if (cause instanceof TinyLlavaError) throw cause;
+    throw new ConfigError(`${file}: open fails: ${(cause as Error).message}`, { cause });
+  }
+  const [issue] = Opened.safeParse(benchmark).error?.issues ?? [];
+  if (issue) throw new ConfigError(`${file}: open gives no samples and files: ${issue.path.join('.')}: ${issue.message}`);
+  tryTask(task, benchmark, file);
+  return benchmark;
+}
+
+function tryTask(task: Task, { samples }: Benchmark, file: string): void {
   const [sample] = samples;
   if (!sample) throw new ConfigError(`${file}: ${task.name} has no samples`);
   checkIds(samples, file);
-  checkImages(samples, file);
   const attempt = <Schema extends z.ZodType>(what: string, schema: Schema, make: () => unknown): z.output<Schema> => {
     let value: unknown;
     try {
@@ -107,13 +132,4 @@ export function tryTask(task: Task, { samples }: Benchmark, file: string): void 
   attempt('prompt', Asked, () => task.prompt(sample));
   const verdict = attempt('score', Tried, () => task.score(sample, sample.targets[0] ?? ''));
   attempt('aggregate', Reported, () => task.aggregate([{ sample, answer: '', ...verdict }]));
-}
-
-/** A single image that is missing is a failure of its questions; where all are, their folder is wrong. */
-function checkImages(samples: readonly Sample[], file: string): void {
-  const images = samples.flatMap((sample) => sample.images);
-  if (images.length === 0 || images.some((image) => isAddress(image) || existsSync(image))) return;
-  throw new DataError(`${file}: none of its images exists, such as ${images[0]}`, {
-    hint: 'check the folder of the images, and how the questions name them',
-  });
 }

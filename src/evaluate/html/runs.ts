@@ -13,7 +13,7 @@ export interface Run {
   readonly samples: Readonly<Record<string, readonly Scored[]>>;
 }
 
-/** Reads what `evaluate` wrote into folders, after which runs are named. `data` is where the images are now. Throws DataError for one without results. */
+/** Reads what `evaluate` wrote into folders, after which runs are named, one alone after its model. `data` is where the images are now. Throws DataError for one without results. */
 export async function readRuns(folders: readonly string[], { data }: { readonly data?: string | undefined } = {}): Promise<Run[]> {
   const names = runNames(folders);
   return Promise.all(
@@ -21,7 +21,8 @@ export async function readRuns(folders: readonly string[], { data }: { readonly 
       const results = await readResults(folder);
       const samples: Record<string, Scored[]> = {};
       for (const task of Object.keys(results.tasks)) samples[task] = await readSamples(join(folder, `samples_${task}.jsonl`), { data });
-      return { name: names[i] ?? folder, results, samples };
+      const { model } = results.settings;
+      return { name: folders.length === 1 && model !== undefined ? String(model) : (names[i] ?? folder), results, samples };
     }),
   );
 }

@@ -1,7 +1,6 @@
 import { extname } from 'node:path';
 import type { z } from 'zod';
-import { DataError } from '../../errors.ts';
-import { readRows } from '../questions-file.ts';
+import { readRows, wrongRow } from '../questions-file.ts';
 import type { OpenOptions } from '../task.ts';
 import { parquetRows } from './parquet.ts';
 import { tsvRows } from './tsv.ts';
@@ -28,10 +27,7 @@ export async function tableRows<Schema extends z.ZodType>(
     let number = 0;
     for await (const row of rows) {
       const checked = schema.safeParse(row);
-      if (!checked.success) {
-        const problems = checked.error.issues.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
-        throw new DataError(`${file}#${number}: ${problems.join('; ')}`);
-      }
+      if (!checked.success) throw wrongRow(`${file}#${number}`, checked.error);
       all.push(checked.data);
       number += 1;
     }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { DataError } from '../../errors.ts';
 import { inferredChoice, type Options } from '../choice.ts';
 import { letters, optionLetter, optionLines, questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
@@ -28,6 +29,9 @@ async function samples(files: readonly string[], open: OpenOptions): Promise<Dia
   const rows = await tableRows(files, Row, open);
   return rows.map(({ index, question, options, A, B, C, D, answer, image = [] }, i) => {
     const choices = options ?? [A, B, C, D].filter((option) => option !== undefined);
+    if (choices.length === 0) {
+      throw new DataError(`${files.join(', ')}: question ${index ?? i} has no options`, { hint: "is the file another benchmark's?" });
+    }
     return {
       id: index ?? String(i),
       question: `${question}\n${optionLines(choices)}`,

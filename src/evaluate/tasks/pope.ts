@@ -69,6 +69,10 @@ async function tableSamples(files: readonly string[], options: { images?: boolea
       // Where images are not unpacked the name of the source still says which questions belong together.
       const shown = images.length === 0 && image_source !== undefined ? [image_source] : images;
       const splits = category.split(',').map((split) => split.trim());
+      const other = splits.find((split) => split !== 'all' && !splitNames.includes(split));
+      if (other !== undefined) {
+        throw new DataError(`${file}: POPE has no split ${JSON.stringify(other)}`, { hint: "is the file another benchmark's?" });
+      }
       samples.push({ id, sharedId: shared, question: bare, images: shown, targets: [strip(answer.toLowerCase())], category, splits });
     }
   }

@@ -141,6 +141,9 @@ describe('a task in TypeScript', () => {
     );
     const sample = "{ id: '1', question: 'q', images: [], targets: ['yes'], category: 'all' }";
     expect(await message(file('g.ts', coded.replace(sample, `${sample}, ${sample}`)))).toContain('g.ts: two questions have the id 1');
+    expect(await message(file('j.ts', coded.replace("id: '1'", 'id: 1')))).toContain('open gives no samples and files: samples.0.id: ');
+    const failing = `${coded.replace('open:', 'closed:').replace('maxNewTokens', "open() { throw new Error('no disk') },\n  maxNewTokens")}`;
+    expect(await message(file('k.ts', failing))).toBe('ROOT/k.ts: open fails: no disk | ');
     expect(await message(file('h.ts', coded.replace('images: []', "images: ['none.png']")))).toContain(
       'h.ts: none of its images exists, such as none.png',
     );

@@ -170,6 +170,8 @@ describe('MM-Vet', () => {
     v1_1: { imagename: 'b.png', question: 'What is it?', answer: 'a cat', capability: ['rec'] },
   };
   writeFileSync(join(root, 'mm-vet.json'), JSON.stringify(questions));
+  mkdirSync(join(root, 'images'));
+  writeFileSync(join(root, 'images/a.png'), '');
   const answers = join(root, 'answers.jsonl');
   writeFileSync(answers, '{"question_id": 0, "text": "x = -1"}\n{"question_id": 1, "text": "a dog"}\n');
 
@@ -226,7 +228,6 @@ describe('MM-Vet', () => {
       },
     };
     const out = join(root, 'refused');
-    mkdirSync(join(root, 'images'), { recursive: true });
     const refusing = await serve(({ messages }, _, response) => (messages[0]?.content === 'Say yes.' ? 'yes' : refuse(response, 400)));
     await evaluate(respondent, { tasks: ['mm-vet'], data: root, out, judge: judgeAt(refusing.baseUrl) });
     const { baseUrl } = await serve(() => '1.0');

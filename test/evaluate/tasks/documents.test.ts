@@ -198,6 +198,11 @@ describe('SEED-Bench', () => {
   });
 });
 
+test('AI2D refuses a table of questions without options', async () => {
+  const folder = writeFiles(join(root, 'no-options'), { 'AI2D_TEST.tsv': 'index\tquestion\tanswer\n7\tHow?\tA\n' });
+  await expect(ai2d.open(folder)).rejects.toThrow('AI2D_TEST.tsv: question 7 has no options');
+});
+
 test('AI2D takes a letter with a full stop, by lmms-eval a whole answer too', () => {
   const sample = { id: '1', question: '', images: [], targets: ['B'], category: 'all', options: { A: 'leaf', B: 'root' } };
   expect(

@@ -111,6 +111,13 @@ describe('POPE', () => {
     ]);
   });
 
+  test('refuses a table of another benchmark', async () => {
+    const folder = writeFiles(join(root, 'other'), {
+      'POPE.tsv': 'index\tquestion\tanswer\tcategory\n1\tIs it?\tYes\texistence\n',
+    });
+    await expect(pope.open(folder)).rejects.toThrow('POPE has no split "existence"');
+  });
+
   test('refuses labels of other questions', async () => {
     const folder = writeFiles(join(root, 'other'), {
       'llava_pope_test.jsonl': asksLlava('random', 1),
