@@ -113,8 +113,12 @@ function byId(whole: Record<string, unknown>, file: string): AnswerRow[] {
   }
   return Object.entries(whole).map(([id, value]) => {
     const place = `${file}: ${id}`;
-    if (typeof value === 'string') return { place, id, text: value, row: { id, text: value } };
-    return answer({ id, ...(typeof value === 'object' ? value : {}) }, place, true);
+    const text = Text.safeParse(value);
+    if (text.success) return { place, id, text: text.data, row: { id, text: text.data } };
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new DataError(`${place}: ${JSON.stringify(value)} is no answer`, { hint: 'it should be a text, a number, or a row' });
+    }
+    return answer({ id, ...value }, place, true);
   });
 }
 

@@ -59,6 +59,17 @@ test('what is no Excel file, or has no answers in it, says so', async () => {
 });
 
 describe('tables with tabs', () => {
+  test('answers by id may be texts or numbers, and nothing that says nothing', async () => {
+    const found = await readAnswers(file('by-id.json', '{"a": "B", "b": 3.5, "c": {"text": "D"}}'));
+    expect(found.map(({ id, text }) => [id, text])).toEqual([
+      ['a', 'B'],
+      ['b', '3.5'],
+      ['c', 'D'],
+    ]);
+    for (const value of ['null', 'true', '["A"]'])
+      await expect(readAnswers(file('by-id.json', `{"a": "B", "b": ${value}}`))).rejects.toThrow(`by-id.json: b: ${value} is no answer`);
+  });
+
   test('have quotes around tabs, line breaks and quotes, and no cell for what is missing', async () => {
     const text = 'index\tquestion\tA\tB\n1\t"two\nlines\tand ""quotes"""\tnan\tNone\r\n2\tsay "hi"\tx\t\n';
     expect(await rowsOf(text)).toEqual([
