@@ -83,7 +83,12 @@ export async function dryRun(
   const stages: StageFacts[] = [];
   for (const stage of recipe.stages) {
     await using data = await openData(stage.data, root);
-    const sample = await sampleOf(data, processorFor(stage), { model, stage });
+    const processor = processorFor(stage);
+    const sample = await sampleOf(data, processor, { model, stage });
+    if (stage.validation?.data) {
+      await using other = await openData(stage.validation.data, root);
+      await sampleOf(other, processor, { model, stage }); // for what it throws
+    }
     const own = Math.ceil(stage.batchSize / processes);
     const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { device, sharded });
     const together = Math.min(own, examples, Math.max(1, Math.floor(tokens / sample.meanTokens)));

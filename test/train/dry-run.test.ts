@@ -163,6 +163,9 @@ test('what training would stumble over is found', async () => {
   expect(
     await complaint('captions', rows(undefined, 'is it red?'), { validation: { data: { conversations: 'none.json' }, every: 1 } }),
   ).toBe('ROOT/none.json does not exist');
+  expect(
+    await complaint('captions', rows(undefined, 'is it red?'), { validation: { data: { conversations: 'broken.json' }, every: 1 } }),
+  ).toMatch(/^ROOT\/broken.json#0: ROOT\/broken.png cannot be decoded as an image/);
   const alone = { learns: { language: 'lora' }, merge: false } as const;
   expect(await complaint('captions', rows(undefined, 'is it red?'), alone)).toBe(
     'stage align: merge: false, but there is no checkpoint that the adapter could be for',
