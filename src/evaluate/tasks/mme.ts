@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
 import { bootstrapped, type Values } from '../bootstrap.ts';
-import { bareQuestion, questionAnd, shortAnswer } from '../prompts.ts';
+import { ask, bareQuestion, questionAnd, shortAnswer } from '../prompts.ts';
 import { published } from '../published.ts';
 import { slice, strip } from '../python.ts';
 import { readRows } from '../questions-file.ts';
@@ -17,6 +17,8 @@ const cognition = ['commonsense_reasoning', 'numerical_calculation', 'text_trans
 interface MmeSample extends Sample {
   /** The image, which two questions share. */
   readonly pair: string;
+  /** The question as lmms-eval asks it, where that differs: seven of MME's keep a space at their end. */
+  readonly spaced?: string | undefined;
 }
 
 const Question = z.looseObject({ question_id: z.string(), image: z.string(), text: z.string(), category: z.string() });
@@ -98,15 +100,19 @@ function picture(folder: string, image: string): string {
 
 async function tableSamples(files: readonly string[], options: OpenOptions): Promise<MmeSample[]> {
   const rows = await tableRows(files, Row, options);
-  return rows.map(({ question_id, index, image_path, question, answer, category, image = [] }, i) => ({
-    id: index ?? `${question_id}#${i}`,
-    ...(question_id !== undefined && { sharedId: question_id }),
-    question: bare(question),
-    images: typeof image === 'string' ? [image] : image,
-    targets: [strip(answer).toLowerCase().replaceAll('.', '')],
-    category,
-    pair: `${category}/${question_id ?? image_path ?? i}`,
-  }));
+  return rows.map(({ question_id, index, image_path, question, answer, category, image = [] }, i) => {
+    const spaced = strip(question).replaceAll(' Please answer yes or no.', '');
+    return {
+      id: index ?? `${question_id}#${i}`,
+      ...(question_id !== undefined && { sharedId: question_id }),
+      question: bare(question),
+      ...(spaced !== bare(question) && { spaced }),
+      images: typeof image === 'string' ? [image] : image,
+      targets: [strip(answer).toLowerCase().replaceAll('.', '')],
+      category,
+      pair: `${category}/${question_id ?? image_path ?? i}`,
+    };
+  });
 }
 
 /** A yes or no among the first four characters; yes is looked for first. */
@@ -203,5 +209,9 @@ export const mme: Task<MmeSample> = {
   prompt: questionAnd(shortAnswer),
   score: official,
   aggregate,
-  lmmsEval: { maxNewTokens: 16, score: lmmsEval },
+  lmmsEval: {
+    maxNewTokens: 16,
+    prompt: ({ images, question, spaced = question }) => ask(images, `${spaced}${shortAnswer}`),
+    score: lmmsEval,
+  },
 };

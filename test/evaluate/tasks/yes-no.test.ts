@@ -180,6 +180,22 @@ describe('MME', () => {
         .join('\n'),
     );
 
+  test('asks in the profile of lmms-eval as it does, with the space that is left of two', async () => {
+    const table = [
+      'index\tquestion\tanswer\tcategory',
+      ...truth
+        .trimEnd()
+        .split('\n')
+        .map((line, i) => `${i}\t${line}\texistence`),
+    ];
+    const samples = await samplesOf(mme, writeFiles(join(root, 'spaces'), { 'MME.tsv': table.join('\n') }));
+    const texts = (task: typeof mme) => samples.map((sample) => asked(task, sample).text.split('\n')[0]);
+    expect([texts(mme), texts(inProfile(mme, 'lmms-eval'))]).toEqual([
+      ['Is it?', 'Is it not?'],
+      ['Is it?', 'Is it not? '],
+    ]);
+  });
+
   test('adds accuracy by question and by image', async () => {
     write((row, i) => (i === 1 ? 'other' : row.text.startsWith('Is it?') ? 'Yes' : 'No'));
     const { scores } = await scoreAnswers('mme', { answers, data: root });
