@@ -50,6 +50,8 @@ export interface TaskResult extends Facts {
   readonly firstFailure?: string;
   /** What asking took this time; in `timings.json` and not in `results.json`, which is the same for equal runs. */
   readonly seconds?: number;
+  /** Answers without a word, such as of a model whose thoughts took all tokens. */
+  readonly empty?: number;
   readonly maxNewTokens: number;
   readonly stop?: readonly string[];
   /** Who judged, for tasks that were judged. */
@@ -182,6 +184,7 @@ async function run(
     await writeWhole(join(out, `submission_${task.name}.${form}`), await submissionContent(task.submission(scored, benchmark), form));
   }
   const errors = scored.flatMap(({ error }) => error ?? []);
+  const empty = scored.filter(({ answer }) => answer === '').length;
   const unscored = whyUnscored(task, scored, judge !== undefined);
   return {
     metrics: unscored === undefined ? task.aggregate(scored) : [],
@@ -190,6 +193,7 @@ async function run(
     samples: samples.length,
     failures: errors.length,
     ...(errors[0] !== undefined && { firstFailure: errors[0] }),
+    ...(empty > 0 && { empty }),
     // A run that went on knows nothing of the time before.
     ...(answers.size === 0 && { seconds }),
     timing: { asked: samples.length - answers.size, seconds },

@@ -59,6 +59,9 @@ export function notRead({ unparsed = 0, judge }: Pick<Facts, 'unparsed'> & { rea
   return `${unparsed.toLocaleString('en-US')} ${what[unparsed === 1 ? 0 : 1]} could not be read`;
 }
 
+/** How many answers are empty. */
+export const saidNothing = (empty: number): string => `${empty.toLocaleString('en-US')} ${empty === 1 ? 'answer is' : 'answers are'} empty`;
+
 /** The end of a sentence about this many answers. */
 export const countAsWrong = (many: number): string => (many === 1 ? 'counts as wrong' : 'count as wrong');
 

@@ -1,5 +1,5 @@
 import type { Results, TaskResult } from './evaluate.ts';
-import { countAsWrong, type Facts, madeWith, notRead, remarks } from './facts.ts';
+import { countAsWrong, type Facts, madeWith, notRead, remarks, saidNothing } from './facts.ts';
 import { hallucinationTable } from './hallucination.ts';
 import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
@@ -34,7 +34,7 @@ const cells = (metric: Metric): string[] => [
 const head = ['questions', 'count', 'score', '95 % interval'];
 
 function section(name: string, result: TaskResult): string {
-  const { metrics, baselines, samples, seconds, unparsed = 0, detectableDifference: least, judge, unscored } = result;
+  const { metrics, baselines, samples, seconds, empty = 0, unparsed = 0, detectableDifference: least, judge, unscored } = result;
   const others = Object.keys(baselines);
   const beside = (metric: Metric, baseline: string): string => {
     const same = baselines[baseline]?.find((other) => other.name === metric.name);
@@ -44,6 +44,7 @@ function section(name: string, result: TaskResult): string {
   const notes = [
     `${samples} questions${seconds === undefined ? '' : ` in ${seconds.toFixed(1)} s (${(samples / Math.max(seconds, 1e-9)).toFixed(1)} a second)`}.`,
     failed(result),
+    empty > 0 && `${saidNothing(empty)}.`,
     unparsed > 0 && `${notRead(result)}.`,
     judge && `Judged by ${judge.model}.`,
     unscored !== undefined && `No scores: ${unscored}.`,

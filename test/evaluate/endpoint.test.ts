@@ -7,6 +7,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { evaluate } from '../../src/evaluate/evaluate.ts';
+import { markdown } from '../../src/evaluate/report.ts';
 import { Endpoint } from '../../src/evaluate/respondent/endpoint.ts';
 import { readSamples } from '../../src/evaluate/samples-file.ts';
 import { seedBenchLikelihood } from '../../src/evaluate/tasks/seed-bench.ts';
@@ -182,7 +183,8 @@ describe('a model behind a server', () => {
     };
     const { baseUrl } = await serve((asked) => forms[number(asked)] ?? number(asked));
     const out = join(root, 'forms');
-    await evaluate(endpoint(baseUrl), { tasks: ['vqa'], data, out });
+    const results = await evaluate(endpoint(baseUrl), { tasks: ['vqa'], data, out });
+    expect(markdown(results)).toContain(' 2 answers are empty.');
     const samples = await readSamples(join(out, 'samples_vqa.jsonl'));
     expect([8, 9, 12, 13].map((i) => samples[i]?.answer)).toEqual(['eight', '', '', '13']);
   });

@@ -1,5 +1,5 @@
 import { type Comparison, compareRuns, whyNotCompared } from '../compare.ts';
-import { countAsWrong, madeWith, notRead, remarks } from '../facts.ts';
+import { countAsWrong, madeWith, notRead, remarks, saidNothing } from '../facts.ts';
 import { hallucinationTable } from '../hallucination.ts';
 import { besidePublished } from '../published-results.ts';
 import { browsed } from './browsed.ts';
@@ -97,13 +97,14 @@ function breakdown(task: string, runs: readonly Run[], open: boolean): Markup {
   const named = runs.map(({ name, results }) => ({ name, result: results.tasks[task] }));
   const notes = named.flatMap(({ name, result }) => {
     if (!result) return [];
-    const { failures, firstFailure, unparsed = 0, unscored, judge, detectableDifference: least, baselines } = result;
+    const { failures, firstFailure, empty = 0, unparsed = 0, unscored, judge, detectableDifference: least, baselines } = result;
     const base = Object.entries(baselines).flatMap(([baseline, [metric]]) =>
       metric ? [`${baseline} ${(100 * metric.value).toFixed(1)}`] : [],
     );
     const said = [
       unscored !== undefined && `no scores: ${unscored}`,
       failures > 0 && `${count(failures)} failed, the first because ${firstFailure}`,
+      empty > 0 && saidNothing(empty),
       unparsed > 0 && notRead(result),
       ...remarks(result),
       judge && `judged by ${judge.model}`,
