@@ -52,7 +52,7 @@ const otherSeed = 2 ** 40;
  * ConfigError when none would be left.
  */
 export function holdOut(rows: RowSource, count: number, seed: number): { rest: RowSource; heldOut: RowSource } {
-  if (count >= rows.length) throw new ConfigError(`${count} rows cannot be held out of ${rows.length}`);
+  if (count >= rows.length) throw new ConfigError(`${count} rows cannot be held out of ${rows.length}`, { hint: 'lower validation.rows' });
   const parts = rows.parts.map((part) => ({ rows: part.rows, blocks: part.blocks }));
   const heldOut = new Sampler({ parts, batchSize: count, seed: seed + otherSeed }).next().sort();
   const out = new Set(heldOut);

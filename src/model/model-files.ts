@@ -53,7 +53,8 @@ async function readJson(path: string): Promise<Json> {
     const folder = dirname(path);
     const inside = await readdir(folder).catch(() => undefined);
     const models = inside?.filter((name) => existsSync(join(folder, name, basename(path)))).map((name) => join(folder, name)) ?? [];
-    throw new CheckpointError(`${folder}: ${inside ? `no ${basename(path)}` : 'no such folder'}`, {
+    const outside = (cause as NodeJS.ErrnoException).code === 'ENOTDIR' ? 'a file, not a folder' : 'no such folder';
+    throw new CheckpointError(`${folder}: ${inside ? `no ${basename(path)}` : outside}`, {
       hint: models.length > 0 ? `the models in it are ${models.join(', ')}` : 'a model is a folder with config.json and *.safetensors',
       cause,
     });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CheckpointError, isSystemError } from '../errors.ts';
+import { CheckpointError, ConfigError, isSystemError } from '../errors.ts';
 import type { VisionTower } from '../model/vision/vision-tower.ts';
 import type { ImageProcessor } from '../processor/image.ts';
 import { noGrad } from '../tensor/autograd.ts';
@@ -24,6 +24,14 @@ export interface TowerFeaturesFacts {
   readonly fromMemory: number;
   readonly fromDisk: number;
   readonly computed: number;
+}
+
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (cause) {
+    throw new ConfigError(`${path} cannot be made: ${(cause as Error).message}`, { hint: 'name another folder with --features', cause });
+  }
 }
 
 /**
@@ -49,7 +57,7 @@ export class TowerFeatures {
     this.#memoryBytes = memoryBytes;
     this.#weights = [...tower.parameters()];
     this.#folder = folder === undefined ? undefined : join(folder, fingerprint(tower, image));
-    if (this.#folder !== undefined) mkdirSync(this.#folder, { recursive: true });
+    if (this.#folder !== undefined) makeFolder(this.#folder);
   }
 
   get facts(): TowerFeaturesFacts {

@@ -176,6 +176,11 @@ test('folders that are no model say what is missing', async () => {
     "CheckpointError: nowhere: no such folder
     hint: a model is a folder with config.json and *.safetensors"
   `);
+  writeFileSync(join(scratch, 'file'), '');
+  expect(await failure(loadCheckpoint(join(scratch, 'file')))).toMatchInlineSnapshot(`
+    "CheckpointError: file: a file, not a folder
+    hint: a model is a folder with config.json and *.safetensors"
+  `);
   mkdirSync(join(scratch, 'run/instruct'), { recursive: true });
   expect(await failure(loadCheckpoint(join(scratch, 'run')))).toMatchInlineSnapshot(`
     "CheckpointError: run: no config.json

@@ -67,6 +67,12 @@ test('features that cannot be stored are computed all the same', async () => {
   cache.free();
 });
 
+test('a folder for features that cannot be made is refused', async () => {
+  using _scope = new Scope();
+  await writeFile(join(folder, 'file'), '');
+  expect(() => new TowerFeatures(tower(), image, { folder: join(folder, 'file') })).toThrow('cannot be made: ENOTDIR');
+});
+
 test('several views of an image are known one by one', () => {
   using _scope = new Scope();
   const cache = new TowerFeatures(tower(), image);
