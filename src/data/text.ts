@@ -8,15 +8,22 @@ export function decodeText(bytes: Buffer, name: string): string {
   throw new DataError(`${name} is not in UTF-8`, { hint: 'save the text again as UTF-8' });
 }
 
-/** A file as text, piece by piece, cut between letters. Throws as `decodeText` does. */
+/** A file as text without a byte order mark, piece by piece, cut between letters. Throws as `decodeText` does. */
 export async function* textPieces(path: string): AsyncGenerator<string, void, undefined> {
   let rest = Buffer.alloc(0);
+  let begun = false;
+  const decoded = (bytes: Buffer): string => {
+    const text = decodeText(bytes, path);
+    const marked = !begun && text.startsWith('\ufeff');
+    begun ||= text !== '';
+    return marked ? text.slice(1) : text;
+  };
   for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
     const bytes = Buffer.concat([rest, piece]);
     let last = bytes.length - 1;
     while (last > 0 && ((bytes[last] ?? 0) & 0xc0) === 0x80) last--;
-    yield decodeText(bytes.subarray(0, last), path);
+    yield decoded(bytes.subarray(0, last));
     rest = bytes.subarray(last);
   }
-  yield decodeText(rest, path);
+  yield decoded(rest);
 }

@@ -1,10 +1,9 @@
-import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../errors.ts';
 import { strip } from './python.ts';
 import { pythonList } from './python-list.ts';
-import { parsedRows } from './questions-file.ts';
+import { parsedRows, readText } from './questions-file.ts';
 import { tsvRows } from './tables/tsv.ts';
 import { xlsxRows } from './tables/xlsx.ts';
 import type { Sample } from './task.ts';
@@ -66,12 +65,7 @@ export async function readAnswers(file: string): Promise<AnswerRow[]> {
   if (kind === '.csv' || kind === '.xls') {
     throw new DataError(`${file}: answers are not read from ${kind}`, { hint: 'save it as .tsv or .xlsx, or write JSONL' });
   }
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new DataError(`${file}: cannot be read: ${(cause as Error).message}`, { cause });
-  }
+  const text = await readText(file);
   const whole = extname(file) === '.json' ? wholeObject(text) : undefined;
   if (whole) return byId(whole, file);
   // Rows that name no question are in the order of the questions.

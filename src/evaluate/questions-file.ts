@@ -14,17 +14,20 @@ export const firstExisting = (folder: string, places: readonly string[]): string
  * is wrong with it.
  */
 export async function readRows<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>[]> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new DataError(`${file}: cannot be read: ${(cause as Error).message}`, { cause });
-  }
-  return parsedRows(text, file).map(({ value, place }) => {
+  return parsedRows(await readText(file), file).map(({ value, place }) => {
     const row = schema.safeParse(value);
     if (row.success) return row.data;
     throw wrongRow(place, row.error);
   });
+}
+
+/** A file's text, without a byte order mark. Throws DataError. */
+export async function readText(file: string): Promise<string> {
+  try {
+    return (await readFile(file, 'utf8')).replace(/^\ufeff/, '');
+  } catch (cause) {
+    throw new DataError(`${file}: cannot be read: ${(cause as Error).message}`, { cause });
+  }
 }
 
 const problemsShown = 3;

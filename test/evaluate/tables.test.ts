@@ -8,6 +8,7 @@ import { readAnswers } from '../../src/evaluate/answers-file.ts';
 import { tableRows } from '../../src/evaluate/tables/rows.ts';
 import { tsvRows } from '../../src/evaluate/tables/tsv.ts';
 import { xlsxRows } from '../../src/evaluate/tables/xlsx.ts';
+import { readJson } from '../../src/evaluate/tasks/vqa-files.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tinyllava-tables-'));
 const cache = process.env['TINYLLAVA_CACHE'];
@@ -59,6 +60,18 @@ test('what is no Excel file, or has no answers in it, says so', async () => {
 });
 
 describe('tables with tabs', () => {
+  test('a byte order mark, as editors on Windows write it, is no part of a file', async () => {
+    for (const [name, text] of [
+      ['marked.jsonl', '{"question_id": 1, "text": "yes"}\r\n'],
+      ['marked.json', '{"1": "yes"}'],
+      ['marked.tsv', 'index\tprediction\r\n1\tyes\r\n'],
+    ] as const) {
+      const found = await readAnswers(file(name, `\ufeff${text}`));
+      expect(found.map(({ id, text }) => [id, text])).toEqual([['1', 'yes']]);
+    }
+    expect(await readJson(file('truth.json', '\ufeff{"a": 1}'), z.record(z.string(), z.int()))).toEqual({ a: 1 });
+  });
+
   test('answers by id may be texts or numbers, and nothing that says nothing', async () => {
     const found = await readAnswers(file('by-id.json', '{"a": "B", "b": 3.5, "c": {"text": "D"}}'));
     expect(found.map(({ id, text }) => [id, text])).toEqual([

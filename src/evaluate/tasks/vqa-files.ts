@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
 import { bareQuestion } from '../prompts.ts';
-import { readRows } from '../questions-file.ts';
+import { readRows, readText } from '../questions-file.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { OpenOptions, Sample } from '../task.ts';
 
@@ -42,9 +41,10 @@ const Row = z.looseObject({
 
 /** A JSON file as the schema says. Throws DataError. */
 export async function readJson<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>> {
+  const text = await readText(file);
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(file, 'utf8'));
+    value = JSON.parse(text);
   } catch (cause) {
     throw new DataError(`${file}: cannot be read as JSON: ${(cause as Error).message}`, { cause });
   }
