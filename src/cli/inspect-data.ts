@@ -2,6 +2,7 @@ import { dirname, resolve } from 'node:path';
 import type { DataProblem, DataReport, FixedData, ProblemKind } from '../data/report.ts';
 import type { MinRatings } from '../data/rows.ts';
 import type { Spread } from '../data/statistics.ts';
+import { UsageError } from '../errors.ts';
 import { duration } from '../evaluate/html/format.ts';
 import type { Log } from '../log.ts';
 import { findModel } from './hub.ts';
@@ -26,6 +27,11 @@ export interface DataFlags {
 
 /** What training data holds: counts, the first problems of each kind and, with a model, what is learned of the first rows. */
 export async function findData(file: string, { model, template, minRating, ...options }: DataFlags): Promise<Finding> {
+  if (model === undefined && (template !== undefined || options.maxLength !== undefined)) {
+    throw new UsageError(`${template === undefined ? '--max-length' : '--template'} goes with --model alone`, {
+      hint: 'name the model whose tokens count by --model',
+    });
+  }
   const folder = model === undefined ? undefined : await findModel(model, 'processor');
   const { inspectData } = await import('../data/inspect.ts');
   using line = new StatusLine(process.stderr);

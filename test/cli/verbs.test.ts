@@ -541,6 +541,16 @@ describe('inspect', () => {
     const ignored = join(root, 'fixed', 'ignored.json');
     await tinyllava('inspect', path, '--fix', ignored, '--ignore', 'duplicate-row,empty answer');
     expect(JSON.parse(readFileSync(ignored, 'utf8'))).toHaveLength(3);
+    for (const [option, value] of [
+      ['--max-length', '5'],
+      ['--template', 'tiny'],
+    ] as const) {
+      expect(await tinyllava('inspect', path, option, value)).toEqual({
+        code: 2,
+        stdout: '',
+        stderr: `error: ${option} goes with --model alone\n  fix: name the model whose tokens count by --model\n`,
+      });
+    }
     const mistyped = await tinyllava('inspect', path, '--ignore', 'duplicates');
     expect(mistyped.code).toBe(2);
     expect(mistyped.stderr).toContain('expected some of broken-row, roles,');
