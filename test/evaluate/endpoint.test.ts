@@ -169,6 +169,19 @@ describe('a model behind a server', () => {
     expect(tasks['vqa']?.failures).toBe(10);
   });
 
+  test('may keep many calls waiting, of which Node does not warn', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', note);
+    const { baseUrl, calls } = await serve(() => (calls.length > 12 ? 'yes' : 429));
+    const questions = Array.from({ length: 12 }, () => ({ messages: [{ role: 'user', content: 'Is it?' }] as const, maxNewTokens: 4 }));
+    const answers: unknown[] = [];
+    const model = new Endpoint({ model: 'm', baseUrl, waitMs: 300 });
+    for await (const response of model.responses(questions, { batchSize: 12, weigh: false })) answers.push(response);
+    process.off('warning', note);
+    expect([answers, warnings]).toEqual([Array(12).fill(expect.objectContaining({ answer: 'yes' })), []]);
+  });
+
   test('may answer in parts, or think and say nothing', async () => {
     const forms: Record<string, object> = {
       8: {

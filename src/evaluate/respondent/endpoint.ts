@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { ConfigError, DataError } from '../../errors.ts';
 import { contentParts, type ImageSource, type Message } from '../../processor/message.ts';
 import { ChatServer, type ChatServerOptions, oneWord, ServerError } from '../chat-server.ts';
@@ -75,6 +76,8 @@ export class Endpoint implements Respondent {
   ): AsyncGenerator<Response, void> {
     const over = new AbortController();
     const running = AbortSignal.any(signal ? [signal, over.signal] : [over.signal]);
+    // Every call that waits listens to it; Node warns of more than ten.
+    setMaxListeners(0, running);
     const open = new Map<number, Promise<Response>>();
     const next = async (): Promise<Response> => {
       const response = await Promise.race(open.values());
