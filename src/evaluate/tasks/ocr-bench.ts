@@ -95,7 +95,10 @@ const found = (sample: OcrSample, answer: string, alike: (text: string) => strin
 
 function aggregate(scored: readonly Scored<OcrSample>[]): readonly Metric[] {
   // Points are right answers; the published set has 1000 questions.
-  const points = (name: string, part: readonly Scored<OcrSample>[]): Metric => mean(name, part, part.length);
+  const points = (name: string, part: readonly Scored<OcrSample>[]): Metric => ({
+    ...mean(name, part, part.length),
+    value: part.reduce((sum, { score }) => sum + score, 0),
+  });
   const of = (names: readonly string[]): Scored<OcrSample>[] => scored.filter(({ sample }) => names.includes(sample.category));
   const parts: readonly (readonly [string, readonly string[]])[] = [
     ['text recognition', recognition],

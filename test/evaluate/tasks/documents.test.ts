@@ -121,6 +121,14 @@ test('OCRBench looks for the answer in what is said, formulas without spaces and
   expect((await samplesOf(ocrBench, folder))[0]?.images).toEqual([join(folder, 'OCRBench_Images/a.jpg')]);
 });
 
+test('29 points of 50 are 29', () => {
+  const sample = { id: '', question: '', images: [], targets: [], category: 'Handwriting Recognition', source: '' };
+  const scored = Array.from({ length: 50 }, (_, i) => ({ sample, parsed: '', score: i < 29 ? 1 : 0 }));
+  expect(ocrBench.aggregate(scored).map(({ name, value, max }) => [name, value, max])).toEqual(
+    ['final score', 'text recognition', 'Handwriting Recognition'].map((name) => [name, 29, 50]),
+  );
+});
+
 describe('RefCOCO', () => {
   test('reads the first four numbers in brackets', () => {
     expect([boxIn('so [0.1, 0.2,0.3, 1] or [0,0,1,1]'), boxIn('[0.1, 0.2, 0.3]'), boxIn('[.1, 0, 1, 1]')]).toEqual([
