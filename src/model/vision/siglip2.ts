@@ -81,7 +81,8 @@ class Embeddings extends Module {
   }
 
   #embed(patches: Tensor): Tensor {
-    return this.patchEmbedding.forward(patches.cast(this.patchEmbedding.weight.dtype));
+    // A weight of linear layers may be in pieces that would be put together for it.
+    return this.patchEmbedding.forward(patches.cast(this.positionEmbedding.weight.dtype));
   }
 
   #positions(pixels: Tensor): Tensor {
