@@ -264,6 +264,7 @@ export class RunFolder implements Disposable {
     const half = (name: string): boolean => this.#stages.some((stage) => name.startsWith(`.${stage}.`)) && name.endsWith('.part');
     for (const name of readdirSync(this.folder).filter(half)) rmSync(join(this.folder, name), { recursive: true, force: true });
     for (const stage of this.#stages.slice(0, this.done)) removeParts(bestFile(this.folder, stage));
+    if (this.done === this.#stages.length) removeStates(join(this.folder, states));
   }
 
   /** Forgets what was reported behind the state or checkpoint that the run goes on from. */

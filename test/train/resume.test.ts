@@ -405,6 +405,9 @@ test('what a stage that is done had no time to remove goes when the run is resum
   writeFileSync(join(out, 'align.best.safetensors'), '');
   await run(recipe, { out, resume: true });
   expect(existsSync(join(out, 'align.best.safetensors'))).toBe(false);
+  mkdirSync(join(out, 'state/instruct-00000004'), { recursive: true });
+  await run(recipe, { out, resume: true });
+  expect(existsSync(join(out, 'state'))).toBe(false);
 });
 
 test('parts take the place of those of another number of ranks', () => {
