@@ -15,7 +15,7 @@ import { TowerFeatures } from '../src/train/tower-features.ts';
 import { processor } from './machine.ts';
 import { milliseconds } from './measure.ts';
 import { instructed, randomRows, smolLlava } from './smol-llava.ts';
-import { featuresInput, imageProcessor, Training } from './training.ts';
+import { featuresInput, imageProcessor, ownLimits, Training } from './training.ts';
 
 const { values } = parseArgs({ options: { rows: { type: 'string', default: '4' }, threads: { type: 'string', default: '2' } } });
 setThreads(Number(values.threads));
@@ -62,7 +62,7 @@ function trainingStep(precision: Precision, rows: number): { flops: number; part
   if (!model.visionTower) throw new Error('there is no tower');
   // none is kept, so that each step's images are as new ones
   const features = new TowerFeatures(model.visionTower, imageProcessor(model.visionTower.imageSize), { memoryBytes: 0 });
-  const input = featuresInput(examples, (images) => features.encode(images));
+  const input = featuresInput(examples, (images) => features.encode(images), ownLimits(model));
   const passes = (each: (loss: ReturnType<typeof batchLoss>) => void): void => {
     for (const batch of input.batches()) {
       using _scope = new Scope();

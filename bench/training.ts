@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { pack, type ReadyExample, supervisedTokens } from '../src/data/batch.ts';
+import { type MicroBatchLimits, microBatches, microBatchLimits, pack, type ReadyExample, supervisedTokens } from '../src/data/batch.ts';
 import { wholeImage } from '../src/model/image-layout.ts';
 import type { TinyLlava } from '../src/model/tinyllava.ts';
 import { ImageProcessor } from '../src/processor/image.ts';
@@ -33,14 +33,24 @@ export function openRows(folder: string, { file = 'data', imageTokenId }: { file
   return Array.from(integers('batches'), (size) => rows.splice(0, size));
 }
 
-/** One step's rows as one batch; `encode` gives what the frozen tower makes of the images, to be freed behind the step. */
-export const featuresInput = (rows: readonly ReadyExample[], encode: (images: readonly Uint8Array[]) => Tensor): StepInput => ({
+/** The micro-batches that training makes unless told otherwise. */
+export const ownLimits = ({ languageModel }: TinyLlava): MicroBatchLimits =>
+  microBatchLimits(undefined, { languageModel, device: 'cpu', sharded: false });
+
+/** One step's rows, together unless there are limits; `encode` gives what the frozen tower makes of the images, to be freed behind each micro-batch. */
+export const featuresInput = (
+  rows: readonly ReadyExample[],
+  encode: (images: readonly Uint8Array[]) => Tensor,
+  limits: MicroBatchLimits = { examples: rows.length },
+): StepInput => ({
   supervisedTokens: supervisedOf(rows),
   *batches() {
-    const images = rows.flatMap((row) => row.images.map(({ bytes }) => bytes));
-    const towerFeatures = images.length > 0 ? encode(images) : undefined;
-    yield { ...pack(rows), towerFeatures };
-    towerFeatures?.free();
+    for (const together of microBatches(rows, limits)) {
+      const images = together.flatMap((row) => row.images.map(({ bytes }) => bytes));
+      const towerFeatures = images.length > 0 ? encode(images) : undefined;
+      yield { ...pack(together), towerFeatures };
+      towerFeatures?.free();
+    }
   },
 });
 

@@ -5,7 +5,7 @@ import type { Precision } from '../../src/train/precision.ts';
 import type { StepInput } from '../../src/train/step.ts';
 import { TowerFeatures } from '../../src/train/tower-features.ts';
 import { cpuSeconds, print } from '../measure.ts';
-import { featuresInput, imageProcessor, openRows, Training } from '../training.ts';
+import { featuresInput, imageProcessor, openRows, ownLimits, Training } from '../training.ts';
 
 const [folder = '', stage = '', tokens = '', precision = 'float32'] = process.argv.slice(2);
 const { model } = await loadCheckpoint(join(folder, tokens));
@@ -14,7 +14,7 @@ const batches = openRows(folder, { file: `${stage}-${tokens}`, imageTokenId: mod
 const training = new Training(model, { stage, precision: precision as Precision, learningRate: 1e-4 });
 // as in training on a CPU: what the frozen tower gives is kept, but here every image is new
 const features = new TowerFeatures(model.visionTower, imageProcessor(model.visionTower.imageSize));
-const [warmup, ...timed] = batches.map((rows) => featuresInput(rows, (images) => features.encode(images)));
+const [warmup, ...timed] = batches.map((rows) => featuresInput(rows, (images) => features.encode(images), ownLimits(model)));
 const samples = batches.slice(1).flat().length;
 
 /** Seconds of the steps, and of the cores in them. */

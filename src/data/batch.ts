@@ -1,4 +1,5 @@
 import type { ImageLayout } from '../model/image-layout.ts';
+import type { LanguageModel } from '../model/language/language-model.ts';
 import type { ModelBatch } from '../model/tinyllava.ts';
 import { unlabelled } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
@@ -37,15 +38,16 @@ export interface MicroBatchLimits {
 }
 
 /**
- * Limits for a micro-batch: so many conversations, or, unless given, as many as have the tokens beyond which nothing gets faster. Sharded ranks, which bring
- * the model together for each, have one.
+ * Limits for a micro-batch: so many conversations, or, unless given, as many as have the tokens beyond which nothing gets faster. Small models have more,
+ * for what a pass costs whatever its length. Sharded ranks, which bring the model together for each, have one.
  */
 export function microBatchLimits(
   examples: number | undefined,
-  { device, sharded }: { device: Device; sharded: boolean },
+  { languageModel, device, sharded }: { languageModel: LanguageModel; device: Device; sharded: boolean },
 ): MicroBatchLimits {
   if (examples !== undefined || sharded) return { examples: examples ?? Number.POSITIVE_INFINITY };
-  return { examples: Number.POSITIVE_INFINITY, tokens: device === 'cpu' ? 4096 : 16_384 };
+  const fewest = device === 'cpu' ? 512 : 16_384;
+  return { examples: Number.POSITIVE_INFINITY, tokens: Math.max(fewest, Math.floor(2 ** 32 / languageModel.parameterCount())) };
 }
 
 /** Splits the conversations of a step into micro-batches, in order. */

@@ -80,6 +80,7 @@ export async function dryRun(
   adapterBases(recipe, { root, folders: recipe.stages.map(({ name }) => name) });
   const { model, processorFor } = await build(recipe, { root, device, initialize: false, log, signal });
   await checkStages(recipe, { model, root, sharded });
+  const { languageModel } = model;
   const stages: StageFacts[] = [];
   for (const stage of recipe.stages) {
     await using data = await openData(stage.data, root);
@@ -90,7 +91,7 @@ export async function dryRun(
       await sampleOf(other, processor, { model, stage }); // for what it throws
     }
     const own = Math.ceil(stage.batchSize / processes);
-    const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { device, sharded });
+    const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { languageModel, device, sharded });
     const together = Math.min(own, examples, Math.max(1, Math.floor(tokens / sample.meanTokens)));
     const packed = {
       tokens: together * sample.meanTokens,

@@ -204,7 +204,8 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     known,
   });
   const encode = towerFeatures && ((images: readonly Uint8Array[]) => towerFeatures.encode(images));
-  const microBatch = microBatchLimits(options.microBatch, { device: model.languageModel.headWeight.device, sharded });
+  const { languageModel } = model;
+  const microBatch = microBatchLimits(options.microBatch, { languageModel, device: languageModel.headWeight.device, sharded });
   await using loader = new Loader({
     rows: data,
     processor,
