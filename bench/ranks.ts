@@ -37,7 +37,7 @@ function run(rank: number, size: number, port: number): void {
   const layers = layersOf(model);
   const groups = [{ parameters: new Map(model.namedParameters()), learningRate: 1e-4, weightDecay: 0 }];
   const shards = values.sharded ? new Shards(group, { model, layers, whole: undefined, masters }) : undefined;
-  const options = { betas: [0.9, 0.999], eps: 1e-8, masters: shards?.masters ?? masters.weights } as const;
+  const options = { betas: [0.9, 0.999], eps: 1e-8, masters: shards?.beside ?? masters.beside } as const;
   const optimizer = new AdamW(shards?.groups(groups) ?? groups, options);
   shards?.feed(optimizer);
   const exchange = shards ?? new Replicas(group, { layers, optimizer });

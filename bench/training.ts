@@ -80,7 +80,7 @@ export class Training {
     if (stage === 'whole') model.trainable();
     else model.connector?.trainable();
     if (stage === 'instruct') model.languageModel.trainable();
-    const masters = new Masters(model, precision).weights;
+    const masters = new Masters(model, precision).beside;
     const parameters = new Map([...model.namedParameters()].filter(([, { requiresGrad }]) => requiresGrad));
     this.#model = model;
     this.optimizer = new AdamW([{ parameters, learningRate, weightDecay }], { betas: [0.9, 0.999], eps: 1e-8, masters });

@@ -345,8 +345,10 @@ napi_value broadcast(const Call& call) {
 /// allGather(group, into, tensor): what all ranks have, one behind the other, into a tensor that is as large as all of them.
 napi_value all_gather(const Call& call) {
   auto ours = group(call, 0);
-  auto into = call.tensor(1).detach();
-  auto tensor = call.tensor(2).detach();
+  // Backends know no int16, and move the bytes of whatever is as wide.
+  const auto moved = [](const at::Tensor& x) { return x.scalar_type() == at::kShort ? x.view(at::kBFloat16) : x; };
+  auto into = moved(call.tensor(1).detach());
+  auto tensor = moved(call.tensor(2).detach());
   auto& backend = ours->backend(tensor);
   return fly(call, ours, backend, backend._allgather_base(into, tensor));
 }

@@ -1,5 +1,5 @@
 // One AdamW update of one parameter in one pass over memory (Loshchilov and Hutter 2019, arXiv:1711.05101). Either the parameter has a float32
-// master, or it is bfloat16 alone and its moments are bfloat16 too, rounded stochastically.
+// master or the lower half of one, or it is bfloat16 alone and its moments are bfloat16 too, rounded stochastically.
 #include "adamw.h"
 
 #include <ATen/Parallel.h>
@@ -66,6 +66,30 @@ void round_stochastic_(const at::Tensor& to, const at::Tensor& value, int64_t no
   stochastic_into(to, value, noise_for(value, static_cast<uint32_t>(noise)).bitwise_and(0xffff));
 }
 
+void check_halves(const char* name, const at::Tensor& upper, const at::Tensor& lower) {
+  TORCH_CHECK(upper.sizes() == lower.sizes(), name, ": the upper halves are ", sizes(upper), " but the lower ", sizes(lower));
+  TORCH_CHECK(upper.scalar_type() == at::kBFloat16 && lower.scalar_type() == at::kShort, name, ": expected bfloat16 and int16 halves, got ",
+              upper.dtype(), " and ", lower.dtype());
+  check_devices(name, upper, lower);
+}
+
+// The float32 numbers that two halves are.
+at::Tensor join_halves(const at::Tensor& upper, const at::Tensor& lower) {
+  check_halves("join_halves", upper, lower);
+  const at::NoGradGuard without;
+  return joined(upper, lower);
+}
+
+// Takes float32 numbers apart into two halves.
+void split_halves_(const at::Tensor& upper, const at::Tensor& lower, const at::Tensor& value) {
+  check_halves("split_halves_", upper, lower);
+  TORCH_CHECK(value.scalar_type() == at::kFloat && value.sizes() == upper.sizes(), "split_halves_: expected float32 ", sizes(upper), ", got ",
+              value.dtype(), " ", sizes(value));
+  check_devices("split_halves_", upper, value);
+  const at::NoGradGuard without;
+  split_into(upper, lower, value);
+}
+
 constexpr int64_t kWorthwhile = 16384;
 
 void adamw_(const at::Tensor& parameter, const std::optional<at::Tensor>& master, const std::optional<at::Tensor>& compensation,
@@ -127,8 +151,20 @@ at::Tensor noise_for(const at::Tensor& x, uint32_t noise) {
   return mixed(place.bitwise_xor(seed).bitwise_and(static_cast<int64_t>(0xffffffff)));
 }
 
+at::Tensor joined(const at::Tensor& upper, const at::Tensor& lower) {
+  return upper.to(at::kFloat).view(at::kInt).add(lower).view(at::kFloat);
+}
+
+void split_into(const at::Tensor& upper, const at::Tensor& lower, const at::Tensor& value) {
+  const at::Tensor bits = value.contiguous().view(at::kInt);
+  upper.copy_(bits.add(0x8000).bitwise_and(static_cast<int64_t>(-65536)).view(at::kFloat));
+  lower.copy_(bits.bitwise_left_shift(16).bitwise_right_shift(16));
+}
+
 void Weight::set(const at::Tensor& value, uint32_t noise) const {
-  if (master.defined()) {
+  if (split()) {
+    split_into(parameter, master, value);
+  } else if (master.defined()) {
     master.copy_(value);
     parameter.copy_(value);
   } else if (parameter.scalar_type() == at::kFloat) {
@@ -146,6 +182,8 @@ TORCH_LIBRARY_FRAGMENT(tinyllava, m) {
       "adamw_(Tensor(a!) parameter, Tensor(b!)? master, Tensor(c!)? compensation, Tensor gradient, Tensor(d!) mean, Tensor(e!) square, "
       "float learning_rate, float beta1, float beta2, float eps, float weight_decay, int step, float scale, int noise) -> ()",
       adamw_);
+  m.def("join_halves(Tensor upper, Tensor lower) -> Tensor", join_halves);
+  m.def("split_halves_(Tensor(a!) upper, Tensor(b!) lower, Tensor value) -> ()", split_halves_);
   m.def("round_stochastic_(Tensor(a!) to, Tensor value, int noise) -> ()", round_stochastic_);
 }
 

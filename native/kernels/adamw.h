@@ -1,8 +1,8 @@
 #pragma once
 // What AdamW's kernels share: the arithmetic of one step, and the places that a weight is kept in. A place takes a weight as float32 and puts it
-// back; besides the plain one it is a float32 master with a rounded copy, or bfloat16 alone. There a small step added to a large weight would be
-// lost by rounding to nearest, so that either it is rounded up or down with the probability that keeps the mean, or what was cut off is kept beside
-// it and added the next time (stochastic rounding and Kahan summation; Zamirai et al. 2020, arXiv:2010.06192).
+// back; besides the plain one it is the two halves of its bits, or bfloat16 alone, or a float32 master with a rounded copy, in ATen's operators. There a small step added
+// to a large weight would be lost by rounding to nearest, so that either it is rounded up or down with the probability that keeps the mean, or what
+// was cut off is kept beside it and added the next time (stochastic rounding and Kahan summation; Zamirai et al. 2020, arXiv:2010.06192).
 #include <cmath>
 
 #include "common.h"
@@ -71,14 +71,15 @@ struct Plain {
   ALWAYS_INLINE void set(int64_t i, Floats value, int64_t count, uint32_t) const { put(weight + i, value, count); }
 };
 
-template <class P>
-struct WithMaster {
-  P* parameter;
-  float* master;
-  ALWAYS_INLINE Floats at(int64_t i, int64_t count) const { return take(master + i, count); }
+// The lower 16 bits beside a bfloat16 parameter, which is the weight rounded to the nearest, a tie away from zero: a lower half that is negative as
+// int16 then says that it was rounded away from zero, and nothing is lost. As "parameter remainders" in NVIDIA Apex's distributed_fused_adam.py.
+struct Split {
+  at::BFloat16* upper;
+  int16_t* lower;
+  ALWAYS_INLINE Floats at(int64_t i, int64_t count) const { return (Floats)((Ints)take(upper + i, count) + take(lower + i, count)); }
   ALWAYS_INLINE void set(int64_t i, Floats value, int64_t count, uint32_t) const {
-    put(master + i, value, count);
-    put(parameter + i, value, count);
+    put(upper + i, (Floats)(((Words)value + 0x8000) & 0xffff0000U), count);
+    put(lower + i, (Ints)value, count);
   }
 };
 
@@ -99,7 +100,11 @@ struct Compensated {
   }
 };
 
-// The tensors of a place: a master beside any parameter, or the compensation of a bfloat16 one, or neither.
+// The two halves of float32 numbers, in ATen's operators.
+at::Tensor joined(const at::Tensor& upper, const at::Tensor& lower);
+void split_into(const at::Tensor& upper, const at::Tensor& lower, const at::Tensor& value);
+
+// The tensors of a place: a float32 master beside any parameter, or the lower half (int16) or the compensation of a bfloat16 one, or none.
 struct Weight {
   at::Tensor parameter, master, compensation;
 
@@ -107,21 +112,21 @@ struct Weight {
     const auto same = [&](const at::Tensor& other) { return !other.defined() || other.sizes() == parameter.sizes(); };
     TORCH_CHECK(same(master) && same(compensation), name, ": the parameter is ", sizes(parameter), ", what stands behind it is not");
     TORCH_CHECK(!(master.defined() && compensation.defined()), name, ": a parameter with a master needs no compensation");
-    TORCH_CHECK(!master.defined() || master.scalar_type() == at::kFloat, name, ": a master is float32");
+    TORCH_CHECK(!master.defined() || master.scalar_type() == at::kFloat || (split() && parameter.scalar_type() == at::kBFloat16), name,
+                ": a master is float32, or int16 as the lower half of a bfloat16 parameter");
     TORCH_CHECK(!compensation.defined() || (compensation.scalar_type() == at::kBFloat16 && parameter.scalar_type() == at::kBFloat16), name,
                 ": compensation is bfloat16, of bfloat16 parameters");
   }
+  bool split() const { return master.defined() && master.scalar_type() == at::kShort; }
   bool fits() const {
     const auto plain = [](const at::Tensor& x) { return !x.defined() || x.is_contiguous(); };
-    return fits_kernel(parameter) && plain(parameter) && plain(master) && plain(compensation);
+    return fits_kernel(parameter) && (split() || !master.defined()) && plain(parameter) && plain(master) && plain(compensation);
   }
   // Calls f with the place that these tensors are.
   template <class F>
   void with_place(F f) const {
-    if (master.defined()) {
-      with_type(parameter.scalar_type(), [&]<class P>(P) {
-        f(WithMaster<P>{parameter.mutable_data_ptr<P>(), master.mutable_data_ptr<float>()});
-      });
+    if (split()) {
+      f(Split{parameter.mutable_data_ptr<at::BFloat16>(), master.mutable_data_ptr<int16_t>()});
     } else if (parameter.scalar_type() == at::kFloat) {
       f(Plain{parameter.mutable_data_ptr<float>()});
     } else if (compensation.defined()) {
@@ -133,6 +138,7 @@ struct Weight {
 
   // The same in ATen's operators, for other layouts, devices and dtypes.
   at::Tensor value() const {
+    if (split()) return joined(parameter, master);
     if (master.defined()) return master;
     const at::Tensor whole = parameter.to(at::kFloat);
     return compensation.defined() ? whole + compensation : whole;

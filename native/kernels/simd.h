@@ -29,6 +29,7 @@ typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
+typedef int16_t Shorts __attribute__((vector_size(32)));
 
 ALWAYS_INLINE Floats broadcast(float value) { return value - Floats{}; }
 
@@ -51,6 +52,18 @@ ALWAYS_INLINE Floats load(const at::BFloat16* from) {
 #endif
 }
 
+ALWAYS_INLINE Ints load(const int16_t* from) {
+  Shorts out;
+  std::memcpy(&out, from, sizeof(out));
+  return __builtin_convertvector(out, Ints);
+}
+
+// Keeps the lower halves.
+ALWAYS_INLINE void store(int16_t* to, Ints value) {
+  const Shorts halves = __builtin_convertvector(value, Shorts);
+  std::memcpy(to, &halves, sizeof(halves));
+}
+
 ALWAYS_INLINE void store(float* to, Floats value) { std::memcpy(to, &value, sizeof(value)); }
 
 // Rounds to nearest even; a NaN stays one.
@@ -63,14 +76,14 @@ ALWAYS_INLINE void store(at::BFloat16* to, Floats value) {
 }
 
 template <class T>
-ALWAYS_INLINE Floats load_some(const T* from, int64_t count) {
+ALWAYS_INLINE auto load_some(const T* from, int64_t count) {
   T padded[kLanes] = {};
   for (int64_t i = 0; i < count; ++i) padded[i] = from[i];
   return load(padded);
 }
 
-template <class T>
-ALWAYS_INLINE void store_some(T* to, Floats value, int64_t count) {
+template <class T, class Vector>
+ALWAYS_INLINE void store_some(T* to, Vector value, int64_t count) {
   T padded[kLanes];
   store(padded, value);
   for (int64_t i = 0; i < count; ++i) to[i] = padded[i];
@@ -78,11 +91,11 @@ ALWAYS_INLINE void store_some(T* to, Floats value, int64_t count) {
 
 // A whole vector where `count` allows it.
 template <class T>
-ALWAYS_INLINE Floats take(const T* from, int64_t count) {
+ALWAYS_INLINE auto take(const T* from, int64_t count) {
   return count >= kLanes ? load(from) : load_some(from, count);
 }
-template <class T>
-ALWAYS_INLINE void put(T* to, Floats value, int64_t count) {
+template <class T, class Vector>
+ALWAYS_INLINE void put(T* to, Vector value, int64_t count) {
   if (count >= kLanes) {
     store(to, value);
   } else {

@@ -1,7 +1,7 @@
 import type { TinyLlava } from '../../src/model/tinyllava.ts';
 import { dtypeBytes } from '../../src/tensor/dtype.ts';
 import { estimateMemory } from '../../src/train/memory.ts';
-import { type Precision, precisions } from '../../src/train/precision.ts';
+import { besideBytes, type Precision, precisions } from '../../src/train/precision.ts';
 import type { Stage } from '../../src/train/recipe.ts';
 import { paddedNumbers, shardedPieces } from './communication.ts';
 import { type ModelCounts, sumOf } from './counts.ts';
@@ -14,7 +14,7 @@ export interface RankMemory {
   /** What it keeps of the weights that are computed with. */
   readonly weights: number;
   readonly gradients: number;
-  /** float32 weights behind those that learn, and what the optimizer remembers. */
+  /** What makes float32 weights of those that learn, and what the optimizer remembers. */
   readonly masters: number;
   readonly optimizer: number;
   /** The block at hand and the next one, what belongs to no block, and gradients: those at hand, and in float32 those on their way. 0 for replicas. */
@@ -35,8 +35,7 @@ export function predictMemory(
   { model, stage, counts, kinds }: { model: TinyLlava; stage: Stage; counts: ModelCounts; kinds: readonly Kind[] },
   { strategy, ranks, microBatch, precision }: { strategy: Strategy; ranks: number; microBatch: number; precision: Precision },
 ): RankMemory {
-  const { compute, weights: kept } = precisions[precision];
-  const [bytes, keptBytes] = [dtypeBytes(compute), dtypeBytes(kept)];
+  const bytes = dtypeBytes(precisions[precision].compute);
   const rowTokens = Math.max(...kinds.map((row) => tokensOf(counts, row)));
   const [images, supervised] = [({ views }: Kind) => views, ({ supervised }: Kind) => supervised].map(
     (what) => microBatch * Math.max(...kinds.map(what)),
@@ -54,7 +53,7 @@ export function predictMemory(
     weights: strategy === 'sharded' ? bytes * (spread / ranks + whole) : bytes * all,
     // They are summed in float32, over micro-batches and over ranks.
     gradients: (4 * learned) / share,
-    masters: kept === compute ? 0 : (keptBytes * learned) / share,
+    masters: (besideBytes(precision) * learned) / share,
     optimizer: alone.optimizer / share,
     gathered:
       strategy === 'sharded'

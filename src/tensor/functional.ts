@@ -182,7 +182,7 @@ export function fusedAdamW(
   );
 }
 
-/** What one parameter's AdamW step reads and writes: a float32 master beside it, or, without one, bfloat16 alone. */
+/** What one parameter's AdamW step reads and writes: a float32 master beside it or its own lower half (int16), or, without one, bfloat16 alone. */
 export interface AdamWState {
   readonly parameter: Tensor;
   readonly master?: Tensor | undefined;
@@ -240,6 +240,16 @@ export function adamW8bit_(
 
 /** Rounds float32 values into bfloat16 ones in place, up or down with the probability that keeps their mean, by noise that follows from `noise` alone. */
 export const roundStochastic_ = (to: Tensor, values: Tensor, noise: number): void => ops.roundStochastic_(to.handle, values.handle, noise);
+
+/** The float32 numbers whose upper and lower 16 bits these are, as `splitHalves_` made them: bfloat16 and int16. */
+export const joinHalves = (upper: Tensor, lower: Tensor): Tensor => new Tensor(ops.joinHalves(upper.handle, lower.handle));
+
+/**
+ * Puts float32 values into two places in whose bits nothing is lost: a bfloat16 one gets them rounded to the nearest, a tie away from zero, and an int16
+ * one their lower 16 bits, which tell by their sign which way that was.
+ */
+export const splitHalves_ = (upper: Tensor, lower: Tensor, values: Tensor): void =>
+  ops.splitHalves_(upper.handle, lower.handle, values.handle);
 
 /** beta · x + alpha · a · b, for matrices. */
 export const addmm = (x: Tensor, a: Tensor, b: Tensor, { beta = 1, alpha = 1 }: { beta?: number; alpha?: number } = {}): Tensor =>

@@ -562,6 +562,9 @@ export const cachedAttention = operator<(q: Handle, keys: Handle, values: Handle
 /** `tinyllava::dequantize(Tensor codes, Tensor[] scales, int columns) -> Tensor` */
 export const dequantize = operator<(codes: Handle, scales: readonly Handle[], columns: number) => Handle>('tinyllava::dequantize', '');
 
+/** `tinyllava::join_halves(Tensor upper, Tensor lower) -> Tensor` */
+export const joinHalves = operator<(upper: Handle, lower: Handle) => Handle>('tinyllava::join_halves', '');
+
 /** `tinyllava::linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor` */
 export const linear = operator<(x: Handle, weight: Handle, bias?: Handle | null) => Handle>('tinyllava::linear', '');
 
@@ -585,6 +588,9 @@ export const rope = operator<(x: Handle, cos: Handle, sin: Handle) => Handle>('t
 
 /** `tinyllava::round_stochastic_(Tensor(a!) to, Tensor value, int noise) -> ()` */
 export const roundStochastic_ = operator<(to: Handle, value: Handle, noise: number) => void>('tinyllava::round_stochastic_', '');
+
+/** `tinyllava::split_halves_(Tensor(a!) upper, Tensor(b!) lower, Tensor value) -> ()` */
+export const splitHalves_ = operator<(upper: Handle, lower: Handle, value: Handle) => void>('tinyllava::split_halves_', '');
 
 /** `tinyllava::square_sum(Tensor[] tensors) -> float` */
 export const squareSum = operator<(tensors: readonly Handle[]) => number>('tinyllava::square_sum', '');

@@ -11,8 +11,8 @@ export interface AdamWOptions extends OptimizerOptions {
 const memoryOf = ({ memory }: Moved) => memory as { mean: Tensor; square: Tensor; compensation?: Tensor };
 
 /**
- * AdamW, equal to PyTorch's: float32 parameters in one fused call for each group; bfloat16 and float16 ones by their float32 masters; bfloat16
- * ones without masters by stochastic rounding or Kahan summation, their moments stochastically. Loshchilov and Hutter 2019, arXiv:1711.05101.
+ * AdamW, equal to PyTorch's: float32 parameters in one fused call for each group; float16 ones by their float32 masters; bfloat16 ones as upper
+ * halves of float32 weights, or, without lower halves, by stochastic rounding or Kahan summation, their moments stochastically. Loshchilov and Hutter 2019, arXiv:1711.05101.
  */
 export const adamWRule = ({ betas, eps }: Pick<AdamWOptions, 'betas' | 'eps'>): UpdateRule => ({
   start: (weight) => ({ mean: weight, square: weight }),

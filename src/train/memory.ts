@@ -3,7 +3,7 @@ import type { Module } from '../nn/module.ts';
 import { dtypeBytes } from '../tensor/dtype.ts';
 import { activationBytes, type MicroBatch } from './activations.ts';
 import { linearNumbers } from './low-rank.ts';
-import { type Precision, precisions } from './precision.ts';
+import { besideBytes, type Precision, precisions } from './precision.ts';
 import { isLora, partNames, type Stage, type Tuning } from './recipe.ts';
 import { partsOf, trainableOf } from './tune.ts';
 
@@ -53,8 +53,7 @@ export function estimateMemory(
   const factors = partNames.reduce((sum, part) => sum + (isLora(learns[part]) ? trainableOf(model, stage)[part] : 0), 0);
   const trainable = Object.values(trainableOf(model, stage)).reduce((sum, count) => sum + count, 0);
   const stored = partNames.reduce((sum, part) => sum + (parts[part] ? weightsOf(model, parts[part], learns[part], bytes) : 0), 0);
-  // What learns has a master beside it where that is wider.
-  const masters = weights === compute ? 0 : kept * trainable;
+  const masters = besideBytes(precision) * trainable;
   const whole = sharded && parts.vision && learns.vision.tune === 'frozen' ? weightsOf(model, parts.vision, learns.vision, bytes) : 0;
   const parameters = whole + Math.round((stored - whole + bytes * factors + masters) / share);
   const activations = activationBytes(model, stage, { ...batch, recompute: batch.recompute || sharded, bytes });

@@ -2,10 +2,11 @@ import { CheckpointError, TinyLlavaError } from '../errors.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { zeros } from '../tensor/create.ts';
 import { keepFreedMemory } from '../tensor/device.ts';
-import { roundStochastic_ } from '../tensor/functional.ts';
+import { roundStochastic_, splitHalves_ } from '../tensor/functional.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { wholeWeight } from './precision.ts';
 
 /** Parameters by name that share their settings. */
 export interface ParameterGroup {
@@ -20,7 +21,7 @@ export interface ParameterGroup {
 
 /** What stands behind the parameters of all optimizers. */
 export interface OptimizerOptions {
-  /** float32 weights behind bfloat16 and float16 parameters, by the parameters' names. */
+  /** float32 weights behind narrower parameters by the parameters' names, or the lower halves (int16) of those whose upper half is a bfloat16 one. */
   readonly masters?: ReadonlyMap<string, Tensor> | undefined;
   /** Of bfloat16 parameters without masters, `stochastic` unless said otherwise; `kahan` keeps what was cut off and adds it the next time. */
   readonly rounding?: 'stochastic' | 'kahan' | undefined;
@@ -53,7 +54,11 @@ export interface StepSettings {
 /** How an optimizer moves parameters. */
 export interface UpdateRule {
   /** Shapes and dtypes of what is remembered about a weight of a group, all zeros at first; `numel` is the whole parameter's. */
-  start(weight: Tensor, group: ParameterGroup, numel: number): Readonly<Record<string, Pick<Tensor, 'shape' | 'dtype'>>>;
+  start(
+    weight: Pick<Tensor, 'shape' | 'numel' | 'dtype'>,
+    group: ParameterGroup,
+    numel: number,
+  ): Readonly<Record<string, Pick<Tensor, 'shape' | 'dtype'>>>;
   /** Moves parameters of a group. */
   step(moved: readonly Moved[], settings: StepSettings, group: ParameterGroup): void;
 }
@@ -81,10 +86,11 @@ export abstract class Optimizer {
     this.#rule = rule;
     this.#seed = seed;
     const slotOf = (name: string, parameter: Tensor, group: ParameterGroup): Slot => {
-      const [master, { device }] = [masters?.get(name), parameter];
+      const [master, { shape, device }] = [masters?.get(name), parameter];
       const compensated = rounding === 'kahan' && !master && parameter.dtype !== 'float32';
       const numel = group.wholes?.get(name) ?? parameter.numel;
-      const start = { ...rule.start(master ?? parameter, group, numel), ...(compensated && { compensation: parameter }) };
+      const weight = { shape, numel: parameter.numel, dtype: master ? 'float32' : parameter.dtype } as const;
+      const start = { ...rule.start(weight, group, numel), ...(compensated && { compensation: weight }) };
       const memory = Object.entries(start).map(([key, { shape, dtype }]) => [key, Scope.release(zeros(shape, { dtype, device }))] as const);
       return {
         parameter,
@@ -190,9 +196,13 @@ export abstract class Optimizer {
     }
   }
 
-  /** What is learned: masters where there are any, else parameters. */
+  /** What is learned: masters where there are any, else parameters; of a weight in halves both. */
   *weights(): Iterable<[string, Tensor]> {
-    for (const [name, { master, parameter }] of this.#slots()) yield [`weights.${name}`, master ?? parameter];
+    for (const [name, { master, parameter }] of this.#slots()) {
+      const split = master?.dtype === 'int16';
+      yield [`weights.${name}`, master && !split ? master : parameter];
+      if (split) yield [`lower.${name}`, master];
+    }
   }
 
   /** Takes over what `weights` gave. */
@@ -200,7 +210,7 @@ export abstract class Optimizer {
     using _scope = new Scope();
     noGrad(() => {
       for (const [name, tensor] of this.weights()) tensor.copy_(fitted(source.tensor(name), tensor));
-      for (const [, { master, parameter }] of this.#slots()) if (master) parameter.copy_(master);
+      for (const [, { master, parameter }] of this.#slots()) if (master?.dtype === 'float32') parameter.copy_(master);
     });
   }
 
@@ -227,7 +237,7 @@ export abstract class Optimizer {
       for (const [name, tensor] of own) tensor.copy_(fitted(source.tensor(name), tensor));
       for (const [, slot] of this.#slots()) {
         slot.step = slot.steps.item();
-        if (slot.master) slot.parameter.copy_(slot.master);
+        if (slot.master?.dtype === 'float32') slot.parameter.copy_(slot.master);
       }
     });
   }
@@ -260,10 +270,11 @@ export function moveWeight(
 ): void {
   using _scope = new Scope();
   const whole = gradient.cast('float32');
-  const weight = master ?? parameter.detach().cast('float32');
+  const weight = master ? wholeWeight(parameter, master) : parameter.detach().cast('float32');
   if (compensation) weight.add_(compensation);
   change(weight, scale === 1 ? whole : whole.mul(scale));
-  if (master) parameter.copy_(master);
+  if (master?.dtype === 'int16') splitHalves_(parameter, master, weight);
+  else if (master) parameter.copy_(master);
   else if (compensation) compensation.copy_(weight.sub(parameter.copy_(weight).detach().cast('float32')));
   else if (parameter.dtype !== 'float32') roundStochastic_(parameter, weight, noise);
 }

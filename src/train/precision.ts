@@ -1,6 +1,8 @@
 import type { Module } from '../nn/module.ts';
 import { noGrad } from '../tensor/autograd.ts';
-import { type DType, isFloating } from '../tensor/dtype.ts';
+import { empty } from '../tensor/create.ts';
+import { type DType, dtypeBytes, isFloating } from '../tensor/dtype.ts';
+import { joinHalves, splitHalves_ } from '../tensor/functional.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -13,40 +15,45 @@ export const precisions = {
 } as const satisfies Record<string, { readonly compute: DType; readonly weights: DType }>;
 export type Precision = keyof typeof precisions;
 
+/** Bytes that `Masters` keeps beside a parameter that learns. */
+export function besideBytes(precision: Precision): number {
+  const { compute, weights } = precisions[precision];
+  if (compute === weights) return 0;
+  return compute === 'bfloat16' ? dtypeBytes('int16') : dtypeBytes(weights);
+}
+
 /**
  * The float32 weights behind a model that computes in a narrower dtype, for those of its parameters that learn, by key. What is frozen is
- * rounded once and takes half the memory. Micikevicius et al. 2018, arXiv:1710.03740.
+ * rounded once and takes half the memory. Micikevicius et al. 2018, arXiv:1710.03740. A bfloat16 parameter is the upper half of its weight, and only
+ * the lower half is kept beside it, as `splitHalves_` makes them.
  */
 export class Masters {
   readonly #model: Module;
-  readonly #weights = new Map<string, Tensor>();
+  readonly #beside = new Map<string, Tensor>();
 
   /** Casts the model; those parameters have masters that learn, unless `keeps` says otherwise. */
   constructor(model: Module, precision: Precision, keeps = ({ requiresGrad }: Tensor): boolean => requiresGrad) {
     this.#model = model;
     const { compute, weights } = precisions[precision];
-    const cast = (parameter: Tensor, dtype: DType): Tensor => {
-      using scope = new Scope();
-      return Scope.release(scope.keep(noGrad(() => parameter.detach().cast(dtype))));
-    };
     model.exchange((parameter, key) => {
       const { dtype, requiresGrad } = parameter;
       if (!isFloating(dtype)) return undefined;
-      if (weights !== compute && keeps(parameter)) {
-        const lowered = cast(parameter, compute).requiresGrad_(requiresGrad);
-        this.#weights.set(key, dtype === weights ? parameter.requiresGrad_(false) : cast(parameter, weights));
-        if (dtype !== weights) parameter.free();
-        return lowered;
-      }
-      if (dtype === compute) return undefined;
-      const lowered = cast(parameter, compute).requiresGrad_(requiresGrad);
+      const kept = weights !== compute && keeps(parameter);
+      if (dtype === compute && !kept) return undefined;
+      const lowered = kept && compute === 'bfloat16' ? this.#split(parameter, key) : owned(() => parameter.detach().cast(compute));
+      if (kept && compute !== 'bfloat16')
+        this.#beside.set(
+          key,
+          owned(() => parameter.detach().cast(weights)),
+        );
       parameter.free();
-      return lowered;
+      return lowered.requiresGrad_(requiresGrad);
     });
   }
 
-  get weights(): ReadonlyMap<string, Tensor> {
-    return this.#weights;
+  /** What optimizers take as masters: float32 weights, or the lower halves of bfloat16 ones, int16. */
+  get beside(): ReadonlyMap<string, Tensor> {
+    return this.#beside;
   }
 
   /** Casts a model whose learned weights are float32 for use, and keeps them. */
@@ -54,23 +61,47 @@ export class Masters {
     return new Masters(model, precision, ({ dtype }) => dtype === 'float32');
   }
 
-  /** Puts what `change` gives for a float32 weight in its place, and frees the old one. */
-  exchange(change: (weight: Tensor, key: string) => Tensor | undefined): void {
-    for (const [key, weight] of this.#weights) {
-      const other = change(weight, key);
+  /** Puts what `change` gives for a tensor beside a parameter in its place, and frees the old one. */
+  exchange(change: (tensor: Tensor, key: string) => Tensor | undefined): void {
+    for (const [key, tensor] of this.#beside) {
+      const other = change(tensor, key);
       if (!other) continue;
-      weight.free();
-      this.#weights.set(key, other);
+      tensor.free();
+      this.#beside.set(key, other);
     }
   }
 
   /** Puts the float32 weights back into the model, in the place of their rounded copies. */
   restore(): void {
     this.#model.exchange((parameter, key) => {
-      const master = this.#weights.get(key);
-      if (master) parameter.free();
-      return master;
+      const beside = this.#beside.get(key);
+      if (!beside) return undefined;
+      const weight = owned(() => wholeWeight(parameter, beside));
+      if (weight !== beside) beside.free();
+      parameter.free();
+      return weight;
     });
-    this.#weights.clear();
+    this.#beside.clear();
   }
+
+  /** Keeps a weight's lower half and gives the upper one. */
+  #split(parameter: Tensor, key: string): Tensor {
+    const { shape, device } = parameter;
+    return owned(() => {
+      const [upper, lower] = [empty(shape, { dtype: 'bfloat16', device }), empty(shape, { dtype: 'int16', device })];
+      splitHalves_(upper, lower, parameter.detach().cast('float32'));
+      this.#beside.set(key, Scope.release(lower));
+      return upper;
+    });
+  }
+}
+
+/** The float32 weight of a parameter by what stands beside it. */
+export const wholeWeight = (parameter: Tensor, beside: Tensor): Tensor =>
+  beside.dtype === 'int16' ? joinHalves(parameter.detach(), beside) : beside;
+
+/** A tensor that no scope frees. */
+function owned(body: () => Tensor): Tensor {
+  using _scope = new Scope();
+  return Scope.release(noGrad(body));
 }

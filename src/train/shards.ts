@@ -83,7 +83,7 @@ export interface ShardsOptions {
 export class Shards implements Exchange, LayerWatch, Disposable {
   readonly #group: ProcessGroup;
   readonly #masters: Masters;
-  readonly #masterShards = new Map<string, Tensor>();
+  readonly #besides = new Map<string, Tensor>();
   readonly #units = new Map<Module, Unit>();
   readonly #root: Unit;
   readonly #shares = new Map<string, Share>();
@@ -110,10 +110,10 @@ export class Shards implements Exchange, LayerWatch, Disposable {
     }
     const none = { before: undefined, after: undefined, gathering: undefined, whole: undefined };
     this.#root = { module: model, bundles: this.#bundles(model, names), ...none };
-    masters.exchange((weight, name) => {
+    masters.exchange((beside, name) => {
       const share = this.#shares.get(name);
       if (!share) return undefined;
-      this.#masterShards.set(name, this.#shardOf(weight, share.shard.numel));
+      this.#besides.set(name, this.#shardOf(beside, share.shard.numel));
       return share.absent;
     });
   }
@@ -125,9 +125,9 @@ export class Shards implements Exchange, LayerWatch, Disposable {
     return sum;
   }
 
-  /** The float32 weights of this rank's shards. */
-  get masters(): ReadonlyMap<string, Tensor> {
-    return this.#masterShards;
+  /** What stands beside this rank's shards, as `Masters` has it beside parameters. */
+  get beside(): ReadonlyMap<string, Tensor> {
+    return this.#besides;
   }
 
   /** Parameter groups with this rank's shards in the place of the parameters. */
@@ -171,12 +171,12 @@ export class Shards implements Exchange, LayerWatch, Disposable {
       unit.whole = undefined;
     }
     this.#masters.exchange((_, name) => {
-      const [share, master] = [this.#shares.get(name), this.#masterShards.get(name)];
-      if (!share || !master) return undefined;
+      const [share, own] = [this.#shares.get(name), this.#besides.get(name)];
+      if (!share || !own) return undefined;
       using scope = new Scope();
-      const into = empty([this.#group.size * master.numel], { device: share.device });
-      this.#group.allGather(into, master).land();
-      master.free();
+      const into = empty([this.#group.size * own.numel], { dtype: own.dtype, device: share.device });
+      this.#group.allGather(into, own).land();
+      own.free();
       return Scope.release(
         scope.keep(
           into

@@ -185,10 +185,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   const groups = parameterGroups(model, stage);
   const layers = group ? layersOf(model) : [];
   const shards = group && sharded ? new Shards(group, { model, layers, whole: frozenTower, masters }) : undefined;
-  const optimizer = optimizerOf(
-    { ...stage.optimizer, masters: shards?.masters ?? masters.weights, seed },
-    shards?.groups(groups) ?? groups,
-  );
+  const optimizer = optimizerOf({ ...stage.optimizer, masters: shards?.beside ?? masters.beside, seed }, shards?.groups(groups) ?? groups);
   shards?.feed(optimizer);
   using exchange = shards ?? (group && new Replicas(group, { layers, optimizer }));
   /** What was saved, as this process keeps it. */

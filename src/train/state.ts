@@ -9,7 +9,7 @@ import { openParts, writeParts } from './parts-files.ts';
 import { solo, type Team } from './team.ts';
 
 const StateFacts = z.strictObject({
-  version: z.literal(1),
+  version: z.literal(2),
   stage: z.string(),
   /** Steps that were done. */
   step: z.int().nonnegative(),
@@ -74,7 +74,7 @@ export function saveState(root: string, facts: Omit<StateFacts, 'version'>, { te
     writeParts(join(draft, tensorsFile), tensors, team);
     team.barrier();
     if (leads) {
-      writeFileSync(join(draft, factsFile), `${JSON.stringify({ version: 1, ...facts }, undefined, 2)}\n`, { flush: true });
+      writeFileSync(join(draft, factsFile), `${JSON.stringify({ version: 2, ...facts }, undefined, 2)}\n`, { flush: true });
       flush(draft);
       if (existsSync(folder)) remove(root, name);
       renameSync(draft, folder);

@@ -2,15 +2,17 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { full, randn, tensor } from '../../src/tensor/create.ts';
+import { full, randn, tensor, zeros } from '../../src/tensor/create.ts';
 import { liveTensors } from '../../src/tensor/device.ts';
-import { adamW_ } from '../../src/tensor/functional.ts';
+import type { DType } from '../../src/tensor/dtype.ts';
+import { adamW_, joinHalves, splitHalves_ } from '../../src/tensor/functional.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import { openSafetensors, writeSafetensors } from '../../src/tensor/safetensors.ts';
 import { Scope } from '../../src/tensor/scope.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import { AdamW } from '../../src/train/adamw.ts';
 import { clipFactor, gradientNorm } from '../../src/train/clip.ts';
+import { wholeWeight } from '../../src/train/precision.ts';
 import '../matchers.ts';
 
 interface Setting {
@@ -87,49 +89,75 @@ test('steps leave no tensors behind, and freeing gives the state back', () => {
   expect(liveTensors()).toBe(before);
 });
 
-/** A parameter of `count` values that starts at `start`, alone in an optimizer. */
-function alone(count: number, start: number, { master }: { master: boolean }) {
-  const parameter = full([count], start, { dtype: 'bfloat16' }).requiresGrad_();
-  const masters = master ? new Map([['a', full([count], start)]]) : new Map<string, Tensor>();
+/** A parameter of `count` values that starts at `start`, alone in an optimizer, with what makes float32 of it beside it or not. */
+function alone(count: number, start: number, beside?: Tensor, dtype: 'bfloat16' | 'float16' = 'bfloat16') {
+  const parameter = full([count], start, { dtype }).requiresGrad_();
+  const masters = new Map(beside ? [['a', beside]] : []);
   const groups = [{ parameters: new Map([['a', parameter]]), learningRate: 1e-3, weightDecay: 0.1 }];
-  return { parameter, master: masters.get('a'), optimizer: new AdamW(groups, { betas: [0.9, 0.99], eps: 1e-8, masters, seed: 5 }) };
+  return { parameter, optimizer: new AdamW(groups, { betas: [0.9, 0.99], eps: 1e-8, masters, seed: 5 }) };
 }
 
-test('masters are updated as float32 parameters with the same gradients, and bfloat16 follows them', () => {
+test('halves of numbers are those numbers, the upper ones the nearest', () => {
   using _scope = new Scope();
-  const generator = new Generator(1);
-  const count = 20_011;
-  const { parameter, master, optimizer } = alone(count, 1.5, { master: true });
-  const plain = full([count], 1.5).requiresGrad_();
-  const reference = new AdamW([{ parameters: new Map([['a', plain]]), learningRate: 1e-3, weightDecay: 0.1 }], {
-    betas: [0.9, 0.99],
-    eps: 1e-8,
-  });
-  for (let i = 0; i < 20; i++) {
-    const gradient = randn([count], { generator }).cast('bfloat16');
-    parameter.grad = gradient;
-    plain.grad = gradient.cast('float32');
-    optimizer.step(0.5, { scale: 0.25 });
-    reference.step(0.5, { scale: 0.25 });
-  }
-  // Each is within 1.4e-6 of the same sums in float64: 20 roundings of numbers around 1.5.
-  expect(master).toMatchTensor(plain.detach(), { atol: 2.5e-6 });
-  expect(parameter.detach().equal((master as Tensor).cast('bfloat16'))).toBe(true);
+  const tied = [
+    0, 0x8000, 0x3f808000, 0x3f818000, 0xbf808000, 0x3f807fff, 0x3f808001, 0x7f7fffff, 0x7f800000, 0xff800000, 1, 0x80000001, 0x7f7f8000,
+  ];
+  const any = Array.from({ length: 5000 }, (_, i) => Math.imul(i + 1, 0x9e3779b1) >>> 0).filter(
+    (word) => (word & 0x7f800000) !== 0x7f800000,
+  );
+  const words = Uint32Array.from([...tied, ...any]);
+  const values = tensor(new Float32Array(words.buffer));
+  const [upper, lower] = [zeros([words.length], { dtype: 'bfloat16' }), zeros([words.length], { dtype: 'int16' })];
+  splitHalves_(upper, lower, values);
+  expect(new Uint32Array((joinHalves(upper, lower).toArray() as Float32Array).buffer)).toEqual(words);
+  const [nearest, own] = [values.cast('bfloat16').toArray(), upper.toArray()] as [Float32Array, Float32Array];
+  const differing = [...words].filter((_, i) => !Object.is(nearest[i], own[i]));
+  // Rounding to even goes down where the upper half is even and the lower one in the middle.
+  expect(differing.map((word) => word & 0x1ffff)).toEqual(differing.map(() => 0x8000));
+  expect(differing.length).toBeGreaterThan(2);
 });
+
+test.each(['bfloat16', 'float16'] as const)(
+  'what %s parameters stand for is updated as float32 parameters with the same gradients',
+  (dtype) => {
+    using _scope = new Scope();
+    const generator = new Generator(1);
+    const count = 20_011;
+    const beside = dtype === 'bfloat16' ? zeros([count], { dtype: 'int16' }) : full([count], 1.5);
+    const { parameter, optimizer } = alone(count, 1.5, beside, dtype);
+    const plain = full([count], 1.5).requiresGrad_();
+    const reference = new AdamW([{ parameters: new Map([['a', plain]]), learningRate: 1e-3, weightDecay: 0.1 }], {
+      betas: [0.9, 0.99],
+      eps: 1e-8,
+    });
+    for (let i = 0; i < 20; i++) {
+      const gradient = randn([count], { generator }).cast(dtype);
+      parameter.grad = gradient;
+      plain.grad = gradient.cast('float32');
+      optimizer.step(0.5, { scale: 0.25 });
+      reference.step(0.5, { scale: 0.25 });
+    }
+    // Each is within 1.4e-6 of the same sums in float64: 20 roundings of numbers around 1.5.
+    const weight = wholeWeight(parameter, beside);
+    expect(weight).toMatchTensor(plain.detach(), { atol: 2.5e-6 });
+    expect(parameter.detach().cast('float32')).toMatchTensor(weight, { atol: dtype === 'bfloat16' ? 2 ** -8 : 2 ** -11 });
+  },
+);
 
 test('bfloat16 alone keeps on average what rounding to the nearest would lose', () => {
   using _scope = new Scope();
   const count = 40_003;
-  const { parameter, optimizer } = alone(count, 1, { master: false });
-  const { parameter: again, optimizer: second } = alone(count, 1, { master: false });
-  const { master, parameter: rounded, optimizer: exact } = alone(count, 1, { master: true });
+  const { parameter, optimizer } = alone(count, 1);
+  const { parameter: again, optimizer: second } = alone(count, 1);
+  const lower = zeros([count], { dtype: 'int16' });
+  const { parameter: rounded, optimizer: exact } = alone(count, 1, lower);
   for (let i = 0; i < 8; i++) {
     for (const one of [parameter, again, rounded]) one.grad = full([count], 0.5, { dtype: 'bfloat16' });
     for (const one of [optimizer, second, exact]) one.step(0.2);
   }
   // Eight steps of 2e-4 are 1.6e-3, and 1 - 2^-8 is the next number below 1.
   const mean = parameter.detach().cast('float32').mean().item();
-  expect(Math.abs(mean - ((master as Tensor).mean().item() ?? 0))).toBeLessThan(1e-4);
+  expect(Math.abs(mean - joinHalves(rounded, lower).mean().item())).toBeLessThan(1e-4);
   expect(new Set(parameter.toArray() as Float32Array).size).toBeGreaterThan(1);
   expect(again.equal(parameter)).toBe(true);
 });
@@ -138,14 +166,14 @@ test('other layouts and dtypes take the same steps, by operators of libtorch', (
   using _scope = new Scope();
   const generator = new Generator(2);
   const [rows, columns] = [37, 5];
-  const update = (dtype: 'bfloat16' | 'float16', strided: boolean, master: boolean) => {
-    const made = (of: 'float32' | 'bfloat16' | 'float16'): Tensor =>
-      strided ? full([columns, rows], 0.75, { dtype: of }).t() : full([rows, columns], 0.75, { dtype: of });
-    const kept = master ? ('float32' as const) : ('bfloat16' as const);
+  const update = (dtype: 'bfloat16' | 'float16', strided: boolean, whole: boolean) => {
+    const made = (of: DType, value = 0.75): Tensor =>
+      strided ? full([columns, rows], value, { dtype: of }).t() : full([rows, columns], value, { dtype: of });
+    const kept = whole ? ('float32' as const) : ('bfloat16' as const);
     const state = {
       parameter: made(dtype),
-      ...(master && { master: made('float32') }),
-      gradient: values.cast(dtype),
+      ...(whole && { master: dtype === 'bfloat16' ? made('int16', 0) : made('float32') }),
+      gradient: values.cast('bfloat16').cast(dtype),
       mean: made(kept).mul_(0.1),
       square: made(kept).mul_(0.2),
     };
@@ -156,14 +184,16 @@ test('other layouts and dtypes take the same steps, by operators of libtorch', (
   const values = randn([rows, columns], { generator });
   const [kernel, operators] = [update('bfloat16', false, false), update('bfloat16', true, false)];
   for (const name of ['parameter', 'mean', 'square'] as const) expect(kernel[name].equal(operators[name]), name).toBe(true);
-  const [fast, slow] = [update('bfloat16', false, true), update('float16', true, true)];
-  expect(slow.master).toMatchTensor(fast.master as Tensor, { atol: 1e-4 });
-  expect(slow.parameter.equal((slow.master as Tensor).cast('float16'))).toBe(true);
+  const [fast, slow, half] = [update('bfloat16', false, true), update('bfloat16', true, true), update('float16', true, true)];
+  const weight = ({ parameter, master }: typeof fast): Tensor => wholeWeight(parameter, master as Tensor);
+  expect(weight(slow)).toMatchTensor(weight(fast), { atol: 1e-6 });
+  expect(weight(half)).toMatchTensor(weight(fast), { atol: 1e-6 });
+  expect(half.parameter.equal(weight(half).cast('float16'))).toBe(true);
 });
 
 test('gradients of micro-batches are added up in float32', () => {
   using _scope = new Scope();
-  const { parameter, optimizer } = alone(3, 1, { master: true });
+  const { parameter, optimizer } = alone(3, 1, zeros([3], { dtype: 'int16' }));
   // In bfloat16 the sum would stay at 256, where 1 is half of the distance to the next number.
   for (let i = 0; i < 300; i++) {
     parameter.grad = full([3], 1, { dtype: 'bfloat16' });

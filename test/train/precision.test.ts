@@ -94,7 +94,7 @@ test('masters go back into their model, and steps leave no tensors behind', asyn
   const weight = layer.weight.clone();
   const before = liveTensors();
   const masters = new Masters(layer, 'bfloat16');
-  expect([...masters.weights.keys()]).toEqual(['weight']);
+  expect([...masters.beside.keys()]).toEqual(['weight']);
   expect([layer.weight.dtype, layer.bias?.dtype, layer.weight.requiresGrad]).toEqual(['bfloat16', 'bfloat16', true]);
   masters.restore();
   expect(layer.weight.equal(weight)).toBe(true);

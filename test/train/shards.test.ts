@@ -49,7 +49,7 @@ function learned(model: TinyLlava, precision: Precision, { sharded }: { sharded:
   const parameters = new Map(model.namedParameters());
   const groups = [{ parameters, learningRate: 1e-3, weightDecay: 0.1 }];
   const shards = sharded ? new Shards(group, { model, layers: layersOf(model), whole: undefined, masters }) : undefined;
-  const options = { betas: [0.9, 0.999], eps: 1e-8, masters: shards?.masters ?? masters.weights } as const;
+  const options = { betas: [0.9, 0.999], eps: 1e-8, masters: shards?.beside ?? masters.beside } as const;
   const optimizer = new AdamW(shards?.groups(groups) ?? groups, options);
   shards?.feed(optimizer);
   const live: number[] = [];
