@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { copyFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { busySeconds, quiet } from './machine.ts';
@@ -64,10 +65,20 @@ export interface Settings {
 }
 
 const folder = import.meta.dirname;
+const root = join(folder, '..');
+const compiled = join(root, 'build/bench/compiled');
+
+/** Compiles our programs with the library, as users run it: a compiler in the process would count as its memory. */
+export function compile(): void {
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stdout);
+  copyFileSync(join(root, 'package.json'), join(compiled, 'package.json'));
+}
 
 /** Runs a program whose last line on standard output is JSON. */
 async function output(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
-  const child = spawn(command, args, { cwd: join(folder, '..'), env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] });
   const chunks: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
   const code = await new Promise<number | null>((resolve, reject) => child.on('error', reject).on('close', resolve));
@@ -80,6 +91,7 @@ function environment(threads: number): NodeJS.ProcessEnv {
     ...process.env,
     OMP_NUM_THREADS: String(threads),
     MKL_NUM_THREADS: String(threads),
+    TINYLLAVA_ADDON: join(root, 'build/tinyllava.node'),
     HF_HUB_OFFLINE: '1',
     PYTHONDONTWRITEBYTECODE: '1',
   };
@@ -123,7 +135,7 @@ export async function round(
   { variant, peers, index, settings }: { variant: readonly string[]; peers: readonly Peer[]; index: number; settings: Settings },
 ): Promise<Round> {
   const words = [join(settings.data, name), ...variant];
-  const ours = (): Promise<Measured> => measure(process.execPath, ['--import', 'tsx', join(folder, name, 'ours.ts'), ...words], settings);
+  const ours = (): Promise<Measured> => measure(process.execPath, [join(compiled, 'bench', name, 'ours.js'), ...words], settings);
   const theirs = (peer: Peer) => (): Promise<Measured> =>
     measure(settings.python, [join(folder, name, 'theirs.py'), 'run', ...words, ...(peer === python ? [] : [peer.name])], settings);
   const sides = [ours, ...peers.map(theirs)];

@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { benchmarks } from './benchmarks.ts';
-import { type Peer, peersOf, prepare, round, type Settings } from './harness.ts';
+import { compile, type Peer, peersOf, prepare, round, type Settings } from './harness.ts';
 import { processor } from './machine.ts';
 import { type Result, report } from './report.ts';
 
@@ -76,6 +76,7 @@ if (!imports('torch, transformers')) {
 }
 
 mkdirSync(join(import.meta.dirname, 'results'), { recursive: true });
+compile();
 const picked = (wanted: readonly string[], name: string): boolean => wanted.length === 0 || wanted.includes(name);
 for (const benchmark of chosen) {
   if (!runs(benchmark.name, benchmark)) continue;
