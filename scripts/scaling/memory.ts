@@ -15,7 +15,7 @@ export interface RankMemory {
   readonly weights: number;
   readonly gradients: number;
   /** What makes float32 weights of those that learn, and what the optimizer remembers. */
-  readonly masters: number;
+  readonly beside: number;
   readonly optimizer: number;
   /** The block at hand and the next one, what belongs to no block, and gradients: those at hand, and in float32 those on their way. 0 for replicas. */
   readonly gathered: number;
@@ -53,7 +53,7 @@ export function predictMemory(
     weights: strategy === 'sharded' ? bytes * (spread / ranks + whole) : bytes * all,
     // They are summed in float32, over micro-batches and over ranks.
     gradients: (4 * learned) / share,
-    masters: (besideBytes(precision) * learned) / share,
+    beside: (besideBytes(precision) * learned) / share,
     optimizer: alone.optimizer / share,
     gathered:
       strategy === 'sharded'

@@ -220,7 +220,7 @@ export function memoryTable(studies: readonly (readonly [string, Study])[], { mi
     }),
   );
   return table(
-    ['model', 'stage', 'strategy, GPUs', 'weights', 'gradients', 'masters', 'optimizer', 'gathered', 'activations', 'all, GB'],
+    ['model', 'stage', 'strategy, GPUs', 'weights', 'gradients', 'lower halves', 'optimizer', 'gathered', 'activations', 'all, GB'],
     rows,
   );
 }

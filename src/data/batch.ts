@@ -43,7 +43,7 @@ export interface MicroBatchLimits {
  */
 export function microBatchLimits(
   examples: number | undefined,
-  { languageModel, device, sharded }: { languageModel: LanguageModel; device: Device; sharded: boolean },
+  { languageModel, device, sharded }: { languageModel: Pick<LanguageModel, 'parameterCount'>; device: Device; sharded: boolean },
 ): MicroBatchLimits {
   if (examples !== undefined || sharded) return { examples: examples ?? Number.POSITIVE_INFINITY };
   const fewest = device === 'cpu' ? 512 : 16_384;

@@ -1,7 +1,7 @@
 import { rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Batch, microBatches } from '../../src/data/batch.ts';
+import { type Batch, microBatches, microBatchLimits } from '../../src/data/batch.ts';
 import { Dataset } from '../../src/data/dataset.ts';
 import { inspectData } from '../../src/data/inspect.ts';
 import { Loader, type LoaderOptions } from '../../src/data/loader.ts';
@@ -12,7 +12,7 @@ import { DataError } from '../../src/errors.ts';
 import { ImageProcessor } from '../../src/processor/image.ts';
 import { Processor } from '../../src/processor/processor.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
-import { liveTensors } from '../../src/tensor/device.ts';
+import { type Device, liveTensors } from '../../src/tensor/device.ts';
 import { colour, folderWith, partOf, row } from './files.ts';
 
 const tokenizer = wordLevelTokenizer(splitWords('What color is it? red green blue a b c d e f'));
@@ -314,6 +314,17 @@ test('micro-batches keep to examples and tokens, and a long conversation stands 
   expect(lengths([5, 5, 5, 5, 5], { examples: 2 })).toEqual([[5, 5], [5, 5], [5]]);
   expect(lengths([5, 5, 1, 20, 3, 7, 8], { examples: 3, tokens: 10 })).toEqual([[5, 5], [1], [20], [3, 7], [8]]);
   expect(lengths([], { examples: 3 })).toEqual([]);
+});
+
+test('micro-batches are of 512 tokens on a CPU, more for small models and on a GPU, unless they are given or ranks keep parts', () => {
+  const limits = (parameters: number, options: Partial<{ examples: number; device: Device; sharded: boolean }> = {}) =>
+    microBatchLimits(options.examples, { languageModel: { parameterCount: () => parameters }, device: 'cpu', sharded: false, ...options });
+  const all = Number.POSITIVE_INFINITY;
+  expect(limits(134_515_008)).toEqual({ examples: all, tokens: 512 });
+  expect(limits(1_000_000)).toEqual({ examples: all, tokens: 4294 });
+  expect(limits(134_515_008, { device: 'cuda:0' })).toEqual({ examples: all, tokens: 16_384 });
+  expect(limits(134_515_008, { examples: 3 })).toEqual({ examples: 3 });
+  expect(limits(134_515_008, { sharded: true })).toEqual({ examples: all });
 });
 
 test('processes that share shards have all rows of a step between them, and none twice', async () => {

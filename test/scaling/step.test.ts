@@ -183,14 +183,14 @@ test('memory is shared out but for what is gathered and computed', () => {
   const options = { microBatch: 2, precision: 'bfloat16' } as const;
   const [all, learned] = [parametersOf(counts), learnedOf(counts)];
   const whole = predictMemory(study, { ...options, strategy: 'replicated', ranks: 4 });
-  expect(whole).toMatchObject({ weights: 2 * all, gradients: 4 * learned, masters: 2 * learned, optimizer: 8 * learned, gathered: 0 });
+  expect(whole).toMatchObject({ weights: 2 * all, gradients: 4 * learned, beside: 2 * learned, optimizer: 8 * learned, gathered: 0 });
   const shard = predictMemory(study, { ...options, strategy: 'sharded', ranks: 4 });
   const tower = counts.towerBlocks[0]?.parameters ?? 0;
   const frozen = 2 * tower + counts.towerRoot.parameters;
   expect(shard).toMatchObject({
     weights: 2 * (256 * (2 * 9 + 7) + frozen),
     gradients: learned,
-    masters: learned / 2,
+    beside: learned / 2,
     optimizer: 2 * learned,
     gathered:
       2 * (2 * block.parameters + counts.root.parameters) +

@@ -71,10 +71,10 @@ const role = 'You are a helpful and precise assistant for checking the quality o
 
 const pair = (first: number, second: number): Verdict => ({ parsed: `${first} ${second}`, score: Math.min(1, Math.max(0, second / 10)) });
 
-/** Two numbers and nothing else in the first line. */
+/** Two numbers and nothing else in the first line; the script would take `nan` and `inf` too, and have no mean. */
 function officialPair(reply: string): Verdict | undefined {
   const words = (reply.split('\n')[0] ?? '').replaceAll(',', ' ').split(' ');
-  const [first, second] = words.map((word) => float(word));
+  const [first, second] = words.map((word) => float(word)).filter((rating) => Number.isFinite(rating));
   return words.length === 2 && first !== undefined && second !== undefined ? pair(first, second) : undefined;
 }
 

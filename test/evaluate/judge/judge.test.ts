@@ -307,6 +307,16 @@ test('LLaVA-Bench compares with the reference and reads two numbers of the first
   expect(asked).toMatchObject({ temperature: 0.2, max_tokens: 1024 });
 });
 
+test.each([
+  ['8,6\nbecause', '8 6'],
+  ['8 nan', undefined],
+  ['inf 6', undefined],
+  ['8 6 7', undefined],
+])('LLaVA-Bench reads of %j: %s', (reply, parsed) => {
+  const sample = { id: '0', question: '', images: [], targets: [], category: 'conv', context: '', reference: '' };
+  expect(llavaBench.judge?.verdict(sample, reply)?.parsed).toBe(parsed);
+});
+
 test('LLaVA-Bench counts a missing answer as worth nothing, and the reference by the questions that were judged', () => {
   const sample = { question: '', images: [], targets: [], category: 'conv', context: '', reference: '' };
   const metrics = llavaBench.aggregate([
