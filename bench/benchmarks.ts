@@ -61,7 +61,7 @@ export const benchmarks: readonly Benchmark[] = [
   {
     name: 'smol-step',
     question:
-      "How many samples a second go through a training step of a LLaVA around SmolLM2-135M's shape (SigLIP-base with patches of 32, two-layer MLP; random weights) on 4 captions of 15 to 47 tokens behind 49 image tokens? bfloat16 is computing in bfloat16 by float32 weights: masters here, autocast in Python.",
+      "How many samples a second go through a training step of a LLaVA around SmolLM2-135M's shape (SigLIP-base with patches of 32, two-layer MLP; random weights) on 4 captions of 15 to 47 tokens behind 49 image tokens? bfloat16 is computing in bfloat16 by float32 weights: in halves here, autocast in Python.",
     variants: ['align', 'instruct'].flatMap((stage) => ['float32', 'bfloat16'].map((precision) => [stage, precision])),
     metrics: [
       { name: 'throughput', unit: 'samples/s', better: 'higher', target: 2 },
@@ -72,7 +72,7 @@ export const benchmarks: readonly Benchmark[] = [
   {
     name: 'train-step',
     question:
-      "How many samples a second go through training steps of a LLaVA around SmolLM2-135M's shape with a SigLIP-base tower of 196 or 729 image tokens (frozen; two-layer MLP; random weights)? align: a batch of 4 captions of 17 to 46 tokens, 30 on average, the language model frozen. instruct: two batches of 3, conversations of 79 to 481 tokens behind an image and one of 600 without, in the order of Factory's sampler by modality. Every image is new; the last metric has ours with images that it has seen before, whose features it keeps. bfloat16 is computing in bfloat16 by float32 weights: masters here, autocast in Python.",
+      "How many samples a second go through training steps of a LLaVA around SmolLM2-135M's shape with a SigLIP-base tower of 196 or 729 image tokens (frozen; two-layer MLP; random weights)? align: a batch of 4 captions of 17 to 46 tokens, 30 on average, the language model frozen. instruct: two batches of 3, conversations of 79 to 481 tokens behind an image and one of 600 without, in the order of Factory's sampler by modality. Every image is new; the last metric has ours with images that it has seen before, whose features it keeps. bfloat16 is computing in bfloat16 by float32 weights: in halves here, autocast in Python. Python takes a batch at once, ours its own micro-batches.",
     variants: ['align', 'instruct'].flatMap((stage) =>
       ['196', '729'].flatMap((tokens) => ['float32', 'bfloat16'].map((precision) => [stage, tokens, precision])),
     ),

@@ -62,7 +62,7 @@ function trainingStep(precision: Precision, rows: number): { flops: number; part
   if (!model.visionTower) throw new Error('there is no tower');
   // none is kept, so that each step's images are as new ones
   const features = new TowerFeatures(model.visionTower, imageProcessor(model.visionTower.imageSize), { memoryBytes: 0 });
-  const input = featuresInput(examples, (images) => features.encode(images), ownLimits(model));
+  const input = featuresInput(examples, (images) => features.encode(images), ownLimits(model, precision));
   const passes = (each: (loss: ReturnType<typeof batchLoss>) => void): void => {
     for (const batch of input.batches()) {
       using _scope = new Scope();

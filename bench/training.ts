@@ -7,7 +7,7 @@ import { openSafetensors } from '../src/tensor/safetensors.ts';
 import type { Tensor } from '../src/tensor/tensor.ts';
 import { AdamW } from '../src/train/adamw.ts';
 import type { Optimizer } from '../src/train/optimizer.ts';
-import { Masters, type Precision } from '../src/train/precision.ts';
+import { Masters, type Precision, precisions } from '../src/train/precision.ts';
 import { type StepInput, trainStep } from '../src/train/step.ts';
 
 const half: [number, number, number] = [0.5, 0.5, 0.5];
@@ -34,8 +34,8 @@ export function openRows(folder: string, { file = 'data', imageTokenId }: { file
 }
 
 /** The micro-batches that training makes unless told otherwise. */
-export const ownLimits = ({ languageModel }: TinyLlava): MicroBatchLimits =>
-  microBatchLimits(undefined, { languageModel, device: 'cpu', sharded: false });
+export const ownLimits = ({ languageModel }: TinyLlava, precision: Precision): MicroBatchLimits =>
+  microBatchLimits(undefined, { languageModel, compute: precisions[precision].compute, device: 'cpu', sharded: false });
 
 /** One step's rows, together unless there are limits; `encode` gives what the frozen tower makes of the images, to be freed behind each micro-batch. */
 export const featuresInput = (

@@ -10,7 +10,7 @@ assert(model.visionTower);
 const rows = openRows(folder, { imageTokenId: model.config.imageTokenId ?? 0 }).flat();
 // as in training: what the frozen tower gives is looked up by the pixels' digest
 const features = new TowerFeatures(model.visionTower, imageProcessor(224));
-const input = featuresInput(rows, (images) => features.encode(images), ownLimits(model));
+const input = featuresInput(rows, (images) => features.encode(images), ownLimits(model, 'float32'));
 const training = new Training(model, { stage, learningRate: 1e-4 });
 const metrics = { throughput: (1000 * rows.length) / milliseconds(() => training.step(input), { times: 5, warmup: 2 }) };
 print({ metrics, check: training.losses });

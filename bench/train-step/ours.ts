@@ -14,7 +14,9 @@ const batches = openRows(folder, { file: `${stage}-${tokens}`, imageTokenId: mod
 const training = new Training(model, { stage, precision: precision as Precision, learningRate: 1e-4 });
 // as in training on a CPU: what the frozen tower gives is kept, but here every image is new
 const features = new TowerFeatures(model.visionTower, imageProcessor(model.visionTower.imageSize));
-const [warmup, ...timed] = batches.map((rows) => featuresInput(rows, (images) => features.encode(images), ownLimits(model)));
+const [warmup, ...timed] = batches.map((rows) =>
+  featuresInput(rows, (images) => features.encode(images), ownLimits(model, precision as Precision)),
+);
 const samples = batches.slice(1).flat().length;
 
 /** Seconds of the steps, and of the cores in them. */

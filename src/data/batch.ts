@@ -3,6 +3,7 @@ import type { LanguageModel } from '../model/language/language-model.ts';
 import type { ModelBatch } from '../model/tinyllava.ts';
 import { unlabelled } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
+import type { DType } from '../tensor/dtype.ts';
 
 /** An image with the bytes of its views. */
 export interface ReadyImage {
@@ -37,16 +38,24 @@ export interface MicroBatchLimits {
   readonly tokens?: number;
 }
 
+/** What goes through, and where; `compute` is the dtype of hidden states. */
+interface MicroBatchSetting {
+  readonly languageModel: Pick<LanguageModel, 'parameterCount'>;
+  readonly compute: DType;
+  readonly device: Device;
+  readonly sharded: boolean;
+}
+
 /**
  * Limits for a micro-batch: so many conversations, or, unless given, as many as have the tokens beyond which nothing gets faster. Small models have more,
- * for what a pass costs whatever its length. Sharded ranks, which bring the model together for each, have one.
+ * for what a pass costs whatever its length, and narrower dtypes, whose products are faster and have the same weights to lay out. Sharded ranks, which bring the model together for each, have one.
  */
 export function microBatchLimits(
   examples: number | undefined,
-  { languageModel, device, sharded }: { languageModel: Pick<LanguageModel, 'parameterCount'>; device: Device; sharded: boolean },
+  { languageModel, compute, device, sharded }: MicroBatchSetting,
 ): MicroBatchLimits {
   if (examples !== undefined || sharded) return { examples: examples ?? Number.POSITIVE_INFINITY };
-  const fewest = device === 'cpu' ? 512 : 16_384;
+  const fewest = device === 'cpu' ? (compute === 'float32' ? 512 : 2048) : 16_384;
   return { examples: Number.POSITIVE_INFINITY, tokens: Math.max(fewest, Math.floor(2 ** 32 / languageModel.parameterCount())) };
 }
 

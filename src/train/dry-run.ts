@@ -11,6 +11,7 @@ import type { Processor } from '../processor/processor.ts';
 import { build, openData } from './build.ts';
 import { checkStages } from './check.ts';
 import { estimateMemory, type MemoryEstimate } from './memory.ts';
+import { precisions } from './precision.ts';
 import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
 import { checkSeveral } from './shardable.ts';
 import { scheduleOf, stepsOf } from './stage.ts';
@@ -81,6 +82,7 @@ export async function dryRun(
   const { model, processorFor } = await build(recipe, { root, device, initialize: false, log, signal });
   await checkStages(recipe, { model, root, sharded });
   const { languageModel } = model;
+  const { compute } = precisions[recipe.precision];
   const stages: StageFacts[] = [];
   for (const stage of recipe.stages) {
     await using data = await openData(stage.data, root);
@@ -91,7 +93,7 @@ export async function dryRun(
       await sampleOf(other, processor, { model, stage }); // for what it throws
     }
     const own = Math.ceil(stage.batchSize / processes);
-    const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { languageModel, device, sharded });
+    const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { languageModel, compute, device, sharded });
     const together = Math.min(own, examples, Math.max(1, Math.floor(tokens / sample.meanTokens)));
     const packed = {
       tokens: together * sample.meanTokens,

@@ -178,7 +178,8 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   const steps = stepsOf(stage, sampler.count);
   const schedule = scheduleOf(stage.optimizer, steps);
   // Whether the weights come from the stage before or from its checkpoint, which is opened in what they compute in.
-  const dropout = tune(model, stage, { seed, dtype: precisions[precision].compute });
+  const { compute } = precisions[precision];
+  const dropout = tune(model, stage, { seed, dtype: compute });
   const masters = new Masters(model, precision);
   const frozenTower = stage.learns.vision.tune === 'frozen' ? model.visionTower : undefined;
   if (group) checkEqual(group, 'what there is to learn from, or the weights,', [data.length, heldOut?.length, weightSum(model)]);
@@ -202,7 +203,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
   });
   const encode = towerFeatures && ((images: readonly Uint8Array[]) => towerFeatures.encode(images));
   const { languageModel } = model;
-  const microBatch = microBatchLimits(options.microBatch, { languageModel, device: languageModel.headWeight.device, sharded });
+  const microBatch = microBatchLimits(options.microBatch, { languageModel, compute, device: languageModel.headWeight.device, sharded });
   await using loader = new Loader({
     rows: data,
     processor,

@@ -13,6 +13,7 @@ import { ImageProcessor } from '../../src/processor/image.ts';
 import { Processor } from '../../src/processor/processor.ts';
 import { splitWords, wordLevelTokenizer } from '../../src/processor/word-level.ts';
 import { type Device, liveTensors } from '../../src/tensor/device.ts';
+import type { DType } from '../../src/tensor/dtype.ts';
 import { colour, folderWith, partOf, row } from './files.ts';
 
 const tokenizer = wordLevelTokenizer(splitWords('What color is it? red green blue a b c d e f'));
@@ -316,11 +317,15 @@ test('micro-batches keep to examples and tokens, and a long conversation stands 
   expect(lengths([], { examples: 3 })).toEqual([]);
 });
 
-test('micro-batches are of 512 tokens on a CPU, more for small models and on a GPU, unless they are given or ranks keep parts', () => {
-  const limits = (parameters: number, options: Partial<{ examples: number; device: Device; sharded: boolean }> = {}) =>
-    microBatchLimits(options.examples, { languageModel: { parameterCount: () => parameters }, device: 'cpu', sharded: false, ...options });
+test('micro-batches are of 512 tokens on a CPU, more for small models, narrow dtypes and GPUs, unless they are given or ranks keep parts', () => {
+  const limits = (parameters: number, options: Partial<{ examples: number; compute: DType; device: Device; sharded: boolean }> = {}) =>
+    microBatchLimits(options.examples, {
+      ...{ languageModel: { parameterCount: () => parameters }, compute: 'float32', device: 'cpu', sharded: false },
+      ...options,
+    });
   const all = Number.POSITIVE_INFINITY;
   expect(limits(134_515_008)).toEqual({ examples: all, tokens: 512 });
+  expect(limits(134_515_008, { compute: 'bfloat16' })).toEqual({ examples: all, tokens: 2048 });
   expect(limits(1_000_000)).toEqual({ examples: all, tokens: 4294 });
   expect(limits(134_515_008, { device: 'cuda:0' })).toEqual({ examples: all, tokens: 16_384 });
   expect(limits(134_515_008, { examples: 3 })).toEqual({ examples: 3 });
