@@ -1,8 +1,9 @@
 #pragma once
 // What AdamW's kernels share: the arithmetic of one step, and the places that a weight is kept in. A place takes a weight as float32 and puts it
-// back; besides the plain one it is the two halves of its bits, or bfloat16 alone, or a float32 master with a rounded copy, in ATen's operators. There a small step added
-// to a large weight would be lost by rounding to nearest, so that either it is rounded up or down with the probability that keeps the mean, or what
-// was cut off is kept beside it and added the next time (stochastic rounding and Kahan summation; Zamirai et al. 2020, arXiv:2010.06192).
+// back; besides the plain one it is the two halves of its bits, or bfloat16 alone, or, in ATen's operators, a float32 master with a rounded copy.
+// In bfloat16 alone a small step added to a large weight would be lost by rounding to nearest, so that either it is rounded up or down with the
+// probability that keeps the mean, or what was cut off is kept beside it and added the next time (stochastic rounding and Kahan summation; Zamirai
+// et al. 2020, arXiv:2010.06192).
 #include <cmath>
 
 #include "common.h"

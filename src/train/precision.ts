@@ -40,12 +40,8 @@ export class Masters {
       if (!isFloating(dtype)) return undefined;
       const kept = weights !== compute && keeps(parameter);
       if (dtype === compute && !kept) return undefined;
-      const lowered = kept && compute === 'bfloat16' ? this.#split(parameter, key) : owned(() => parameter.detach().cast(compute));
-      if (kept && compute !== 'bfloat16')
-        this.#beside.set(
-          key,
-          owned(() => parameter.detach().cast(weights)),
-        );
+      const [lowered, beside] = kept ? loweredWithMaster(parameter, compute) : [castOf(parameter, compute)];
+      if (beside) this.#beside.set(key, beside);
       parameter.free();
       return lowered.requiresGrad_(requiresGrad);
     });
@@ -83,18 +79,22 @@ export class Masters {
     });
     this.#beside.clear();
   }
-
-  /** Keeps a weight's lower half and gives the upper one. */
-  #split(parameter: Tensor, key: string): Tensor {
-    const { shape, device } = parameter;
-    return owned(() => {
-      const [upper, lower] = [empty(shape, { dtype: 'bfloat16', device }), empty(shape, { dtype: 'int16', device })];
-      splitHalves_(upper, lower, parameter.detach().cast('float32'));
-      this.#beside.set(key, Scope.release(lower));
-      return upper;
-    });
-  }
 }
+
+/** What layers compute with, and what makes a float32 weight of it. */
+const loweredWithMaster = (parameter: Tensor, compute: DType): [lowered: Tensor, beside: Tensor] =>
+  compute === 'bfloat16' ? halvesOf(parameter) : [castOf(parameter, compute), castOf(parameter, 'float32')];
+
+function halvesOf(parameter: Tensor): [upper: Tensor, lower: Tensor] {
+  const { shape, device } = parameter;
+  const half = (dtype: DType): Tensor => owned(() => empty(shape, { dtype, device }));
+  const [upper, lower] = [half('bfloat16'), half('int16')];
+  using _scope = new Scope();
+  noGrad(() => splitHalves_(upper, lower, parameter.detach().cast('float32')));
+  return [upper, lower];
+}
+
+const castOf = (parameter: Tensor, dtype: DType): Tensor => owned(() => parameter.detach().cast(dtype));
 
 /** The float32 weight of a parameter by what stands beside it. */
 export const wholeWeight = (parameter: Tensor, beside: Tensor): Tensor =>
