@@ -25,6 +25,10 @@ export function compareCommand(): Command {
         });
       }
       const all = (await Promise.all(others.map((other) => compared(first, other)))).flat();
+      const failed = all.filter(isNot).find(({ fix }) => fix !== undefined);
+      if (failed?.fix !== undefined && !all.some(isCompared)) {
+        throw new DataError(`${failed.task} of ${first} and ${failed.run}: ${failed.unscored}`, { hint: failed.fix });
+      }
       if (json) return printJson(all);
       if (all.length === 0) return;
       const several = others.length > 1;
@@ -34,23 +38,37 @@ export function compareCommand(): Command {
           ...(several ? [run] : []),
           task,
           samples,
-          `${percent(difference)} points`,
+          percent(difference),
           `${percent(interval.low)} to ${percent(interval.high)}`,
           better.length,
           worse.length,
           (rightOrWrong?.pValue ?? pValue).toPrecision(2),
         ];
       });
-      const head = [...(several ? ['run'] : []), 'task', 'questions', 'mean score', '95 % interval', 'better', 'worse', 'p'];
+      const head = [...(several ? ['run'] : []), 'task', 'questions', 'mean score, of 100', '95 % interval', 'better', 'worse', 'p'];
       if (rows.length > 0) for (const line of columns([head, ...rows])) print(line);
-      for (const one of all) if (!isCompared(one)) print(`${several ? `${one.run}, ` : ''}${one.task} is not compared: ${one.unscored}`);
+      for (const { task, run, unscored, fix } of all.filter(isNot)) {
+        print(`${several ? `${run}, ` : ''}${task} is not compared: ${unscored}${fix === undefined ? '' : `; ${fix}`}`);
+      }
     });
 }
 
 /** What came of one task of a run against the same of the first: how they differ, or why that is not known. */
-type Compared = { readonly task: string; readonly run: string } & (Comparison | { readonly unscored: string });
+type Compared = Named & (Comparison | NotCompared);
 
-const isCompared = (one: Compared): one is Compared & Comparison => 'mean' in one;
+interface Named {
+  readonly task: string;
+  readonly run: string;
+}
+
+interface NotCompared {
+  readonly unscored: string;
+  /** What to do about it, where something is wrong. */
+  readonly fix?: string;
+}
+
+const isCompared = (one: Compared): one is Named & Comparison => 'mean' in one;
+const isNot = (one: Compared): one is Named & NotCompared => !isCompared(one);
 
 /** The second of two runs against the first, on every task that both have. Throws DataError where there is none. */
 async function compared(first: string, second: string): Promise<Compared[]> {
@@ -76,7 +94,7 @@ async function compared(first: string, second: string): Promise<Compared[]> {
     [first, second].map((folder) => (existsSync(join(folder, 'results.json')) ? readResults(folder) : undefined)),
   );
   return Promise.all(
-    shared.map(async (name) => {
+    shared.map(async (name): Promise<Compared> => {
       const task = name.replace(/^samples_(.*)\.jsonl$/, '$1');
       const unscored = whyNotCompared(task, results);
       if (unscored !== undefined) return { task, run: second, unscored };
@@ -86,8 +104,8 @@ async function compared(first: string, second: string): Promise<Compared[]> {
       } catch (cause) {
         if (!(cause instanceof DataError)) throw cause;
         const unfinished = [first, second].find((_, i) => results[i] === undefined);
-        const hint = unfinished === undefined ? cause.hint : `go on with ${unfinished}, which is not finished, by \`eval --resume\``;
-        throw new DataError(`${task} of ${first} and ${second}: ${cause.message}`, { ...(hint !== undefined && { hint }), cause });
+        const fix = unfinished === undefined ? cause.hint : `go on with ${unfinished}, which is not finished, by \`eval --resume\``;
+        return { task, run: second, unscored: cause.message, ...(fix !== undefined && { fix }) };
       }
     }),
   );

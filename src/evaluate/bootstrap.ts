@@ -1,6 +1,6 @@
 import { Random } from '../data/random.ts';
 import type { Interval } from './interval.ts';
-import type { Metric, Sample, Scored } from './task.ts';
+import { imageOf, type Metric, type Sample, type Scored } from './task.ts';
 
 /** Numbers of a result without their intervals. */
 export type Values = readonly Omit<Metric, 'interval'>[];
@@ -17,7 +17,7 @@ function quantile(sorted: Float64Array, part: number): number {
 
 /** How numbers come from sums over groups of samples. */
 export interface FromSums<S extends Sample> {
-  /** What belongs together, such as the questions about one image; by default every sample stands alone. */
+  /** What belongs together; the questions about one image unless given. */
   together?(sample: S): string;
   /** What a group adds to the sums. */
   sums(group: readonly Scored<S>[], add: (sum: string, amount: number) => void): void;
@@ -31,7 +31,7 @@ export interface FromSums<S extends Sample> {
  */
 export function bootstrapped<S extends Sample>(
   scored: readonly Scored<S>[],
-  { together = ({ id }) => id, sums, values }: FromSums<S>,
+  { together = imageOf, sums, values }: FromSums<S>,
   { seed = 0 } = {},
 ): Metric[] {
   const places = new Map<string, number>();

@@ -2,7 +2,7 @@ import { DataError } from '../errors.ts';
 import { type PairedDifference, pairedBootstrap } from './bootstrap.ts';
 import type { Results } from './evaluate.ts';
 import { mcnemar, type Paired } from './interval.ts';
-import type { Scored, Task } from './task.ts';
+import { imageOf, type Scored, type Task } from './task.ts';
 import { tasks } from './tasks/index.ts';
 
 /** How the second of two runs on the same samples differs from the first. */
@@ -41,7 +41,7 @@ export function compareRuns(first: readonly Scored[], second: readonly Scored[])
       hint: 'compare runs of the same task, split and limit',
     });
   const [before, after] = [pairs.map(([one]) => one.score), pairs.map(([, other]) => other.score)];
-  const together = pairs.map(([{ sample }]) => sample.images[0] ?? `#${sample.id}`);
+  const together = pairs.map(([{ sample }]) => imageOf(sample));
   const alone = new Set(together).size === pairs.length;
   const binary = [...before, ...after].every((score) => score === 0 || score === 1);
   return {

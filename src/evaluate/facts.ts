@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { templates } from '../processor/templates.ts';
 import type { Results } from './evaluate.ts';
 import { detectableDifference } from './power.ts';
-import type { Scored, Task } from './task.ts';
+import { imageOf, type Scored, type Task } from './task.ts';
 
 /** What a result says beside its numbers. */
 export interface Facts {
@@ -14,6 +14,8 @@ export interface Facts {
   readonly counts?: Readonly<Record<string, number>>;
   /** What a reader of the numbers has to know. */
   readonly notes?: readonly string[];
+  /** Groups that questions about one image make, where some share one; intervals and the least difference allow for it. */
+  readonly groups?: number;
   /** The smallest difference of two models' mean scores (from 0 to 1) that this many questions show in four of five runs. */
   readonly detectableDifference?: number;
 }
@@ -37,20 +39,28 @@ export function facts(task: Task, scored: readonly Scored[], unscored: string | 
   if (unscored !== undefined) return { unscored, ...(ofProfile.length > 0 && { notes: ofProfile }) };
   const unparsed = scored.filter((one) => one.unparsed).length;
   const counts = task.counts?.(scored);
-  const least = detectableDifference(scored.map(({ score }) => score));
+  const together = scored.map(({ sample }) => imageOf(sample));
+  const groups = new Set(together).size;
+  const least = detectableDifference(
+    scored.map(({ score }) => score),
+    { together },
+  );
   const notes = [...(task.notes?.(scored) ?? []), ...ofProfile];
   return {
     ...(unparsed > 0 && { unparsed }),
     ...(counts && { counts }),
     ...(notes.length > 0 && { notes }),
+    ...(groups < scored.length && { groups }),
     ...(least !== undefined && { detectableDifference: least }),
   };
 }
 
 /** What is beside the scores, as clauses. */
-export const remarks = ({ counts = {}, notes = [] }: Facts): string[] => {
+export const remarks = ({ counts = {}, notes = [], groups }: Facts): string[] => {
+  const many = `${groups?.toLocaleString('en-US')} ${groups === 1 ? 'group' : 'groups'}`;
+  const shared = groups === undefined ? [] : [`questions share images and fall into ${many}, which intervals allow for`];
   const counted = Object.entries(counts).map(([name, count]) => `${name} ${Number.isInteger(count) ? count : count.toFixed(4)}`);
-  return [...(counted.length > 0 ? [counted.join(', ')] : []), ...notes];
+  return [...(counted.length > 0 ? [counted.join(', ')] : []), ...shared, ...notes];
 };
 
 /** How many answers the scorer could not read, or replies of the judge. */

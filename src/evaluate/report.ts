@@ -91,7 +91,7 @@ const failed = ({ failures = 0, firstFailure, unscored }: Partial<Pick<TaskResul
 
 /** How small a difference the questions can show. */
 const power = (least: number): string =>
-  `Two models whose mean scores differ by less than ${(100 * least).toFixed(1)} points are seldom told apart on them (80 % power, 5 % test, paired).`;
+  `Two models are seldom told apart on them whose mean scores, of 100 a question, differ by less than ${(100 * least).toFixed(1)} (80 % power, 5 % test, paired).`;
 
 /** A Markdown table whose first row is its head, first column to the left, the others to the right. */
 function table(rows: readonly (readonly string[])[]): string {

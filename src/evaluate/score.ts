@@ -1,6 +1,7 @@
 import { grouped } from './bootstrap.ts';
+import { effectiveSize } from './effective-size.ts';
 import { wilson } from './interval.ts';
-import type { Metric, Sample, Scored, Verdict } from './task.ts';
+import { imageOf, type Metric, type Sample, type Scored, type Verdict } from './task.ts';
 
 /** Right when the answer is one of the targets, but for case and white space around it. */
 export function exactMatch({ targets }: Sample, answer: string): Verdict {
@@ -45,10 +46,18 @@ export function means<S extends Sample>(
 /** Names that begin with numbers in the order of these, as in `2 words`, `10 words`; else by their letters. */
 const byName = (a: string, b: string): number => Number.parseFloat(a) - Number.parseFloat(b) || (a < b ? -1 : 1);
 
-/** The mean score with its Wilson interval. Scores between 0 and 1 vary less than right and wrong do, so that the interval is then on the wide side. */
+/**
+ * The mean score with the Wilson interval of as many questions as those about shared images are worth. Scores between 0 and 1 vary less than right and wrong do,
+ * so that the interval is then on the wide side.
+ */
 export function mean(name: string, scored: readonly Scored[], max = 1): Metric {
   const total = scored.reduce((sum, { score }) => sum + score, 0);
-  const { low, high } = wilson(total, scored.length);
+  const size = effectiveSize(
+    scored.map(({ score }) => score),
+    scored.map(({ sample }) => imageOf(sample)),
+  );
+  const worth = size / Math.max(1, scored.length);
+  const { low, high } = wilson(total * worth, scored.length * worth);
   const value = scored.length === 0 ? 0 : max === 1 ? total / scored.length : (total / scored.length) * max;
   return { name, value, interval: { low: low * max, high: high * max }, count: scored.length, ...(max !== 1 && { max }) };
 }

@@ -19,6 +19,9 @@ export interface Sample {
   readonly category: string;
 }
 
+/** What tells questions that belong together, because they are about one image and go right and wrong together: the first that is shown. */
+export const imageOf = ({ images, id }: Sample): string => images[0] ?? `#${id}`;
+
 /** What a task makes of an answer. */
 export interface Verdict {
   /** The part of the answer that was compared. */
@@ -74,7 +77,7 @@ export interface Wanted {
 
 /** How a benchmark's files are opened. */
 export interface OpenOptions {
-  /** False when only answers are scored: images are neither looked for nor unpacked. */
+  /** False when only answers are scored: images are neither looked for nor unpacked, but named all the same. */
   readonly images?: boolean | undefined;
 }
 

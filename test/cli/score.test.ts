@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { xlsxRows } from '../../src/evaluate/tables/xlsx.ts';
 import { onOneThread, picture, tinyCheckpoint } from '../generate/tiny-model.ts';
@@ -23,7 +23,7 @@ afterAll(() => {
 
 const data = join(root, 'mmbench');
 mkdirSync(data);
-const image = Buffer.from(await picture(1)).toString('base64');
+const images = await Promise.all([1, 1, 2, 2].map(async (seed) => Buffer.from(await picture(seed)).toString('base64')));
 const rows = [
   '0\tWhat is it?\ta cat\ta dog\tB',
   '1000000\tWhat is it?\ta dog\ta cat\tA',
@@ -32,7 +32,7 @@ const rows = [
 ];
 writeFileSync(
   join(data, 'mmbench_dev_20230712.tsv'),
-  `index\tquestion\tA\tB\tanswer\tcategory\timage\n${rows.map((row) => `${row}\tall\t${image}`).join('\n')}\n`,
+  `index\tquestion\tA\tB\tanswer\tcategory\timage\n${rows.map((row, i) => `${row}\tall\t${images[i]}`).join('\n')}\n`,
 );
 const answers = join(root, 'answers.jsonl');
 writeFileSync(
@@ -52,7 +52,9 @@ describe('score', () => {
       | circular  |     2 |  50.0 |    9.5 - 90.5 |
       | vanilla   |     2 | 100.0 |  34.2 - 100.0 |
 
-      4 questions, profile official. Two models whose mean scores differ by less than 70.0 points are seldom told apart on them (80 % power, 5 % test, paired).
+      4 questions, profile official. Two models are seldom told apart on them whose mean scores, of 100 a question, differ by less than 100.0 (80 % power, 5 % test, paired).
+
+      questions share images and fall into 2 groups, which intervals allow for.
       "
     `);
     const json = JSON.parse(
@@ -140,8 +142,8 @@ describe('eval', () => {
 
 describe('compare', () => {
   const write = (name: string, scores: readonly number[], task = 'vqa'): string => {
-    const folder = join(root, name);
-    mkdirSync(folder);
+    const folder = resolve(root, name);
+    mkdirSync(folder, { recursive: true });
     const lines = scores.map((score, i) =>
       JSON.stringify({
         doc_id: i,
@@ -161,7 +163,7 @@ describe('compare', () => {
     const second = write('second', [1, 1, 1, 1, 1, 1, 1, 0]);
     const { stdout } = await tinyllava('compare', first, second);
     expect(stdout).toMatch(
-      /^task +questions +mean score +95 % interval +better +worse +p\nvqa +8 +\+62\.50 points +\+?-?[\d.]+ to \+[\d.]+ +6 +1 +0\.13\n$/,
+      /^task +questions +mean score, of 100 +95 % interval +better +worse +p\nvqa +8 +\+62\.50 +\+?-?[\d.]+ to \+[\d.]+ +6 +1 +0\.13\n$/,
     );
     const [json] = JSON.parse((await tinyllava('compare', first, second, '--json')).stdout);
     expect(json).toMatchObject({
@@ -172,6 +174,18 @@ describe('compare', () => {
       rightOrWrong: { onlyFirst: 1, onlySecond: 6 },
     });
     expect((await tinyllava('compare', first, data)).stderr).toContain('have no task in common');
+  });
+
+  test('goes on where the runs of one task are not of the same questions, and fails where those of all are', async () => {
+    const [whole, part] = [write('whole', [1, 0, 1]), write('part', [1, 1])];
+    const alone = await tinyllava('compare', whole, part);
+    expect([alone.code, alone.stderr]).toEqual([1, expect.stringMatching(/vqa of .*whole and .*part: .*\n {2}fix: /)]);
+    for (const folder of [whole, part]) write(folder, [0, 1], 'pope');
+    const { code, stdout } = await tinyllava('compare', whole, part);
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringMatching(/\npope +2 .*\nvqa is not compared: sample 2 is in the first run only; go on/),
+    ]);
   });
 
   test('takes no side between answers that may wait for their judge, nor for results that cannot be read', async () => {

@@ -154,9 +154,12 @@ describe.each(['snappy', 'zstd'])('tables of Hugging Face, packed by %s', (compr
     ]);
   });
 
-  test('leave images alone when only answers are scored', async () => {
-    const rows = await tableRows([path], Row, { images: false });
-    expect(rows.map(({ image, images }) => [image, images])).toEqual(Array(3).fill([undefined, undefined]));
+  test('name their images and write none when only answers are scored', async () => {
+    const rows = await tableRows([path], Row);
+    const written = rows.flatMap(({ image, images = [] }) => [image ?? [], images].flat());
+    for (const one of written) rmSync(one, { force: true });
+    expect(await tableRows([path], Row, { images: false })).toEqual(rows);
+    expect([written.length, written.some(existsSync)]).toEqual([4, false]);
   });
 });
 

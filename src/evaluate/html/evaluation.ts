@@ -109,7 +109,8 @@ function breakdown(task: string, runs: readonly Run[], open: boolean): Markup {
       ...remarks(result),
       judge && `judged by ${judge.model}`,
       base.length > 0 && `without looking: ${base.join(', ')}`,
-      !!least && `differences below ${(100 * least).toFixed(1)} points are seldom told apart on these questions`,
+      !!least &&
+        `two mean scores, of 100 a question, that differ by less than ${(100 * least).toFixed(1)} are seldom told apart on these questions`,
     ].filter((one) => typeof one === 'string');
     return said.length === 0 ? [] : [html`<li>${runs.length > 1 ? html`<b>${name}</b>: ` : undefined}${said.join('; ')}.</li>`];
   });
@@ -137,7 +138,7 @@ function differences(runs: readonly Run[]): Markup {
       ];
     }),
   );
-  const heads = ['mean score, points', '95 % interval', 'better', 'worse', 'p'].map(
+  const heads = ['mean score, of 100 a question', '95 % interval', 'better', 'worse', 'p'].map(
     (head) => html`<th scope="col" class="number">${head}</th>`,
   );
   return html`<div class="wide"><table><thead><tr><th scope="col">benchmark</th>${heads}</tr></thead><tbody>${rows}</tbody></table></div>

@@ -2,7 +2,7 @@ import { imageBytes, ParquetFile } from '../../data/parquet/file.ts';
 import { Unpacker } from './unpack.ts';
 
 /**
- * The rows of a Parquet file, read a row group at a time. Images come as files in the cache folder, or not at all when they are not wanted.
+ * The rows of a Parquet file, read a row group at a time. Images come as files in the cache folder, which are only named when they are not wanted.
  * Throws DataError for a file that is none.
  */
 export async function* parquetRows(
@@ -11,10 +11,9 @@ export async function* parquetRows(
 ): AsyncGenerator<Record<string, unknown>> {
   const file = await ParquetFile.open(path);
   const pictures = file.imageColumns;
-  const unpacker = images && pictures.size > 0 ? await Unpacker.of(path) : undefined;
-  const columns = file.columns.filter((name) => images || !pictures.has(name));
+  const unpacker = pictures.size > 0 ? await Unpacker.of(path, { write: images }) : undefined;
   for (const group of file.groups.keys()) {
-    for (const row of await file.read(group, { columns })) {
+    for (const row of await file.read(group, { columns: file.columns })) {
       for (const name of unpacker ? pictures : []) row[name] = await unpacked(unpacker, row[name]);
       yield row;
     }

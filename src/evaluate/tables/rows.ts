@@ -8,8 +8,8 @@ import { Unpacker } from './unpack.ts';
 import { xlsxRows } from './xlsx.ts';
 
 /**
- * The rows of tables, in the order of the files, each checked by the schema: Parquet (images in it become files), VLMEvalKit's TSV (base64 images become
- * files), Excel's xlsx, JSON or JSONL. Throws DataError naming file, row and what is wrong.
+ * The rows of tables, in the order of the files, each checked by the schema: Parquet and VLMEvalKit's TSV (images in them become files, or names of such where
+ * images are not wanted), Excel's xlsx, JSON or JSONL. Throws DataError naming file, row and what is wrong.
  */
 export async function tableRows<Schema extends z.ZodType>(
   files: readonly string[],
@@ -37,11 +37,11 @@ export async function tableRows<Schema extends z.ZodType>(
 
 /** VLMEvalKit's rows: `image` is base64, a list of such, or the index of the row that has the image. */
 async function* withImages(file: string, { images = true }: OpenOptions): AsyncGenerator<Record<string, unknown>> {
-  const unpacker = images ? await Unpacker.of(file) : undefined;
+  const unpacker = await Unpacker.of(file, { write: images });
   const known = new Map<string, readonly string[]>();
   for await (const { image, ...row } of tsvRows(file)) {
     const index = row['index'] ?? '';
-    if (!unpacker || image === undefined) {
+    if (image === undefined) {
       yield row;
       continue;
     }

@@ -24,15 +24,18 @@ const ending = (bytes: Uint8Array): string => kinds.find(([, start]) => start.ev
  */
 export class Unpacker {
   readonly #folder: string;
+  readonly #write: boolean;
   #drafts = 0;
 
-  private constructor(folder: string) {
+  private constructor(folder: string, write: boolean) {
     this.#folder = folder;
+    this.#write = write;
   }
 
-  /** For the images of this table. Throws DataError where the cache folder cannot be written. */
-  static async of(table: string): Promise<Unpacker> {
+  /** For the images of this table. Without `write` they are named and no more. Throws DataError where the cache folder cannot be written. */
+  static async of(table: string, { write }: { readonly write: boolean }): Promise<Unpacker> {
     const folder = join(cacheFolder(process.env), 'benchmark-images');
+    if (!write) return new Unpacker(folder, false);
     try {
       await mkdir(folder, { recursive: true });
     } catch (cause) {
@@ -41,15 +44,15 @@ export class Unpacker {
         cause,
       });
     }
-    return new Unpacker(folder);
+    return new Unpacker(folder, true);
   }
 
-  /** The file that holds these bytes. */
+  /** The file that holds these bytes, or would. */
   async file(bytes: Uint8Array): Promise<string> {
     const name = createHash('sha256').update(bytes).digest('hex').slice(0, 32);
     const folder = join(this.#folder, name.slice(0, 2));
     const path = join(folder, `${name}.${ending(bytes)}`);
-    if (existsSync(path)) return path;
+    if (!this.#write || existsSync(path)) return path;
     this.#drafts += 1;
     const draft = `${path}.${process.pid}-${this.#drafts}.part`;
     try {

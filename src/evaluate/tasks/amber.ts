@@ -178,7 +178,6 @@ function discriminativeMetrics(scored: readonly Scored[]): readonly Metric[] {
     ...['state', 'number', 'action'].filter((kind) => present.has(kind)),
   ];
   return bootstrapped(scored, {
-    together: ({ images, id }) => images[0] ?? id,
     sums(group, add) {
       for (const { sample, parsed, score } of group) {
         for (const name of new Set(['all', widerOf(sample.category), sample.category])) {

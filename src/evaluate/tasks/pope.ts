@@ -24,7 +24,6 @@ const Label = z.looseObject({ image: z.string(), text: z.string(), label: z.enum
 const Row = z.looseObject({
   question_id: z.union([z.string(), z.number()]).transform(String).optional(),
   index: z.string().optional(),
-  image_source: z.string().optional(),
   question: z.string(),
   answer: z.string(),
   category: z.string().optional(),
@@ -61,19 +60,17 @@ async function tableSamples(files: readonly string[], options: { images?: boolea
   for (const file of files) {
     const rows = await tableRows([file], Row, options);
     const named = splitNames.find((split) => basename(file).includes(split)) ?? 'all';
-    for (const { question_id, index, question, answer, category = named, image = [], image_source } of rows) {
+    for (const { question_id, index, question, answer, category = named, image = [] } of rows) {
       const bare = bareQuestion(question);
       const id = index ?? `${category}:${question_id ?? samples.length}`;
       const images = typeof image === 'string' ? [image] : image;
       const shared = index === undefined ? question_id : undefined;
-      // Where images are not unpacked the name of the source still says which questions belong together.
-      const shown = images.length === 0 && image_source !== undefined ? [image_source] : images;
       const splits = category.split(',').map((split) => split.trim());
       const other = splits.find((split) => split !== 'all' && !splitNames.includes(split));
       if (other !== undefined) {
         throw new DataError(`${file}: POPE has no split ${JSON.stringify(other)}`, { hint: "is the file another benchmark's?" });
       }
-      samples.push({ id, sharedId: shared, question: bare, images: shown, targets: [strip(answer.toLowerCase())], category, splits });
+      samples.push({ id, sharedId: shared, question: bare, images, targets: [strip(answer.toLowerCase())], category, splits });
     }
   }
   return samples;
@@ -129,7 +126,6 @@ function aggregate(
 ): readonly Metric[] {
   const splits = splitsOf(scored);
   return bootstrapped(scored, {
-    together: ({ images, id }) => images[0] ?? id,
     sums(group, add) {
       for (const one of group) {
         for (const split of one.sample.splits) addAnswer(split, one, add);
