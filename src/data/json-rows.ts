@@ -23,8 +23,8 @@ const otherKinds: Readonly<Record<number, string>> = {
 export type JsonLayout = 'array' | 'lines';
 
 /**
- * The rows of a JSON array of objects, or of a JSONL file, read from disk one at a time: opening scans the file once for where rows begin and end
- * (no row is parsed), so that files larger than the memory work.
+ * The rows of a JSON array, or of a JSONL file, read from disk one at a time: opening scans the file once for where rows begin and end
+ * (no row is parsed, nor asked whether it is an object), so that files larger than the memory work.
  */
 export class JsonRows implements Disposable {
   readonly file: string;
@@ -42,7 +42,7 @@ export class JsonRows implements Disposable {
     this.#spans = spans;
   }
 
-  /** Throws DataError when the file is missing, or is neither a whole array of objects nor lines of objects. */
+  /** Throws DataError when the file is missing, or is neither a whole array nor lines that begin with an object. */
   static async open(file: string): Promise<JsonRows> {
     let fd: number;
     try {
@@ -132,7 +132,7 @@ async function* chunks(fd: number, { overlap = 0 } = {}): AsyncGenerator<{ bytes
   }
 }
 
-/** Finds the top-level objects of a file that comes in chunks. */
+/** Finds the top-level values of a file that comes in chunks. */
 class Scan {
   readonly #file: string;
   #spans = new Float64Array(2048);
@@ -141,6 +141,8 @@ class Scan {
   #depth = 0;
   #inString = false;
   #escaped = false;
+  /** Whether a row goes on that is neither an object nor an array nor a text. */
+  #inWord = false;
   #afterRow = false;
   #closed = false;
 
@@ -153,6 +155,7 @@ class Scan {
     for (let i = 0; i < length; i++) {
       if (this.#inString) {
         i = this.#skipString(bytes, i);
+        if (this.#depth === 0 && !this.#inString) this.#endRow(offset + i + 1);
         continue;
       }
       const byte = bytes[i] ?? 0;
@@ -160,8 +163,7 @@ class Scan {
       else if (byte === quote) this.#inString = true;
       else if (byte === openBrace || byte === openBracket) this.#depth++;
       else if ((byte === closeBrace || byte === closeBracket) && --this.#depth === 0) {
-        this.#push(offset + i + 1);
-        this.#afterRow = true;
+        this.#endRow(offset + i + 1);
       }
     }
   }
@@ -169,6 +171,7 @@ class Scan {
   /** The begins and ends of all rows. */
   end(size: number): Float64Array {
     if (size === 0) throw this.#error(size, 'the file is empty');
+    if (this.#inWord && this.layout === 'lines') this.#endRow(size);
     if (this.#depth > 0 || this.#inString || (this.layout === 'array' && !this.#closed)) {
       throw new DataError(`${this.#file} ends in the middle of row ${Math.floor(this.#spanCount / 2)}`, {
         hint: 'the file is cut off: fetch or write it again',
@@ -206,30 +209,45 @@ class Scan {
     this.#spans[this.#spanCount++] = at;
   }
 
-  /** A byte outside all rows. */
+  #endRow(at: number): void {
+    this.#push(at);
+    this.#inWord = false;
+    this.#afterRow = true;
+  }
+
+  /** A byte outside all brackets and texts. */
   #between(byte: number, at: number): void {
     const isSpace = byte === 0x20 || byte === newline || byte === 0x0d || byte === 0x09;
+    const array = this.layout === 'array';
+    if (this.#inWord) {
+      // What a line holds is one row, so that one which is no JSON leaves the others alone.
+      if (array ? !isSpace && byte !== comma && byte !== closeBracket : byte !== newline) return;
+      this.#endRow(at);
+    }
     if (isSpace) {
-      if (byte === newline && this.layout === 'lines') this.#afterRow = false;
+      if (byte === newline && !array) this.#afterRow = false;
     } else if (at < 3 && (byte === 0xef || byte === 0xbb || byte === 0xbf)) {
       // a byte order mark
     } else if (this.#closed) {
       throw this.#error(at, 'something follows the array');
     } else if (this.layout === undefined && byte === openBracket) {
       this.layout = 'array';
-    } else if (byte === openBrace && !this.#afterRow) {
+    } else if (array && byte === comma && this.#afterRow) {
+      this.#afterRow = false;
+    } else if (array && byte === closeBracket) {
+      this.#closed = true;
+    } else if (this.#afterRow) {
+      const wanted = `a ${array ? 'comma' : 'line break'} should follow row ${this.#spanCount / 2 - 1}`;
+      throw this.#error(at, `${wanted}, found ${JSON.stringify(String.fromCharCode(byte))}`);
+    } else if ((this.layout === undefined && byte !== openBrace) || byte === comma) {
+      const found = `row ${this.#spanCount / 2} should begin with "{", found ${JSON.stringify(String.fromCharCode(byte))}`;
+      throw this.#error(at, found, at === 0 ? otherKinds[byte] : undefined);
+    } else {
       this.layout ??= 'lines';
       this.#push(at);
-      this.#depth = 1;
-    } else if (this.layout === 'array' && byte === comma && this.#afterRow) {
-      this.#afterRow = false;
-    } else if (this.layout === 'array' && byte === closeBracket) {
-      this.#closed = true;
-    } else {
-      const wanted = this.#afterRow
-        ? `a ${this.layout === 'array' ? 'comma' : 'line break'} should follow row ${this.#spanCount / 2 - 1}`
-        : `row ${this.#spanCount / 2} should begin with "{"`;
-      throw this.#error(at, `${wanted}, found ${JSON.stringify(String.fromCharCode(byte))}`, at === 0 ? otherKinds[byte] : undefined);
+      if (byte === openBrace || byte === openBracket) this.#depth = 1;
+      else if (byte === quote) this.#inString = true;
+      else this.#inWord = true;
     }
   }
 

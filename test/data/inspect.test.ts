@@ -272,6 +272,20 @@ describe('a clean subset', async () => {
     expect({ rows: again.rows, clean: again.clean, counts: again.problemCounts }).toEqual({ rows: 3, clean: 3, counts: {} });
   });
 
+  test('leaves out what is no conversation at all', async () => {
+    const strange = ['a', null, [], flawed[0], 7, flawed[1]];
+    writeFileSync(at('strange.json'), JSON.stringify(strange));
+    writeFileSync(at('strange.jsonl'), `${JSON.stringify(flawed[0])}\nnull\nno json\n`);
+    const [array, lines] = [
+      await inspectData(at('strange.json'), { fix: at('strange-clean.json') }),
+      await inspectData(at('strange.jsonl'), { fix: at('strange-clean.jsonl') }),
+    ];
+    expect([array.problemCounts, lines.problemCounts]).toEqual([{ 'broken row': 4 }, { 'broken row': 2 }]);
+    expect(array.problems[1]).toMatchObject({ name: at('strange.json#1'), message: 'expected a map, got nothing' });
+    expect(JSON.parse(text('strange-clean.json'))).toEqual([flawed[0], flawed[1]]);
+    expect(JSON.parse(text('strange-clean.jsonl'))).toEqual(flawed[0]);
+  });
+
   test('has one row a line where its name says so', async () => {
     await inspectData(at('data.json'), { fix: at('new/clean.jsonl') });
     await inspectData(at('lines.jsonl'), { fix: at('same') });

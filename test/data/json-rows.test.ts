@@ -32,6 +32,24 @@ test('rows longer than what is read at a time are whole', async () => {
   expect(await read(JSON.stringify(long))).toEqual(long);
 });
 
+const strange = [null, 1.5, 'a, "b" ]', [{ a: ',' }], true, {}, -2];
+test.each([
+  ['compact', JSON.stringify(strange)],
+  ['indented', JSON.stringify(strange, null, 4)],
+  ['one a line behind an object', ['{}', ...strange.map((row) => JSON.stringify(row))].join('\n')],
+])('rows that are no objects are rows too, in a file that is %s', async (_, content) =>
+  expect(await read(content)).toEqual(content.startsWith('{') ? [{}, ...strange] : strange),
+);
+
+test('a line that is no JSON is a row of its own', async () => {
+  const folder = await folderWith({ 'a.jsonl': '{"a": 1}\nsaved, 2 of 3 {\n\n{"b": 2}\nlast' });
+  using file = await JsonRows.open(join(folder, 'a.jsonl'));
+  expect(file.length).toBe(4);
+  expect(file.row(2)).toEqual({ b: 2 });
+  expect(() => file.row(1)).toThrow('a.jsonl#1 is not valid JSON');
+  expect(() => file.row(3)).toThrow('a.jsonl#3 is not valid JSON');
+});
+
 test('an empty array has no rows', async () => expect(await read(' [ ] ')).toEqual([]));
 
 test.each([
@@ -41,7 +59,9 @@ test.each([
   ['an array that is not closed', '[{"a": 1},\n', '…/a.json ends in the middle of row 1'],
   ['rows without a comma', '[{"a": 1} {"b": 1}]', '…/a.json, byte 10: a comma should follow row 0, found "{"'],
   ['two objects on a line', '{"a": 1} {"b": 1}', '…/a.json, byte 9: a line break should follow row 0, found "{"'],
-  ['rows that are no objects', '[1, 2]', '…/a.json, byte 1: row 0 should begin with "{", found "1"'],
+  ['an array cut off in a number', '[{"a": 1}, 2', '…/a.json ends in the middle of row 1'],
+  ['numbers without a comma', '[1 2]', '…/a.json, byte 3: a comma should follow row 0, found "2"'],
+  ['an array that begins with a comma', '[, {}]', '…/a.json, byte 1: row 0 should begin with "{", found ","'],
   ['a web page', '<html></html>', '…/a.json, byte 0: row 0 should begin with "{", found "<"'],
   ['something after the array', '[{"a": 1}] []', '…/a.json, byte 11: something follows the array'],
   ['a row that is not JSON', '[{"a": 1}, {b: 2}]', /^…\/a\.json#1 is not valid JSON: /],
