@@ -1,4 +1,4 @@
-import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -34,6 +34,7 @@ export function lockFolder(folder: string, options: FolderLockOptions): Disposab
   const self: Holder = { host: hostname(), pid: process.pid, started: startOf(process.pid) ?? '' };
   const text = `${JSON.stringify(self)}\n`;
   while (!created(path, text)) remove(path, leftBehind(folder, options));
+  clear(folder, options);
   return { [Symbol.dispose]: () => remove(path, text) };
 }
 
@@ -50,11 +51,8 @@ function leftBehind(folder: string, options: FolderLockOptions): string | undefi
   const what = `${folder} is being written by another ${options.work} run`;
   const hint = 'wait for it, or name another folder with --out';
   const holder = holderOf(text);
-  if (holder?.host === hostname()) {
-    if (!isRunning(holder)) return text;
-    throw new ConfigError(`${what} (process ${holder.pid} on ${holder.host})`, { hint });
-  }
-  if (options.elsewhere === 'gone') return text;
+  if (isLeft(holder, options)) return text;
+  if (holder?.host === hostname()) throw new ConfigError(`${what} (process ${holder.pid} on ${holder.host})`, { hint });
   const who = holder ? `process ${holder.pid} on ${holder.host}, which cannot be seen from ${hostname()}` : `${path} does not say by whom`;
   throw new ConfigError(`${what} (${who})`, { hint: `${hint}; should it be gone, remove ${path}` });
 }
@@ -87,18 +85,36 @@ function holderOf(text: string): Holder | undefined {
   }
 }
 
+/** Where a lock is while the process that removes it looks whose it is. */
+const movedName = (name: string, pid: number | string): string => `${name}.${pid}`;
+
 /** Removes a lock that says `text`, and no other, which somebody may have made meanwhile. */
 function remove(path: string, text: string | undefined): void {
   if (text === undefined) return;
-  const moved = `${path}.${process.pid}`;
+  const moved = movedName(path, process.pid);
   try {
     renameSync(path, moved);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
     throw error;
   }
-  if (readFileSync(moved, 'utf8') === text) rmSync(moved);
-  else renameSync(moved, path);
+  const found = read(moved);
+  if (found === text) rmSync(moved, { force: true });
+  else if (found !== undefined) renameSync(moved, path);
+}
+
+/** Removes what processes have left that were killed while they removed a lock. */
+function clear(folder: string, options: FolderLockOptions): void {
+  for (const name of readdirSync(folder)) {
+    if (!name.startsWith(movedName(lockName(options), ''))) continue;
+    const path = join(folder, name);
+    if (isLeft(holderOf(read(path) ?? ''), options)) rmSync(path, { force: true });
+  }
+}
+
+/** Whether the holder of a lock is gone, as far as can be seen. */
+function isLeft(holder: Holder | undefined, { elsewhere }: FolderLockOptions): boolean {
+  return holder?.host === hostname() ? !isRunning(holder) : elsewhere === 'gone';
 }
 
 function isRunning({ pid, started }: Holder): boolean {

@@ -60,6 +60,14 @@ test('the lock of a process that is gone is taken over, also where another one h
   }
 });
 
+test('what a process has left that was killed while it removed its lock goes with the next one', () => {
+  const [gone, alive] = [{ ...own(), pid: 999_999_999 }, own()];
+  writeFileSync(`${lock()}.999999999`, JSON.stringify(gone));
+  writeFileSync(`${lock()}.1`, JSON.stringify(alive));
+  lockFolder(folder, options)[Symbol.dispose]();
+  expect(readdirSync(folder)).toEqual(['evaluation.lock.1']);
+});
+
 test.skipIf(process.platform !== 'linux')('a killed process whose parent does not ask for it counts as gone', async () => {
   // exec replaces the shell by one that never waits for the child that it has inherited
   const parent = spawn('sh', ['-c', 'sleep 100 & echo $!; exec sleep 100'], { stdio: ['ignore', 'pipe', 'ignore'] });
