@@ -1,8 +1,8 @@
 import type { PartConfig } from '../model/part.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
-import { featureIndices } from '../model/vision/vit.ts';
 import type { Module } from '../nn/module.ts';
 import { type BlockMemory, blockMemory, linearsOf } from './block-memory.ts';
+import { blocksOf, blocksRun } from './blocks.ts';
 import { chunkBytes } from './loss.ts';
 import { loraTargets } from './low-rank.ts';
 import { isLora, type Stage, type Tuning } from './recipe.ts';
@@ -20,20 +20,6 @@ export interface MicroBatch {
 }
 
 const sumOf = <Item>(items: readonly Item[], what: (item: Item) => number): number => items.reduce((sum, item) => sum + what(item), 0);
-
-/** The blocks of a part with their numbers. */
-const blocksOf = (part: Module): { number: number; block: Module }[] =>
-  Array.from(part.namedModules()).flatMap(([key, block]) => {
-    const number = /^(?:.*\.)?(?:layers?|blocks)\.(\d+)$/.exec(key)?.[1];
-    return number === undefined ? [] : [{ number: Number(number), block }];
-  });
-
-/** How many blocks of a tower are run: those up to the last wanted features. */
-function blocksRun(tower: Module, featureLayer: unknown): number {
-  const count = Math.max(-1, ...blocksOf(tower).map(({ number }) => number)) + 1;
-  if (count === 0 || featureLayer === undefined) return count;
-  return Math.max(...featureIndices(featureLayer as number | readonly number[], count));
-}
 
 /** What a part has in memory for a micro-batch, in bytes: what autograd keeps, and what comes on top for a while. */
 interface PartMemory {

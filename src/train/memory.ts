@@ -2,6 +2,7 @@ import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Module } from '../nn/module.ts';
 import { dtypeBytes } from '../tensor/dtype.ts';
 import { activationBytes, type MicroBatch } from './activations.ts';
+import { blocksOf } from './blocks.ts';
 import { linearNumbers } from './low-rank.ts';
 import { besideBytes, type Precision, precisions } from './precision.ts';
 import { isLora, partNames, type Stage, type Tuning } from './recipe.ts';
@@ -73,9 +74,7 @@ function gatheredBy(model: TinyLlava, { learns }: Pick<Stage, 'learns'>, bytes: 
   const parts = partsOf(model);
   const spread = partNames.filter((name) => parts[name] && (name !== 'vision' || learns.vision.tune !== 'frozen'));
   const layers = spread.flatMap((name) =>
-    Array.from(parts[name]?.namedModules() ?? [])
-      .filter(([key]) => /^(?:.*\.)?(?:layers?|blocks)\.\d+$/.test(key))
-      .map(([, layer]) => layer.parameterCount()),
+    blocksOf(parts[name] as Module).map(({ block }) => block.parameterCount()),
   );
   const largest = Math.max(0, ...layers);
   const rest = spread.reduce((sum, name) => sum + (parts[name]?.parameterCount() ?? 0), 0) - layers.reduce((sum, count) => sum + count, 0);

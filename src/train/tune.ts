@@ -12,6 +12,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { Adafactor } from './adafactor.ts';
 import { AdamW } from './adamw.ts';
 import { AdamW8bit } from './adamw-8bit.ts';
+import { blockOf, blocksRun } from './blocks.ts';
 import { addLora, loraParameters } from './low-rank.ts';
 import { Muon } from './muon.ts';
 import type { Optimizer, OptimizerOptions, ParameterGroup } from './optimizer.ts';
@@ -24,18 +25,21 @@ export const partsOf = ({ visionTower, connector, languageModel }: TinyLlava): R
   language: languageModel,
 });
 
-/** Parameters of a part's layers from number `layer` on. Throws ConfigError where there are fewer layers. */
-function* fromLayer(part: Module, layer: number, what: string): Iterable<Tensor> {
+/** Parameters of a part's layers from number `layer` to the last one that is run. Throws ConfigError where there are none. */
+function* fromLayer(model: TinyLlava, name: PartName, layer: number, what: string): Iterable<Tensor> {
+  const part = partsOf(model)[name] as Module;
+  const run = name === 'vision' ? blocksRun(part, model.config.vision?.['featureLayer']) : Number.POSITIVE_INFINITY;
   const [all, found]: [Set<number>, Tensor[]] = [new Set(), []];
   for (const [key, parameter] of part.namedParameters()) {
-    const number = /(?:^|\.)_?(?:layers?|blocks)\.(\d+)\./.exec(key)?.[1];
+    const number = blockOf(key);
     if (number === undefined) continue;
-    all.add(Number(number));
-    if (Number(number) >= layer) found.push(parameter);
+    all.add(number);
+    if (number >= layer && number < run) found.push(parameter);
   }
   if (found.length > 0) return yield* found;
-  throw new ConfigError(`${what}: from-layer: ${layer}, but it has ${all.size} layers`, {
-    hint: all.size > 0 ? `the last one is ${Math.max(...all)}` : 'use tune: full',
+  const there = all.has(layer) ? `features are taken behind ${run} of its ${all.size} layers` : `it has ${all.size} layers`;
+  throw new ConfigError(`${what}: from-layer: ${layer}, but ${there}`, {
+    hint: all.size > 0 ? `the last one is ${Math.min(run, all.size) - 1}` : 'use tune: full',
   });
 }
 
@@ -48,7 +52,7 @@ export function trainableOf(model: TinyLlava, { name, learns }: Pick<Stage, 'nam
     if (!module) throw new ConfigError(`${what} is to learn, but the model has none`);
     if (isLora(tuning)) return loraParameters(model, module, tuning, what);
     if (tuning.tune === 'full') return module.parameterCount() + (part === 'connector' ? (model.arrangement?.parameterCount() ?? 0) : 0);
-    return [...fromLayer(module, tuning.layer, what)].reduce((sum, { numel }) => sum + numel, 0);
+    return [...fromLayer(model, part, tuning.layer, what)].reduce((sum, { numel }) => sum + numel, 0);
   };
   return { vision: count('vision'), connector: count('connector'), language: count('language') };
 }
@@ -71,7 +75,7 @@ export function tune(
     if (tuning.tune !== 'frozen' && !module) throw new ConfigError(`${what} is to learn, but the model has none`);
     module?.trainable(tuning.tune === 'full');
     if (!module) continue;
-    if (tuning.tune === 'from-layer') for (const parameter of fromLayer(module, tuning.layer, what)) parameter.requiresGrad_();
+    if (tuning.tune === 'from-layer') for (const parameter of fromLayer(model, part, tuning.layer, what)) parameter.requiresGrad_();
     if (isLora(tuning)) addLora(model, module, tuning, { what, generator, dropout, dtype });
   }
   model.arrangement?.trainable(learns.connector.tune === 'full');
@@ -103,8 +107,8 @@ function layerFactors(part: Module, decay: number): Map<Tensor, number> {
   const places = new Map<Tensor, number>();
   let place = 0;
   for (const [key, parameter] of part.namedParameters()) {
-    const layer = /(?:^|\.)_?(?:layers?|blocks)\.(\d+)\./.exec(key)?.[1];
-    if (layer !== undefined) place = Number(layer) + 1;
+    const block = blockOf(key);
+    if (block !== undefined) place = block + 1;
     places.set(parameter, place);
   }
   const last = Math.max(...places.values());

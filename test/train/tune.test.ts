@@ -117,3 +117,16 @@ test('rates fall towards the input in each of two towers, however deep the other
     ]
   `);
 });
+
+test('layers behind the features of a tower do not learn from a layer on', () => {
+  const learnedFrom = (layer: number): string[] =>
+    keysBy(made(tinyTowers.clip, { type: 'mlp' }), { vision: { tune: 'from-layer', layer } }, () => 0).get(0) ?? [];
+  const blocks = new Set(learnedFrom(0).map((key) => /layers\.(\d+)/.exec(key)?.[1]));
+  expect([...blocks]).toEqual(['0']);
+  expect(() => learnedFrom(1)).toThrow(
+    expect.objectContaining({
+      message: 'stage a: vision: from-layer: 1, but features are taken behind 1 of its 2 layers',
+      hint: 'the last one is 0',
+    }),
+  );
+});
