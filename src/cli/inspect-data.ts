@@ -7,7 +7,7 @@ import { duration } from '../evaluate/html/format.ts';
 import type { Log } from '../log.ts';
 import { findModel } from './hub.ts';
 import { interruptible } from './interrupt.ts';
-import { columns, type Finding } from './print.ts';
+import { columns, type Finding, screenColumns } from './print.ts';
 import { StatusLine, wrap } from './quickstart/status-line.ts';
 
 /** How a data file is looked at. */
@@ -60,9 +60,6 @@ function inspectProgress(line: StatusLine): Log {
     line.update([`${done.toLocaleString('en-US')} of ${Number(of).toLocaleString('en-US')} ${what}`, `${duration(leftMs / 1000)} left`]);
   };
 }
-
-/** A pipe has no width. */
-const screenColumns = (): number => (process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY);
 
 const number = (value: number): string => value.toLocaleString('en-US');
 

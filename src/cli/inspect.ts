@@ -96,7 +96,7 @@ async function describeCheckpoint(path: string, outlines: string): Promise<Findi
     dtype: (await storedAs(folder, files)).join(', '),
     adapter: files.adapters.length > 0 ? files.adapters.map(describe).join('; ') : undefined,
     imageTokens: model.imageTokens,
-    contextTokens: config.language['maxPositionEmbeddings'],
+    contextTokens: model.contextTokens,
     vocabulary: model.languageModel.vocabSize,
     endsAnswersWith: conversation.endsAnswersWith,
     template: conversation.template,

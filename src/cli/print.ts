@@ -10,6 +10,9 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, undefined, 2));
 }
 
+/** How wide a line of standard output may be; a pipe has no width. */
+export const screenColumns = (): number => (process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY);
+
 /** What is found, as JSON and as lines to read. */
 export interface Finding {
   readonly json: unknown;

@@ -3,14 +3,15 @@ import { Command } from 'commander';
 import type { LeftOut } from '../data/rows.ts';
 import { count, duration, short } from '../evaluate/html/format.ts';
 import type { Log } from '../log.ts';
+import type { BeyondContext } from '../train/check.ts';
 import type { DryRun } from '../train/dry-run.ts';
 import type { StepEvent } from '../train/stage.ts';
 import type { Trained, TrainResult } from '../train/trainer.ts';
 import { findModel, hubProgress } from './hub.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, type DeviceFlags, prepareDevice, wholeNumber, withDeviceOptions } from './options.ts';
-import { columns, Interrupted, print, printJson, resumable } from './print.ts';
-import { StatusLine } from './quickstart/status-line.ts';
+import { columns, Interrupted, print, printJson, resumable, screenColumns } from './print.ts';
+import { StatusLine, wrap } from './quickstart/status-line.ts';
 import { asRank, launchRanks } from './ranks.ts';
 
 const usualPort = 6007;
@@ -45,6 +46,7 @@ export function trainingProgress(line: StatusLine): Log {
       line.say(
         `${facts['stage']}: ${count(Number(facts['rows']))} rows, ${count(Number(facts['steps']))} steps, ${short(Number(facts['trainable']))} parameters learn`,
       );
+    if (event === 'beyond-context') line.say(`${facts['stage']}: ${beyondContextText(facts as unknown as BeyondContext)}`);
     if (event === 'left-out') line.say(`${facts['stage']}: ${leftOutText(facts as unknown as LeftOut)}`);
     // a row that cannot be used comes again in every epoch
     if ((event === 'skipped-row' || event === 'skipped-step') && !skipped.has(facts['reason'])) {
@@ -81,6 +83,9 @@ export function trainingProgress(line: StatusLine): Log {
 const leftOutText = ({ rows, questions }: LeftOut): string =>
   `ratings leave out ${count(rows)} rows, and ${count(questions)} questions of others`;
 
+const beyondContextText = ({ maxLength, contextTokens }: BeyondContext): string =>
+  `maxLength is ${count(maxLength)}, but the language model was made for ${count(contextTokens)} tokens; what is longer teaches it positions that it does not know`;
+
 /** What a stage left out, where it did. */
 function leftOutIn(facts: Readonly<Record<string, unknown>>): string {
   const [rows, steps, cut] = [Number(facts['skippedRows']), Number(facts['skippedSteps']), Number(facts['cutRows'])];
@@ -90,14 +95,17 @@ function leftOutIn(facts: Readonly<Record<string, unknown>>): string {
 
 const size = (bytes: number): string => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
 
-/** A dry run as lines to read. */
-function describeDryRun({ parts, parameters, stages }: DryRun, { processes }: Pick<TrainFlags, 'processes'>): string {
+/** A dry run as lines to read, of at most so many columns. */
+export function describeDryRun(
+  { parts, parameters, stages }: DryRun,
+  { processes, width }: Pick<TrainFlags, 'processes'> & { readonly width: number },
+): string {
   const each = processes === undefined ? '' : ` in each of ${processes} processes`;
   const lines = columns([
     ...Object.entries(parts).map(([name, part]) => [name, part.type, part.parameters, part.shape]),
     ['all', '', parameters, ''],
   ]);
-  for (const { name, rows, leftOut, steps, warmupSteps, trainable, sample, memory } of stages) {
+  for (const { name, rows, leftOut, beyondContext, steps, warmupSteps, trainable, sample, memory } of stages) {
     const learning = Object.entries(trainable).filter(([, parameters]) => parameters > 0);
     const unusable = sample.unusable === 0 ? '' : `; ${sample.unusable} more cannot be used`;
     const { parameters: weights, gradients, optimizer, activations, gathered, total } = memory;
@@ -111,6 +119,7 @@ function describeDryRun({ parts, parameters, stages }: DryRun, { processes }: Pi
           '  tokens',
           `${sample.meanTokens.toFixed(1)} a row, ${sample.meanSupervised.toFixed(1)} of them learned, at most ${sample.maxTokens} (of ${sample.rows} rows; ${sample.cut} are cut${unusable})`,
         ],
+        ...(beyondContext ? [['', beyondContextText(beyondContext)]] : []),
         ['  images', `${(sample.images / sample.rows).toFixed(2)} a row`],
         [
           '  memory',
@@ -121,7 +130,7 @@ function describeDryRun({ parts, parameters, stages }: DryRun, { processes }: Pi
       ]),
     );
   }
-  return lines.join('\n');
+  return lines.map((line) => wrap(line, width, ' '.repeat(10))).join('\n');
 }
 
 const summary = ({ stages, seconds, stopped }: TrainResult) => ({
@@ -198,7 +207,7 @@ async function run(file: string, flags: TrainFlags): Promise<void> {
   if (flags.dryRun) {
     const found = await interruptible((signal) => dryRun(recipe, { ...launch, processes, sharded, log: downloads, signal }));
     if (json) printJson(found);
-    else print(describeDryRun(found, flags));
+    else print(describeDryRun(found, { ...flags, width: screenColumns() }));
     return;
   }
   const out = flags.out ?? join('runs', basename(file, extname(file)));

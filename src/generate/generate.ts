@@ -65,8 +65,7 @@ export class ChatModel {
 
   /** Tokens that the language model was made for, prompt and answer together. */
   get contextTokens(): number {
-    const limit = this.model.config.language['maxPositionEmbeddings'];
-    return typeof limit === 'number' ? limit : Number.POSITIVE_INFINITY;
+    return this.model.contextTokens;
   }
 
   /** The whole answer. Throws ConfigError, DataError, or the signal's reason. */

@@ -57,6 +57,12 @@ export class TinyLlava extends Module {
     this.#config = config;
   }
 
+  /** Tokens of a sequence that the language model was made for; none are too many where its settings name no number. */
+  get contextTokens(): number {
+    const { maxPositionEmbeddings, maxContextLength } = this.#config.language;
+    return Number(maxPositionEmbeddings ?? maxContextLength ?? Number.POSITIVE_INFINITY);
+  }
+
   /** The settings it was made from. */
   get config(): TinyLlavaConfig {
     return this.#config;

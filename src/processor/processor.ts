@@ -79,7 +79,7 @@ export class Processor {
     const id = tokenizer.special.get(imageToken)?.id;
     if (id === undefined && image) {
       throw new ConfigError(`the tokenizer has no special token ${JSON.stringify(imageToken)} to stand for images`, {
-        hint: `add it with tokenizer.withSpecialToken(${JSON.stringify(imageToken)})`,
+        hint: `add it to added_tokens of tokenizer.json, or in code by tokenizer.withSpecialToken(${JSON.stringify(imageToken)})`,
       });
     }
     this.tokenizer = tokenizer;

@@ -149,12 +149,14 @@ export function namedTemplate(name: string, tokenizer: Tokenizer): string {
     throw new ConfigError(`unknown template ${JSON.stringify(name)}`, { hint: `use one of ${Object.keys(templates).join(', ')}` });
   }
   const { source, tokens }: NamedTemplate = templates[name as TemplateName];
-  const missing = tokens.filter((token) => !tokenizer.special.has(token));
+  const lacking = (needed: readonly string[]): string[] => needed.filter((token) => !tokenizer.special.has(token));
+  const missing = lacking(tokens);
   if (missing.length > 0) {
+    const fitting = Object.entries<NamedTemplate>(templates).filter(([, { tokens }]) => lacking(tokens).length === 0);
     throw new ConfigError(
       `template ${JSON.stringify(name)} needs the special token ${missing.join(' and ')}, which the tokenizer does not have`,
       {
-        hint: 'use the template of this language model, or add the token with tokenizer.withSpecialToken(…)',
+        hint: `name the template of this language model (template: in a recipe's stage, --template on the command line); its tokens are enough for ${fitting.map(([name]) => name).join(', ')}`,
       },
     );
   }

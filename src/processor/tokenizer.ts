@@ -107,7 +107,7 @@ export class Tokenizer {
     const id = this.idOf(token);
     if (id === undefined) {
       throw new ConfigError(`the tokenizer has no token ${JSON.stringify(token)}`, {
-        hint: 'add it with tokenizer.withSpecialToken(…), or use another template',
+        hint: 'add it to added_tokens of tokenizer.json, or use another template',
       });
     }
     return id;

@@ -9,6 +9,16 @@ import { trainableOf } from './tune.ts';
 /** The data of a stage, that of its validation included. */
 export const sourcesOf = ({ data, validation }: Stage): Stage['data'] => [...data, ...(validation?.data ?? [])];
 
+/** Where conversations of a stage may be longer than what the language model was made for. */
+export interface BeyondContext {
+  readonly maxLength: number;
+  readonly contextTokens: number;
+}
+
+/** What is to be said of a stage that cuts conversations only behind the language model's context, as some published recipes do. */
+export const beyondContext = ({ contextTokens }: TinyLlava, { maxLength }: Stage): BeyondContext | undefined =>
+  maxLength > contextTokens ? { maxLength, contextTokens } : undefined;
+
 /**
  * Throws what would end a stage at its beginning, hours into a run: ConfigError for a part, a layer or a target that the model lacks, nothing that learns, or
  * an optimizer that cannot be sharded, and DataError for data that is not there.

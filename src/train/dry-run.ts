@@ -1,20 +1,19 @@
 import { existsSync } from 'node:fs';
 import { microBatchLimits, supervisedTokens } from '../data/batch.ts';
-import type { Mixture } from '../data/mixture.ts';
-import type { LeftOut, Row } from '../data/rows.ts';
+import type { LeftOut, Row, RowSource } from '../data/rows.ts';
 import { Sampler } from '../data/sampler.ts';
 import { epochRows } from '../data/shares.ts';
-import { holdOut } from '../data/subset.ts';
 import { ConfigError, DataError } from '../errors.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
-import { build, openData } from './build.ts';
-import { checkStages } from './check.ts';
+import { build } from './build.ts';
+import { type BeyondContext, beyondContext, checkStages } from './check.ts';
 import { estimateMemory, type MemoryEstimate } from './memory.ts';
 import { precisions } from './precision.ts';
 import { type PartName, parseRecipe, partNames, type Recipe, type RecipeInput, type Stage } from './recipe.ts';
 import { checkSeveral } from './shardable.ts';
 import { scheduleOf, stepsOf } from './stage.ts';
+import { StageData } from './stage-data.ts';
 import { adapterBases, type TrainOptions } from './trainer.ts';
 import { partsOf, trainableOf } from './tune.ts';
 
@@ -45,6 +44,7 @@ export interface StageFacts {
   readonly rows: number;
   /** By ratings, of sources that have least ones. */
   readonly leftOut?: LeftOut;
+  readonly beyondContext?: BeyondContext;
   readonly steps: number;
   readonly warmupSteps: number;
   readonly trainable: Readonly<Record<PartName, number>>;
@@ -85,13 +85,12 @@ export async function dryRun(
   const { compute } = precisions[recipe.precision];
   const stages: StageFacts[] = [];
   for (const stage of recipe.stages) {
-    await using data = await openData(stage.data, root);
+    using opened = await StageData.open(stage, { root, seed: recipe.seed });
+    const { whole, rows: learned, heldOut } = opened;
     const processor = processorFor(stage);
-    const sample = await sampleOf(data, processor, { model, stage });
-    if (stage.validation?.data) {
-      await using other = await openData(stage.validation.data, root);
-      await sampleOf(other, processor, { model, stage }); // for what it throws
-    }
+    const sampling = { model, stage, what: `stage ${stage.name}` };
+    const sample = await sampleOf(learned, processor, sampling);
+    if (heldOut) await sampleOf(heldOut, processor, { ...sampling, what: `stage ${stage.name}: validation` }); // for what it throws
     const own = Math.ceil(stage.batchSize / processes);
     const { examples, tokens = Number.POSITIVE_INFINITY } = microBatchLimits(microBatch, { languageModel, compute, device, sharded });
     const together = Math.min(own, examples, Math.max(1, Math.floor(tokens / sample.meanTokens)));
@@ -106,13 +105,14 @@ export async function dryRun(
       processes,
       sharded,
     };
-    const held = stage.validation?.rows;
-    const rows = epochRows((held === undefined ? data : holdOut(data, held, recipe.seed).rest).parts);
+    const rows = epochRows(learned.parts);
     const steps = stepsOf(stage, rows);
+    const beyond = beyondContext(model, stage);
     stages.push({
       name: stage.name,
       rows,
-      ...(data.leftOut && { leftOut: data.leftOut }),
+      ...(whole.leftOut && { leftOut: whole.leftOut }),
+      ...(beyond && { beyondContext: beyond }),
       steps,
       warmupSteps: scheduleOf(stage.optimizer, steps).warmupSteps,
       trainable: trainableOf(model, stage),
@@ -142,8 +142,12 @@ function partFacts(model: TinyLlava): Record<PartName, PartFacts> {
 }
 
 /** Reads the rows that an epoch may begin with, in its mix and with few shards open; the images of the first ones are decoded, the others have to be there. */
-async function sampleOf(data: Mixture, processor: Processor, { model, stage }: { model: TinyLlava; stage: Stage }): Promise<SampleFacts> {
-  if (data.length === 0) throw new DataError(`stage ${stage.name}: the data has no rows`);
+async function sampleOf(
+  data: RowSource,
+  processor: Processor,
+  { model, stage, what }: { model: TinyLlava; stage: Stage; what: string },
+): Promise<SampleFacts> {
+  if (data.length === 0) throw new DataError(`${what}: the data has no rows`);
   const taken = new Sampler({ parts: data.parts, batchSize: sampled, seed: 0 }).next();
   const seen: Sampled[] = [];
   for (const [i, index] of taken.entries()) {
@@ -154,7 +158,7 @@ async function sampleOf(data: Mixture, processor: Processor, { model, stage }: {
     }
   }
   const rows = seen.length;
-  if (rows === 0) throw new DataError(`stage ${stage.name}: none of ${taken.length} sampled rows can be used`);
+  if (rows === 0) throw new DataError(`${what}: none of ${taken.length} sampled rows can be used`);
   const sum = (key: 'tokens' | 'supervised' | 'images'): number => seen.reduce((total, sample) => total + sample[key], 0);
   return {
     rows,

@@ -73,9 +73,7 @@ export function estimateMemory(
 function gatheredBy(model: TinyLlava, { learns }: Pick<Stage, 'learns'>, bytes: number): number {
   const parts = partsOf(model);
   const spread = partNames.filter((name) => parts[name] && (name !== 'vision' || learns.vision.tune !== 'frozen'));
-  const layers = spread.flatMap((name) =>
-    blocksOf(parts[name] as Module).map(({ block }) => block.parameterCount()),
-  );
+  const layers = spread.flatMap((name) => blocksOf(parts[name] as Module).map(({ block }) => block.parameterCount()));
   const largest = Math.max(0, ...layers);
   const rest = spread.reduce((sum, name) => sum + (parts[name]?.parameterCount() ?? 0), 0) - layers.reduce((sum, count) => sum + count, 0);
   const gradient = bytes + 4;

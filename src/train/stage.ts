@@ -26,7 +26,7 @@ import { NonFiniteError, type StepFacts, type StepInput, trainStep } from './ste
 import { checkEqual, solo, type Team, weightSum } from './team.ts';
 import { featuresFor, type TowerFeatures, type TowerFeaturesOptions } from './tower-features.ts';
 import { optimizerOf, parameterGroups, tune } from './tune.ts';
-import { Progress, type ValidationFacts, validate } from './validation.ts';
+import { checkUsable, Progress, type ValidationFacts, validate } from './validation.ts';
 
 /** One step in the log. Steps count from 1; seconds are of training alone, since the start of the first stage. */
 export interface StepEvent extends StepFacts {
@@ -163,6 +163,7 @@ export async function runStage({ stage, model, processor, data, heldOut }: Stage
     onSnapshot,
   } = options;
   const team: Team = group ?? solo;
+  if (heldOut) await checkUsable({ processor, rows: heldOut, stage });
   const skipped = { rows: 0, steps: 0, together: 0, cut: 0, ...state?.skipped };
   const sizes = group || needsSizes(stage.sampling) ? await data.sizes() : undefined;
   const imageBytes = tokenBytes * model.imageTokens;

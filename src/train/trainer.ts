@@ -1,14 +1,13 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { holdOut } from '../data/subset.ts';
 import { ConfigError } from '../errors.ts';
 import { type Log, type LogEvent, silent } from '../log.ts';
 import type { TinyLlava } from '../model/tinyllava.ts';
 import type { Processor } from '../processor/processor.ts';
 import type { Device } from '../tensor/device.ts';
 import { LostRankError, type ProcessGroup } from '../tensor/distributed.ts';
-import { build, openData, reopen } from './build.ts';
-import { checkStages, sourcesOf } from './check.ts';
+import { build, reopen } from './build.ts';
+import { beyondContext, checkStages, sourcesOf } from './check.ts';
 import { environment } from './environment.ts';
 import { dataFingerprints } from './fingerprint.ts';
 import { settle } from './low-rank.ts';
@@ -19,6 +18,7 @@ import { checkShared, othersBest, RunFolder, type SaveOptions } from './run-fold
 import { saveTrained, saveTrainedAdapter } from './save.ts';
 import { checkSeveral } from './shardable.ts';
 import { runStage, type StepEvent, type ValidationEvent } from './stage.ts';
+import { StageData } from './stage-data.ts';
 import { readState, saveState, type TrainingState } from './state.ts';
 import { checkEqual, fromFirst, solo } from './team.ts';
 import type { TowerFeatures, TowerFeaturesOptions } from './tower-features.ts';
@@ -137,7 +137,12 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     ...(checkpoint !== undefined && { next: { stage: next, folder: checkpoint } }),
   });
   const processors = recipe.stages.map((stage) => processorFor(stage));
-  await checkStages({ stages: recipe.stages.slice(next) }, { model, root, sharded });
+  const left = recipe.stages.slice(next);
+  await checkStages({ stages: left }, { model, root, sharded });
+  for (const stage of left) {
+    const beyond = beyondContext(model, stage);
+    if (beyond) report({ event: 'beyond-context', stage: stage.name, ...beyond });
+  }
   const log: Log = (event) => {
     folder?.append(event);
     report(event);
@@ -159,11 +164,8 @@ async function trainAll(input: RecipeInput, options: TrainOptions): Promise<Trai
     if (stopped || index < next) continue;
     processor = processors[index] as Processor;
     const trained = { model, processor };
-    await using whole = await openData(stage.data, root);
-    await using other = stage.validation?.data && (await openData(stage.validation.data, root));
-    const { rest: data, heldOut } = stage.validation?.rows
-      ? holdOut(whole, stage.validation.rows, recipe.seed)
-      : { rest: whole, heldOut: other };
+    using opened = await StageData.open(stage, { root, seed: recipe.seed });
+    const { whole, rows: data, heldOut } = opened;
     const fingerprints = folder ? await dataFingerprints(sourcesOf(stage), root) : [];
     const state = index === next ? saved : undefined;
     if (folder && state) checkData(state, fingerprints);

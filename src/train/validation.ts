@@ -43,22 +43,8 @@ export interface ValidationInput {
  * stage says to skip them.
  */
 export async function validate(options: ValidationInput): Promise<ValidationFacts | undefined> {
-  const { model, processor, rows, stage, microBatch, encode, workers, team = solo, aligned, exchange, signal } = options;
-  // each row once, however often it would be learned
-  const parts = rows.parts.map((part) => ({ rows: part.rows, blocks: part.blocks }));
-  const sampler = new Sampler({ parts, batchSize: stage.batchSize, seed: 0, order: 'sequential' });
-  await using loader = new Loader({
-    rows,
-    processor,
-    sampler,
-    steps: Math.ceil(rows.length / stage.batchSize),
-    microBatch,
-    encode,
-    maxLength: stage.maxLength,
-    unusable: stage.unusableRows,
-    share: team,
-    ...(workers !== undefined && { workers }),
-  });
+  const { model, rows, team = solo, aligned, exchange, signal } = options;
+  await using loader = loaderOf(options);
   let [loss, used, supervisedTokens] = [0, 0, 0];
   for (let position = 0; position < rows.length; ) {
     const step = await loader.next();
@@ -76,9 +62,43 @@ export async function validate(options: ValidationInput): Promise<ValidationFact
     supervisedTokens += shared.supervisedTokens;
     position = step.state.position;
   }
-  if (used === 0) throw new DataError(`none of the ${rows.length} rows for validation can be used`);
+  if (used === 0) throw noneUsable(rows);
   const [sum = 0] = team.sum([loss]);
   return { loss: sum / supervisedTokens, rows: used, supervisedTokens };
+}
+
+/** Throws DataError where `validate` would for having no row that it can use, or for the first one, so that nobody trains until then. */
+export async function checkUsable({ processor, rows, stage }: Pick<ValidationInput, 'processor' | 'rows' | 'stage'>): Promise<void> {
+  await using loader = loaderOf({ processor, rows, stage: { ...stage, batchSize: 1 }, microBatch: { examples: 1 }, workers: 0 });
+  for (let i = 0; i < rows.length; i++) if ((await loader.next()).examples > 0) return;
+  throw noneUsable(rows);
+}
+
+const noneUsable = ({ length }: RowSource): DataError => new DataError(`none of the ${length} rows for validation can be used`);
+
+/** Reads each row once, however often it would be learned. */
+function loaderOf({
+  processor,
+  rows,
+  stage: { batchSize, maxLength, unusableRows },
+  microBatch,
+  encode,
+  workers,
+  team = solo,
+}: Omit<ValidationInput, 'model'>): Loader {
+  const parts = rows.parts.map((part) => ({ rows: part.rows, blocks: part.blocks }));
+  return new Loader({
+    rows,
+    processor,
+    sampler: new Sampler({ parts, batchSize, seed: 0, order: 'sequential' }),
+    steps: Math.ceil(rows.length / batchSize),
+    microBatch,
+    encode,
+    maxLength,
+    unusable: unusableRows,
+    share: team,
+    ...(workers !== undefined && { workers }),
+  });
 }
 
 /** What is remembered of validations. */

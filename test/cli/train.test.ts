@@ -2,7 +2,7 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { StatusLine } from '../../src/cli/quickstart/status-line.ts';
-import { trainingProgress } from '../../src/cli/train.ts';
+import { describeDryRun, trainingProgress } from '../../src/cli/train.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
 import { tinyData } from '../train/tiny-data.ts';
 import { start, tinyllava } from './run.ts';
@@ -82,6 +82,14 @@ test('a dry run describes the run', async () => {
       { name: 'instruct', steps: 100 },
     ],
   });
+});
+
+test('what a dry run tells is broken at the width of the terminal', async () => {
+  const flags = ['--data', root, '--dry-run', '--json', '--set', 'stages.0.maxLength=4096'];
+  const { stdout } = await tinyllava('train', recipe, ...flags);
+  const lines = describeDryRun(JSON.parse(stdout), { width: 60 }).split('\n');
+  expect(lines.filter((line) => line.length > 60)).toEqual([]);
+  expect(lines.join(' ').replace(/\s+/g, ' ')).toContain('maxLength is 4,096, but the language model was made for 64 tokens;');
 });
 
 test('the whole recipe is printed with what was set', async () => {

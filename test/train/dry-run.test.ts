@@ -1,10 +1,12 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { LogEvent } from '../../src/log.ts';
 import { memory } from '../../src/tensor/device.ts';
 import { dryRun } from '../../src/train/dry-run.ts';
 import { parseRecipe, type Recipe, type RecipeInput } from '../../src/train/recipe.ts';
 import { parseOverride, readRecipe } from '../../src/train/recipe-file.ts';
+import { train } from '../../src/train/trainer.ts';
 import { tinyData } from './tiny-data.ts';
 
 const file = join(import.meta.dirname, '../../recipes/tiny.cpu.yaml');
@@ -173,6 +175,24 @@ test('what training would stumble over is found', async () => {
   expect(await complaint('captions', rows(undefined, 'is it red?'), alone)).toBe(
     'stage align: merge: false, but there is no checkpoint that the adapter could be for',
   );
+});
+
+test("a stage that cuts rows only behind the language model's context says so, and so does the run", async () => {
+  const [stage] = recipe.stages as [Recipe['stages'][number]];
+  const beyond = { maxLength: 64, contextTokens: 32 };
+  const short = await readRecipe(file, [parseOverride(`model.vision=${tower}`), parseOverride('model.language.maxPositionEmbeddings=32')]);
+  const given = {
+    ...short,
+    stages: [
+      { ...stage, maxLength: 32 },
+      { ...stage, name: 'long', maxLength: 64, epochs: 1 },
+    ],
+  };
+  const { stages } = await dryRun(given, { root });
+  expect(stages.map(({ beyondContext }) => beyondContext)).toEqual([undefined, beyond]);
+  const events: LogEvent[] = [];
+  await train({ ...given, stages: given.stages.slice(1) }, { root, workers: 0, log: (event) => events.push(event) });
+  expect(events[0]).toEqual({ event: 'beyond-context', stage: 'long', ...beyond });
 });
 
 test('rows that the stage says to skip are counted', async () => {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -10,6 +10,7 @@ import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import type { TinyLlava } from '../../src/model/tinyllava.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
 import { openData } from '../../src/train/build.ts';
+import { dryRun } from '../../src/train/dry-run.ts';
 import { type Recipe, selectStages } from '../../src/train/recipe.ts';
 import { parseOverride, readRecipe } from '../../src/train/recipe-file.ts';
 import type { ValidationEvent } from '../../src/train/stage.ts';
@@ -174,6 +175,19 @@ test('what cannot be validated or kept is said before training', async () => {
   );
   const told = (override: string) => readRecipe(file, [parseOverride(override)]);
   await expect(told('stages.0.validation={every: 2}')).rejects.toThrow('stages.0.validation: give either data or rows');
+});
+
+test('held-out rows of which none can be used are said before training', async () => {
+  writeFileSync(join(root, 'useless.json'), JSON.stringify([{ id: 0 }, null]));
+  const [given] = validated({ data: [{ conversations: 'useless.json', repeat: 1 }] }).stages as [Recipe['stages'][number]];
+  const events: LogEvent[] = [];
+  const trained = (unusableRows: 'stop' | 'skip') =>
+    run({ ...recipe, stages: [{ ...given, unusableRows }] }, { log: (event) => events.push(event) });
+  await expect(trained('stop')).rejects.toThrow('useless.json#0: conversations: ');
+  await expect(trained('skip')).rejects.toThrow('none of the 2 rows for validation can be used');
+  expect(events).toEqual([]);
+  const dry = dryRun({ ...recipe, stages: [{ ...given, unusableRows: 'skip' }] }, { root });
+  await expect(dry).rejects.toThrow('stage align: validation: none of 2 sampled rows can be used');
 });
 
 test('the run folder says what the run was made with', async () => {

@@ -1,0 +1,49 @@
+import type { Mixture } from '../data/mixture.ts';
+import type { RowSource } from '../data/rows.ts';
+import { holdOut } from '../data/subset.ts';
+import { openData } from './build.ts';
+import type { Stage } from './recipe.ts';
+
+/** The rows of a stage. */
+export class StageData implements Disposable {
+  /** All of its own data. */
+  readonly whole: Mixture;
+  /** What of them is learned from. */
+  readonly rows: RowSource;
+  /** For its validation: rows of `whole`, or of other data. */
+  readonly heldOut: RowSource | undefined;
+  readonly #other: Mixture | undefined;
+
+  private constructor(whole: Mixture, other: Mixture | undefined, count: number | undefined, seed: number) {
+    const { rest, heldOut } = count === undefined ? { rest: whole, heldOut: other } : holdOut(whole, count, seed);
+    this.whole = whole;
+    this.rows = rest;
+    this.heldOut = heldOut;
+    this.#other = other;
+  }
+
+  /** Opens them; rows are held out by the seed. Throws DataError, and ConfigError when more are to be held out than there are. */
+  static async open({ data, validation }: Stage, { root, seed }: { root: string; seed: number }): Promise<StageData> {
+    const opened: Mixture[] = [];
+    const open = async (sources: Stage['data']): Promise<Mixture> => {
+      const found = await openData(sources, root);
+      opened.push(found);
+      return found;
+    };
+    try {
+      return new StageData(await open(data), validation?.data && (await open(validation.data)), validation?.rows, seed);
+    } catch (error) {
+      for (const one of opened) one.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.whole.close();
+    this.#other?.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
