@@ -66,7 +66,7 @@ function aboveZero(text: string): number {
   return value;
 }
 
-function share(text: string): number {
+export function share(text: string): number {
   const value = atLeastZero(text);
   if (value > 1) throw new InvalidArgumentError('expected a share from 0 to 1');
   return value;
