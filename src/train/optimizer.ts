@@ -2,11 +2,11 @@ import { CheckpointError, TinyLlavaError } from '../errors.ts';
 import { noGrad } from '../tensor/autograd.ts';
 import { zeros } from '../tensor/create.ts';
 import { keepFreedMemory } from '../tensor/device.ts';
-import { roundStochastic_, splitHalves_ } from '../tensor/functional.ts';
+import { roundStochastic_ } from '../tensor/functional.ts';
 import type { WeightSource } from '../tensor/safetensors.ts';
 import { Scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { wholeWeight } from './precision.ts';
+import { follow, takeWhole, weightTensors, wholeWeight } from './precision.ts';
 
 /** Parameters by name that share their settings. */
 export interface ParameterGroup {
@@ -196,13 +196,9 @@ export abstract class Optimizer {
     }
   }
 
-  /** What is learned: masters where there are any, else parameters; of a weight in halves both. */
+  /** What is learned: masters where there are any, else parameters; both where they are halves of a weight. */
   *weights(): Iterable<[string, Tensor]> {
-    for (const [name, { master, parameter }] of this.#slots()) {
-      const split = master?.dtype === 'int16';
-      yield [`weights.${name}`, master && !split ? master : parameter];
-      if (split) yield [`lower.${name}`, master];
-    }
+    for (const [name, { master, parameter }] of this.#slots()) yield* weightTensors(name, parameter, master);
   }
 
   /** Takes over what `weights` gave. */
@@ -210,7 +206,7 @@ export abstract class Optimizer {
     using _scope = new Scope();
     noGrad(() => {
       for (const [name, tensor] of this.weights()) tensor.copy_(fitted(source.tensor(name), tensor));
-      for (const [, { master, parameter }] of this.#slots()) if (master?.dtype === 'float32') parameter.copy_(master);
+      for (const [, { master, parameter }] of this.#slots()) if (master) follow(parameter, master);
     });
   }
 
@@ -237,7 +233,7 @@ export abstract class Optimizer {
       for (const [name, tensor] of own) tensor.copy_(fitted(source.tensor(name), tensor));
       for (const [, slot] of this.#slots()) {
         slot.step = slot.steps.item();
-        if (slot.master?.dtype === 'float32') slot.parameter.copy_(slot.master);
+        if (slot.master) follow(slot.parameter, slot.master);
       }
     });
   }
@@ -273,8 +269,7 @@ export function moveWeight(
   const weight = master ? wholeWeight(parameter, master) : parameter.detach().cast('float32');
   if (compensation) weight.add_(compensation);
   change(weight, scale === 1 ? whole : whole.mul(scale));
-  if (master?.dtype === 'int16') splitHalves_(parameter, master, weight);
-  else if (master) parameter.copy_(master);
+  if (master) takeWhole(parameter, master, weight);
   else if (compensation) compensation.copy_(weight.sub(parameter.copy_(weight).detach().cast('float32')));
   else if (parameter.dtype !== 'float32') roundStochastic_(parameter, weight, noise);
 }

@@ -96,9 +96,29 @@ function halvesOf(parameter: Tensor): [upper: Tensor, lower: Tensor] {
 
 const castOf = (parameter: Tensor, dtype: DType): Tensor => owned(() => parameter.detach().cast(dtype));
 
+/** Whether what stands beside a parameter is the lower half of its weight, and not the weight itself. */
+const isHalf = ({ dtype }: Tensor): boolean => dtype === 'int16';
+
 /** The float32 weight of a parameter by what stands beside it. */
 export const wholeWeight = (parameter: Tensor, beside: Tensor): Tensor =>
-  beside.dtype === 'int16' ? joinHalves(parameter.detach(), beside) : beside;
+  isHalf(beside) ? joinHalves(parameter.detach(), beside) : beside;
+
+/** Takes what `wholeWeight` gave, after it was changed in place, for the weight of a parameter. */
+export function takeWhole(parameter: Tensor, beside: Tensor, weight: Tensor): void {
+  if (isHalf(beside)) splitHalves_(parameter, beside, weight);
+  else parameter.copy_(weight);
+}
+
+/** What a state holds of a parameter's weight, by its name. */
+export function* weightTensors(name: string, parameter: Tensor, beside: Tensor | undefined): Iterable<[string, Tensor]> {
+  yield [`weights.${name}`, beside && !isHalf(beside) ? beside : parameter];
+  if (beside && isHalf(beside)) yield [`lower.${name}`, beside];
+}
+
+/** Lets a parameter follow what stands beside it when `weightTensors` were read. */
+export function follow(parameter: Tensor, beside: Tensor): void {
+  if (!isHalf(beside)) parameter.copy_(beside);
+}
 
 /** A tensor that no scope frees. */
 function owned(body: () => Tensor): Tensor {
