@@ -111,6 +111,8 @@ export class KvCache {
 
 function copyTokens(from: KeysAndValues, to: KeysAndValues, tokens: number): void {
   if (tokens === 0) return;
+  // The views hold the caches' memory, and a fork is made outside all scopes.
+  using _scope = new Scope();
   noGrad(() => {
     to.keys.narrow(1, 0, tokens).copy_(from.keys.narrow(1, 0, tokens));
     to.values.narrow(1, 0, tokens).copy_(from.values.narrow(1, 0, tokens));

@@ -183,6 +183,9 @@ test('a cache outlives the scopes that fill it and gives everything back', () =>
     cache.advance(1);
   }
   expect(liveTensors()).toBe(before + 2);
+  const fork = cache.fork();
+  expect(liveTensors()).toBe(before + 4);
+  fork.free();
   cache.free();
   expect(liveTensors()).toBe(before);
 });
