@@ -1,8 +1,9 @@
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ConfigError } from './errors.ts';
+import { makeFolder } from './make-folder.ts';
 
 /** Who writes to a folder: `started` tells a process from a later one with its number, where the system says when it began. */
 const Holder = z.strictObject({ host: z.string(), pid: z.int().positive(), started: z.string() });
@@ -25,7 +26,7 @@ export const lockName = ({ work }: FolderLockOptions): string => `${work}.lock`;
  */
 export function lockFolder(folder: string, options: FolderLockOptions): Disposable {
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     accessSync(folder, constants.W_OK);
   } catch (cause) {
     throw new ConfigError(`${folder} cannot be written to: ${(cause as Error).message}`, { hint: 'name another folder with --out', cause });

@@ -20,6 +20,13 @@ const own = (): { host: string; pid: number; started: string } => {
   return JSON.parse(readFileSync(lock(), 'utf8'));
 };
 
+test.runIf(process.platform === 'linux')(
+  'a folder that the system says does not exist, and lets nobody make, is refused and not tried for ever',
+  () => {
+    expect(() => lockFolder('/proc/a/b', options)).toThrow('/proc/a/b cannot be written to: ENOENT');
+  },
+);
+
 test('a folder is held until the lock is disposed of, by one run of each work', () => {
   {
     using _held = lockFolder(folder, options);

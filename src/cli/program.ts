@@ -23,6 +23,16 @@ function usageError(text: string, verb: string): string {
   return `${first}\n  fix: ${fix}\n`;
 }
 
+/** Has a verb's required options missed after what is misspelt was told, which may be one of them; commander looks for them first. */
+function missLate(verb: Command): void {
+  const required = verb.options.filter(({ mandatory }) => mandatory);
+  for (const option of required) option.mandatory = false;
+  verb.hook('preAction', () => {
+    const missing = required.find((option) => verb.getOptionValue(option.attributeName()) === undefined);
+    if (missing) verb.error(`error: required option '${missing.flags}' not specified`, { code: 'commander.missingMandatoryOptionValue' });
+  });
+}
+
 /** The whole command line. */
 export function program(): Command {
   const root = new Command('tinyllava')
@@ -45,6 +55,7 @@ export function program(): Command {
   ];
   for (const verb of verbs) root.addCommand(verb);
   root.addCommand(evalWorkerCommand().exitOverride(), { hidden: true });
+  for (const verb of verbs) missLate(verb);
   for (const command of [root, ...verbs]) {
     const name = command === root ? 'tinyllava' : `tinyllava ${command.name()}`;
     command

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { DataError } from '../errors.ts';
 import { strip } from './python.ts';
 import { pythonList } from './python-list.ts';
-import { parsedRows, readText } from './questions-file.ts';
+import { checkedRow, parsedRows, readText } from './questions-file.ts';
 import { tsvRows } from './tables/tsv.ts';
 import { xlsxRows } from './tables/xlsx.ts';
 import type { Sample } from './task.ts';
@@ -117,12 +117,7 @@ function byId(whole: Record<string, unknown>, file: string): AnswerRow[] {
 }
 
 function answer(value: unknown, place: string, textOptional = false): AnswerRow {
-  const checked = Row.safeParse(value);
-  if (!checked.success) {
-    const [issue] = checked.error.issues;
-    throw new DataError(`${place}: ${issue?.path.join('.')}: ${issue?.message}`);
-  }
-  const row = checked.data;
+  const row = checkedRow(Row, value, place);
   const spoken = typeof row.answer === 'string' || typeof row.answer === 'number' ? String(row.answer) : undefined;
   // lmms-eval leaves out what was said where its filters have left it as it was.
   const resps = row.resps ?? row.filtered_resps;

@@ -180,10 +180,16 @@ export class ChatServer {
       const { message, cause } = error as Error;
       return { reason: cause instanceof Error && cause.message !== '' ? cause.message : message };
     }
-    if (response.ok) return this.#spoken(content);
+    const moved = response.redirected ? `; it sends calls on to ${response.url}: name that address, up to /v1` : '';
+    if (response.ok) return this.#spoken(content, moved);
     const after = Number(response.headers.get('retry-after'));
     const { status } = response;
-    return { reason: `HTTP ${status} ${content.slice(0, 200)}`.trim(), status, content, ...(after > 0 && { waitMs: after * 1000 }) };
+    return {
+      reason: `${`HTTP ${status} ${content.slice(0, 200)}`.trim()}${moved}`,
+      status,
+      content,
+      ...(after > 0 && { waitMs: after * 1000 }),
+    };
   }
 
   #body({ messages, temperature, maxTokens, stop = [] }: ChatCall): object {
@@ -204,7 +210,7 @@ export class ChatServer {
     return true;
   }
 
-  #spoken(text: string): ServerReply | Failure {
+  #spoken(text: string, moved: string): ServerReply | Failure {
     let value: unknown;
     try {
       value = JSON.parse(text);
@@ -212,7 +218,7 @@ export class ChatServer {
       // Said below.
     }
     const reply = Reply.safeParse(value);
-    if (!reply.success) return { reason: `not a chat completion: ${text.slice(0, 200)}` };
+    if (!reply.success) return { reason: `not a chat completion: ${text.slice(0, 200)}${moved}` };
     const { model, choices } = reply.data;
     const content = choices[0]?.message.content ?? '';
     this.note(model ?? undefined);

@@ -12,9 +12,9 @@ export function effectiveSize(scores: readonly number[], together: readonly stri
   if (parts.length === size) return size;
   if (parts.length === 1) return 0;
   const squares = sumOf(scores, (score) => (score - mean) ** 2);
-  const alike = sumOf(parts, ({ length }) => length ** 2) / size;
+  if (squares === 0) return size ** 2 / sumOf(parts, ({ length }) => length ** 2);
   const apart = sumOf(parts, (part) => sumOf(part, (i) => (scores[i] ?? 0) - mean) ** 2) / squares;
-  const effect = squares === 0 ? alike : (apart * bessel(parts.length)) / bessel(size);
+  const effect = (apart * bessel(parts.length)) / bessel(size);
   const few = studentQuantile(size - 1) / studentQuantile(parts.length - 1);
   return (size / Math.max(1, effect)) * few ** 2;
 }

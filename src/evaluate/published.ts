@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DataError } from '../errors.ts';
+import { isArchive } from './questions-file.ts';
 import type { Benchmark, OpenOptions, Sample, Task, Wanted } from './task.ts';
 
 /**
@@ -107,9 +108,11 @@ function nothingWhole<S extends Sample>(
   const none = `none of ${folders[0]}'s files, neither here nor in ${folders.map((name) => `${name}/`).join(' or ')}`;
   const what = isFolder === undefined ? 'no such folder' : isFolder ? none : 'a file, and not the folder that holds it';
   return new DataError(`${folder}: ${what}`, {
-    hint: ['put one of these there:', ...listed].join('\n    '),
+    hint: [isFolder === false ? fixOfFile(folder) : 'put one of these there:', ...listed].join('\n    '),
   });
 }
+
+const fixOfFile = (file: string): string => `${isArchive(file) ? 'unpack it, and ' : ''}name a folder with one of these:`;
 
 /** The paths that a name stands for, sorted; none when nothing is there. */
 function places(home: string, name: string): string[] {

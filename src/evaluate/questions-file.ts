@@ -2,7 +2,9 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
+import { decodeText } from '../data/text.ts';
 import { DataError } from '../errors.ts';
+import { examine } from '../model/explain.ts';
 import type { Sample } from './task.ts';
 
 /** The first of `places` in the folder that exists, else undefined. */
@@ -14,29 +16,33 @@ export const firstExisting = (folder: string, places: readonly string[]): string
  * is wrong with it.
  */
 export async function readRows<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>[]> {
-  return parsedRows(await readText(file), file).map(({ value, place }) => {
-    const row = schema.safeParse(value);
-    if (row.success) return row.data;
-    throw wrongRow(place, row.error);
-  });
+  return parsedRows(await readText(file), file).map(({ value, place }) => checkedRow(schema, value, place));
 }
 
-/** A file's text, without a byte order mark. Throws DataError. */
+/** A file's text, without a byte order mark. Throws DataError, for another encoding than UTF-8 and for an archive too. */
 export async function readText(file: string): Promise<string> {
+  let bytes: Buffer;
   try {
-    return (await readFile(file, 'utf8')).replace(/^\ufeff/, '');
+    bytes = await readFile(file);
   } catch (cause) {
     throw new DataError(`${file}: cannot be read: ${(cause as Error).message}`, { cause });
   }
+  if (isArchive(file)) throw new DataError(`${file}: an archive, and not the file in it`, { hint: 'unpack it first' });
+  return decodeText(bytes, file).replace(/^\ufeff/, '');
 }
+
+/** Whether a file holds others, by its name. */
+export const isArchive = (file: string): boolean => /\.(tar|tgz|zip|gz|7z|rar|bz2|xz)$/i.test(file);
 
 const problemsShown = 3;
 
-/** What is wrong with a row of a benchmark's file. */
-export function wrongRow(place: string, { issues }: z.ZodError): DataError {
-  const problems = issues.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
-  const more = problems.length > problemsShown ? `; and ${problems.length - problemsShown} more` : '';
-  return new DataError(`${place}: ${problems.slice(0, problemsShown).join('; ')}${more}`, {
+/** A row of a benchmark's file, or the whole of one, as the schema has it. Throws DataError saying where and what is wrong. */
+export function checkedRow<Schema extends z.ZodType>(schema: Schema, value: unknown, place: string): z.output<Schema> {
+  const { data, problems } = examine(schema, value);
+  if (!problems) return data;
+  const said = problems.map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`));
+  const more = said.length > problemsShown ? `; and ${said.length - problemsShown} more` : '';
+  throw new DataError(`${place}: ${said.slice(0, problemsShown).join('; ')}${more}`, {
     hint: "see whether the file is another benchmark's, or was cut off",
   });
 }

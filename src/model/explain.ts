@@ -29,7 +29,9 @@ const explain: z.core.$ZodErrorMap = (issue) => {
     .replace(/expected object$/, 'expected a map')
     .replace(/expected array$/, 'expected a list')
     .replace(/expected array to have/, 'expected a list of');
-  return issue.input === undefined ? `missing, ${message}` : `${message}, got ${shown(issue.input)}`;
+  if (issue.input !== undefined) return `${message}, got ${shown(issue.input)}`;
+  // Of a choice between shapes there is no more to say.
+  return issue.code === 'invalid_union' ? 'missing' : `missing, ${message}`;
 };
 
 function unknownKey(key: string, known: string): string {

@@ -1,7 +1,8 @@
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { CheckpointError } from '../errors.ts';
 import { flush } from '../flush.ts';
+import { makeFolder } from '../make-folder.ts';
 
 const exists = (path: string): Promise<boolean> =>
   stat(path).then(
@@ -37,7 +38,7 @@ export async function withDraft(
   const draft = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
   try {
     await rm(draft, { recursive: true, force: true });
-    await mkdir(draft, { recursive: true });
+    makeFolder(draft);
     await fill(draft);
     flush(draft);
     await place(draft);

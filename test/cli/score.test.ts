@@ -111,7 +111,15 @@ describe('score', () => {
       1,
       expect.stringMatching(/^error: .*nowhere: no such folder\n {2}fix: put one of these there:\n {4}LLaVA: llava_pope_test\.jsonl, /),
     ]);
-    expect((await tinyllava('score', 'pope', '--answers', answers)).code).toBe(2);
+    const table = await tinyllava('score', 'pope', '--answers', answers, '--data', answers);
+    expect(table.stderr).toMatch(/answers.jsonl: a file, and not the folder that holds it\n {2}fix: name a folder with one of these:\n/);
+    const misspelt = await tinyllava('score', 'pope', '--answrs', answers, '--data', root);
+    expect([misspelt.code, misspelt.stderr]).toEqual([2, "error: unknown option '--answrs'\n  fix: did you mean --answers?\n"]);
+    const lacking = await tinyllava('score', 'pope', '--answers', answers);
+    expect([lacking.code, lacking.stderr]).toEqual([
+      2,
+      expect.stringContaining("error: required option '--data <folder>' not specified\n  fix: see"),
+    ]);
     expect((await tinyllava('score', 'pope', '--answers', answers, '--data', root, '--profile', 'other')).code).toBe(2);
   });
 });

@@ -305,6 +305,21 @@ describe('a model behind a server', () => {
     expect(seedBenchLikelihood.choices).toBeDefined();
   });
 
+  test('that sends calls on to where they arrive empty is said to, with the address', async () => {
+    for (const found of [404, 200]) {
+      const server = createServer(({ url = '', method }, response) => {
+        if (url.startsWith('/v1/')) response.writeHead(301, { location: `/moved${url}` }).end();
+        else response.writeHead(method === 'GET' ? found : 500).end('a page');
+      });
+      servers.push(server);
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const host = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      await expect(endpoint(`${host}/v1`).check({ images: false, weigh: false })).rejects.toThrow(
+        `a page; it sends calls on to ${host}/moved/v1/chat/completions: name that address, up to /v1`,
+      );
+    }
+  });
+
   test('is asked in the words that it takes', async () => {
     const { baseUrl, calls } = await serve((asked, _, response) => {
       const refuse = (message: string): Promise<never> => {

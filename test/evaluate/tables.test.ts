@@ -59,6 +59,16 @@ test('what is no Excel file, or has no answers in it, says so', async () => {
   );
 });
 
+test('a file in another encoding, an archive and commas are told from answers and questions, and a row that is none is named', async () => {
+  const utf16 = join(root, 'utf16.jsonl');
+  writeFileSync(utf16, '\ufeff{"question_id": 1, "text": "yes"}', 'utf16le');
+  await expect(readAnswers(utf16)).rejects.toThrow('utf16.jsonl is not in UTF-8');
+  await expect(readAnswers(file('answers.tar', 'a'))).rejects.toThrow('answers.tar: an archive, and not the file in it');
+  await expect(tableRows([file('a.csv', 'question,answer')], z.looseObject({}))).rejects.toThrow('questions are not read from .csv');
+  const rows = '[{"question_id": 1, "text": "yes"}, "no"]';
+  await expect(readAnswers(file('rows.json', rows))).rejects.toThrow('rows.json#1: expected a map, got "no"');
+});
+
 describe('tables with tabs', () => {
   test('a byte order mark, as editors on Windows write it, is no part of a file', async () => {
     for (const [name, text] of [
@@ -166,10 +176,12 @@ describe.each(['snappy', 'zstd'])('tables of Hugging Face, packed by %s', (compr
 describe('tables that cannot be used', () => {
   test('name the row and what is wrong with it', async () => {
     const path = file('bad.tsv', 'index\tquestion\n1\tq\n2\n');
-    await expect(tableRows([path], z.looseObject({ question: z.string() }))).rejects.toThrow(`${path}#1: question: Invalid input`);
+    await expect(tableRows([path], z.looseObject({ question: z.string() }))).rejects.toThrow(
+      `${path}#1: question: missing, expected string`,
+    );
     const wide = z.object(Object.fromEntries(['a', 'b', 'c', 'd', 'e'].map((name) => [name, z.string()])));
     await expect(tableRows([path], wide)).rejects.toMatchObject({
-      message: expect.stringMatching(/#0: a: Invalid.*; b: Invalid.*; c: Invalid.*; and 2 more$/),
+      message: expect.stringMatching(/#0: a: missing.*; b: missing.*; c: missing.*; and 2 more$/),
       hint: expect.stringContaining('cut off'),
     });
   });

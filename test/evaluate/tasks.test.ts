@@ -180,7 +180,7 @@ describe('the task for questions of the user', () => {
       `"DataError: DATA/questions.jsonl:3: answer: expected a text or a list of texts"`,
     );
     expect(await complaint('{"question_id": 1, "text": "a", "anwser": "b"}')).toMatchInlineSnapshot(
-      `"DataError: DATA/questions.jsonl:1: answer: expected a text or a list of texts; Unrecognized key: "anwser""`,
+      `"DataError: DATA/questions.jsonl:1: answer: expected a text or a list of texts; anwser: unknown key, did you mean "answer"?"`,
     );
     expect(await complaint(`${whole}\n{"question_id": 2, "te`)).toMatchInlineSnapshot(
       `"DataError: DATA/questions.jsonl:2: not JSON: Unterminated string in JSON at position 22"`,

@@ -3,6 +3,7 @@ import { access, constants, mkdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { DataError } from '../../errors.ts';
+import { makeFolder } from '../../make-folder.ts';
 import { Dataset } from '../dataset.ts';
 import type { FixedData, Flaw } from '../report.ts';
 import type { OpenRows } from '../rows.ts';
@@ -26,7 +27,7 @@ export async function checkCleanFile(file: string): Promise<void> {
   const there = [file, droppedFileOf(file), imagesOf(file)].find(existsSync);
   if (there !== undefined) throw new DataError(`${there} exists`, { hint: 'give a path where nothing is yet' });
   try {
-    await mkdir(dirname(file), { recursive: true });
+    makeFolder(dirname(file));
     await access(dirname(file), constants.W_OK);
   } catch (cause) {
     throw new DataError(`${file} cannot be written: ${(cause as Error).message}`, { hint: 'choose another folder', cause });

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import { createJiti } from 'jiti';
 import { z } from 'zod';
 import { ConfigError, TinyLlavaError } from '../../errors.ts';
-import { checkIds } from '../questions-file.ts';
+import { examine } from '../../model/explain.ts';
+import { checkIds, readText } from '../questions-file.ts';
 import { submissionForms } from '../submission.ts';
 import type { Benchmark, Task } from '../task.ts';
 import { TaskName, yamlTask } from './yaml-task.ts';
@@ -32,14 +32,14 @@ const CodedTask = z.looseObject({
 /** A task of the user's own: YAML, or TypeScript that exports `task`. Throws ConfigError for a file that is wrong. */
 export async function customTask(file: string): Promise<Task> {
   if (!existsSync(file)) throw new ConfigError(`${file} does not exist`, { hint: 'name a task, or the YAML or TypeScript file of one' });
-  if (/^\.ya?ml$/.test(extname(file))) return yamlTask(await readFile(file, 'utf8'), file);
+  if (/^\.ya?ml$/.test(extname(file))) return yamlTask(await readText(file), file);
   const exported = await exportsOf(file);
-  const checked = CodedTask.safeParse(exported['task'] ?? exported['default']);
-  if (!checked.success) {
-    const problems = checked.error.issues.map(({ path, message }) =>
+  const { problems } = examine(CodedTask, exported['task'] ?? exported['default']);
+  if (problems) {
+    const said = problems.map(({ path, message }) =>
       path.length === 0 ? `no task in it: ${message}` : `task.${path.join('.')}: ${message}`,
     );
-    throw new ConfigError(`${file}: ${problems.join('; ')}`, {
+    throw new ConfigError(`${file}: ${said.join('; ')}`, {
       hint: 'write `export const task: Task = { name, about, maxNewTokens, open, prompt, score, aggregate }`',
     });
   }
@@ -104,7 +104,7 @@ export async function openCustom(task: Task, data: string, file: string): Promis
     if (cause instanceof TinyLlavaError) throw cause;
     throw new ConfigError(`${file}: open fails: ${(cause as Error).message}`, { cause });
   }
-  const [issue] = Opened.safeParse(benchmark).error?.issues ?? [];
+  const [issue] = examine(Opened, benchmark).problems ?? [];
   if (issue) throw new ConfigError(`${file}: open gives no samples and files: ${issue.path.join('.')}: ${issue.message}`);
   tryTask(task, benchmark, file);
   return benchmark;
@@ -122,9 +122,9 @@ function tryTask(task: Task, { samples }: Benchmark, file: string): void {
       if (cause instanceof TinyLlavaError) throw cause;
       throw new ConfigError(`${file}: ${what} of the first sample fails: ${(cause as Error).message}`, { cause });
     }
-    const checked = schema.safeParse(value);
-    if (checked.success) return checked.data;
-    const [issue] = checked.error.issues;
+    const { data, problems } = examine(schema, value);
+    if (!problems) return data;
+    const [issue] = problems;
     throw new ConfigError(
       `${file}: ${what} of the first sample gives no ${what === 'prompt' ? 'messages' : 'result'}: ${issue?.path.join('.')}: ${issue?.message}`,
     );

@@ -1,9 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { cacheFolder } from '../../cache-folder.ts';
 import { ConfigError, TinyLlavaError } from '../../errors.ts';
+import { makeFolder } from '../../make-folder.ts';
 import { contentParts } from '../../processor/message.ts';
 import { type ChatCall, ChatServer, type ChatServerOptions, ServerError } from '../chat-server.ts';
 import type { JudgeCall } from './question.ts';
@@ -91,7 +92,7 @@ export class Judge {
     // Other processes may have asked the same meanwhile.
     const draft = `${path}.${randomUUID()}.part`;
     try {
-      await mkdir(folder, { recursive: true });
+      makeFolder(folder);
       await writeFile(draft, JSON.stringify({ text, served }));
       await rename(draft, path);
     } catch {

@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 import type { z } from 'zod';
-import { readRows, wrongRow } from '../questions-file.ts';
+import { DataError } from '../../errors.ts';
+import { checkedRow, readRows } from '../questions-file.ts';
 import type { OpenOptions } from '../task.ts';
 import { parquetRows } from './parquet.ts';
 import { tsvRows } from './tsv.ts';
@@ -23,12 +24,12 @@ export async function tableRows<Schema extends z.ZodType>(
       for (const row of await readRows(file, schema)) all.push(row);
       continue;
     }
+    if (kind === '.csv')
+      throw new DataError(`${file}: questions are not read from .csv`, { hint: 'save it as .tsv or .xlsx, or write JSONL' });
     const rows = kind === '.parquet' ? parquetRows(file, options) : kind === '.xlsx' ? await xlsxRows(file) : withImages(file, options);
     let number = 0;
     for await (const row of rows) {
-      const checked = schema.safeParse(row);
-      if (!checked.success) throw wrongRow(`${file}#${number}`, checked.error);
-      all.push(checked.data);
+      all.push(checkedRow(schema, row, `${file}#${number}`));
       number += 1;
     }
   }

@@ -4,6 +4,7 @@ import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheFolder } from '../../cache-folder.ts';
 import { DataError } from '../../errors.ts';
+import { makeFolder } from '../../make-folder.ts';
 
 /** The beginnings of image files by the ending that they get. */
 const kinds: readonly (readonly [string, readonly number[]])[] = [
@@ -37,7 +38,7 @@ export class Unpacker {
     const folder = join(cacheFolder(process.env), 'benchmark-images');
     if (!write) return new Unpacker(folder, false);
     try {
-      await mkdir(folder, { recursive: true });
+      makeFolder(folder);
     } catch (cause) {
       throw new DataError(`${folder}: the images of ${table} cannot be unpacked: ${(cause as Error).message}`, {
         hint: 'name a folder that can be written with TINYLLAVA_CACHE',

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
@@ -7,7 +6,7 @@ import { singulars, wordsOf } from '../nouns.ts';
 import { questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
 import { round } from '../python.ts';
-import { readRows } from '../questions-file.ts';
+import { readRows, readText } from '../questions-file.ts';
 import { unparsed, verdict } from '../score.ts';
 import type { Metric, Sample, Scored, Task } from '../task.ts';
 import { readJson } from './vqa-files.ts';
@@ -46,7 +45,7 @@ interface AmberFiles {
 async function generativeSamples({ queries, annotations, relations, safeWords, images }: AmberFiles): Promise<AmberSample[]> {
   const related = await readJson(relations, Relations);
   const vocabulary = new Set(Object.entries(related).flat(2));
-  const safe = new Set((await readFile(safeWords, 'utf8')).split('\n').map((line) => line.trim()));
+  const safe = new Set((await readText(safeWords)).split('\n').map((line) => line.trim()));
   const all = (word: string): string[] => [word, ...(related[word] ?? [])];
   const rows = await annotated(queries, annotations, (type) => type === 'generative');
   return rows.map(({ id, image, query, annotation: { truth, hallu } }) => ({

@@ -19,16 +19,18 @@ const Coco = z.looseObject({
   images: z.array(z.looseObject({ id: z.int(), file_name: z.string(), domain: z.string().optional() })),
   annotations: z.array(z.looseObject({ image_id: z.int(), caption: z.string() })),
 });
-const Row = z.looseObject({
-  question_id: Id.optional(),
-  image_id: Id.optional(),
-  img_id: Id.optional(),
-  answer: z.array(z.string()).optional(),
-  caption: z.array(z.string()).optional(),
-  annotations_captions: z.array(z.string()).optional(),
-  domain: z.string().optional(),
-  image: z.string().optional(),
-});
+const Row = z
+  .looseObject({
+    question_id: Id.optional(),
+    image_id: Id.optional(),
+    img_id: Id.optional(),
+    answer: z.array(z.string()).optional(),
+    caption: z.array(z.string()).optional(),
+    annotations_captions: z.array(z.string()).optional(),
+    domain: z.string().optional(),
+    image: z.string().optional(),
+  })
+  .refine(({ answer, caption, annotations_captions }) => answer ?? caption ?? annotations_captions, 'no captions');
 
 async function cocoSamples(file: string, images: string): Promise<Sample[]> {
   const { images: pictures, annotations } = await readJson(file, Coco);

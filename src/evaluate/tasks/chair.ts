@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Random } from '../../data/random.ts';
@@ -8,6 +7,7 @@ import { mentionedObjects } from '../coco-objects.ts';
 import { questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
 import { split } from '../python.ts';
+import { readText } from '../questions-file.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { Metric, OpenOptions, Sample, Scored, Task, Verdict } from '../task.ts';
 import { readJson } from './vqa-files.ts';
@@ -53,7 +53,7 @@ const drawn = (ids: number[]): number[] =>
     .sort((a, b) => a - b);
 
 async function listed(file: string): Promise<number[]> {
-  const ids = split(await readFile(file, 'utf8')).map(Number);
+  const ids = split(await readText(file)).map(Number);
   if (ids.some((id) => !Number.isSafeInteger(id))) throw new DataError(`${file}: expected a number of an image in each line`);
   return ids;
 }

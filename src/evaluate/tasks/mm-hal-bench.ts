@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
@@ -6,7 +5,7 @@ import type { AnswerRow } from '../answers-file.ts';
 import { bootstrapped } from '../bootstrap.ts';
 import { questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
-import { readRows } from '../questions-file.ts';
+import { readRows, readText } from '../questions-file.ts';
 import type { Metric, Sample, Scored, Task, Verdict } from '../task.ts';
 
 interface MmHalSample extends Sample {
@@ -28,7 +27,7 @@ const Completion = z.array(z.looseObject({ message: z.looseObject({ content: z.s
 /** The text of `template = '''…'''` in the benchmark's own script. */
 async function judgeTemplate(script: string): Promise<string> {
   if (script === '') return '';
-  const found = /template\s*=\s*'''(.*?)'''/s.exec(await readFile(script, 'utf8'))?.[1];
+  const found = /template\s*=\s*'''(.*?)'''/s.exec(await readText(script))?.[1];
   if (found === undefined || found.split('{}').length !== 5) throw new DataError(`${script}: no template with four places {} in it`);
   return found;
 }

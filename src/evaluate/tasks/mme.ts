@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
@@ -7,12 +7,12 @@ import { bootstrapped, type Values } from '../bootstrap.ts';
 import { ask, bareQuestion, questionAnd, shortAnswer } from '../prompts.ts';
 import { published } from '../published.ts';
 import { slice, strip } from '../python.ts';
-import { readRows } from '../questions-file.ts';
+import { readRows, readText } from '../questions-file.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { Metric, OpenOptions, Sample, Scored, Task, Verdict } from '../task.ts';
 
-const perception = ['existence', 'count', 'position', 'color', 'posters', 'celebrity', 'scene', 'landmark', 'artwork', 'OCR'];
-const cognition = ['commonsense_reasoning', 'numerical_calculation', 'text_translation', 'code_reasoning'];
+const perception = ['existence', 'count', 'position', 'color', 'posters', 'celebrity', 'scene', 'landmark', 'artwork', 'OCR'] as const;
+const cognition = ['commonsense_reasoning', 'numerical_calculation', 'text_translation', 'code_reasoning'] as const;
 
 interface MmeSample extends Sample {
   /** The image, which two questions share. */
@@ -28,7 +28,7 @@ const Row = z.looseObject({
   image_path: z.string().optional(),
   question: z.string(),
   answer: z.string(),
-  category: z.string(),
+  category: z.enum([...perception, ...cognition]),
   image: z.union([z.string(), z.array(z.string())]).optional(),
 });
 
@@ -57,7 +57,7 @@ class Truth {
   }
 }
 
-const lines = async (file: string): Promise<string[]> => (await readFile(file, 'utf8')).split('\n').filter((line) => strip(line) !== '');
+const lines = async (file: string): Promise<string[]> => (await readText(file)).split('\n').filter((line) => strip(line) !== '');
 
 async function fromTables(files: readonly string[]): Promise<Truth> {
   const truth = new Truth();

@@ -25,7 +25,10 @@ const Row = z.looseObject({
   question_id: z.union([z.string(), z.number()]).transform(String).optional(),
   index: z.string().optional(),
   question: z.string(),
-  answer: z.string(),
+  answer: z
+    .string()
+    .transform((text) => strip(text.toLowerCase()))
+    .pipe(z.enum(['yes', 'no'])),
   category: z.string().optional(),
   image: z.union([z.string(), z.array(z.string())]).optional(),
 });
@@ -70,7 +73,7 @@ async function tableSamples(files: readonly string[], options: { images?: boolea
       if (other !== undefined) {
         throw new DataError(`${file}: POPE has no split ${JSON.stringify(other)}`, { hint: "is the file another benchmark's?" });
       }
-      samples.push({ id, sharedId: shared, question: bare, images, targets: [strip(answer.toLowerCase())], category, splits });
+      samples.push({ id, sharedId: shared, question: bare, images, targets: [answer], category, splits });
     }
   }
   return samples;

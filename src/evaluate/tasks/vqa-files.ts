@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
 import { bareQuestion } from '../prompts.ts';
-import { readRows, readText } from '../questions-file.ts';
+import { checkedRow, readRows, readText } from '../questions-file.ts';
 import { tableRows } from '../tables/rows.ts';
 import type { OpenOptions, Sample } from '../task.ts';
 
@@ -32,11 +32,12 @@ const Row = z.looseObject({
   question_id: Id.optional(),
   index: Id.optional(),
   question: z.string(),
-  answers: People.optional(),
+  answers: People,
   question_type: z.string().optional(),
   answer_type: z.string().optional(),
   category: z.string().optional(),
   image: z.string().optional(),
+  ocr_tokens: z.undefined({ error: "TextVQA's, which is another benchmark" }).optional(),
 });
 
 /** A JSON file as the schema says. Throws DataError. */
@@ -48,10 +49,7 @@ export async function readJson<Schema extends z.ZodType>(file: string, schema: S
   } catch (cause) {
     throw new DataError(`${file}: cannot be read as JSON: ${(cause as Error).message}`, { cause });
   }
-  const checked = schema.safeParse(value);
-  if (checked.success) return checked.data;
-  const [issue] = checked.error.issues;
-  throw new DataError(`${file}: ${issue?.path.join('.')}: ${issue?.message}`);
+  return checkedRow(schema, value, file);
 }
 
 /** VQA's own files: questions and annotations, images called COCO_<subset>_<number>.jpg. */
@@ -89,7 +87,7 @@ export async function llavaQuestions(file: string, images: string): Promise<VqaS
 /** lmms-eval's rows. */
 export async function peopleRows(files: readonly string[], options: OpenOptions): Promise<VqaSample[]> {
   const rows = await tableRows(files, Row, options);
-  return rows.map(({ question_id, index, question, answers = [], question_type, answer_type, category, image }, i) => ({
+  return rows.map(({ question_id, index, question, answers, question_type, answer_type, category, image }, i) => ({
     id: question_id ?? index ?? String(i),
     question,
     images: image === undefined ? [] : [image],

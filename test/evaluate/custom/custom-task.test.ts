@@ -137,7 +137,7 @@ describe('a task in TypeScript', () => {
       'task.name: expected small letters, digits, +, - and _',
     );
     expect(await message(file('i.ts', coded.replace('maxNewTokens: 4', "maxNewTokens: 4, submissionForm: 'csv'")))).toContain(
-      'task.submissionForm: Invalid option',
+      'task.submissionForm: expected one of "json"|"jsonl"|"xlsx", got "csv"',
     );
     const sample = "{ id: '1', question: 'q', images: [], targets: ['yes'], category: 'all' }";
     expect(await message(file('g.ts', coded.replace(sample, `${sample}, ${sample}`)))).toContain('g.ts: two questions have the id 1');

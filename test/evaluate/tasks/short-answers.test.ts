@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -107,9 +107,12 @@ test.each([
 ] as const)('%s is read in its public split where the files of test lie beside it', async (name, task, testFile, split) => {
   const folder = writeFiles(join(root, `both-${name}`), { [testFile]: [{ question_id: 0, image: 'a.jpg', text: 'Q?' }] });
   expect((await samplesOf(task, folder))[0]?.targets).toEqual([]);
-  // TextVQA's table has the columns of theirs.
-  const table = join(import.meta.dirname, '../../reference/hugging-face/textvqa/data/validation-00000-of-00001.parquet');
-  cpSync(table, join(folder, `${split}-00000-of-00001.parquet`));
+  // TextVQA's table has the columns of theirs, and one that tells it from them.
+  const table = readFileSync(join(import.meta.dirname, '../../reference/hugging-face/textvqa/data/validation-00000-of-00001.parquet'));
+  const place = join(folder, `${split}-00000-of-00001.parquet`);
+  writeFileSync(place, table);
+  await expect(samplesOf(task, folder)).rejects.toThrow("ocr_tokens: TextVQA's, which is another benchmark");
+  writeFileSync(place, table.toString('latin1').replaceAll('ocr_tokens', 'all_tokens'), 'latin1');
   expect((await samplesOf(task, folder))[0]?.targets).not.toEqual([]);
 });
 
