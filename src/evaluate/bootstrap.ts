@@ -1,5 +1,5 @@
 import { Random } from '../data/random.ts';
-import type { Interval } from './interval.ts';
+import { type Interval, wilson } from './interval.ts';
 import { imageOf, type Metric, type Sample, type Scored } from './task.ts';
 
 /** Numbers of a result without their intervals. */
@@ -61,13 +61,18 @@ export function bootstrapped<S extends Sample>(
       if (list) list[draw] = value;
     }
   }
-  return found.map((metric, i) => ({ ...metric, interval: interval(drawn[i], metric) }));
+  const groupsEach = groups.length / Math.max(1, scored.length);
+  return found.map((metric, i) => ({ ...metric, interval: interval(drawn[i], metric, metric.count * groupsEach) }));
 }
 
-/** A draw may have no sample of some kind, and so no number. */
-function interval(drawn: Float64Array | undefined, { max = 1 }: { readonly max?: number }): Interval {
-  const sorted = (drawn ?? new Float64Array()).filter((value) => !Number.isNaN(value)).sort();
-  return sorted.length === 0 ? { low: 0, high: max } : { low: quantile(sorted, 0.025), high: quantile(sorted, 0.975) };
+/** A draw may have no sample of some kind, and so no number. Where all that was seen is at an end of the scale, so are all draws, and Wilson's interval says more. */
+function interval(drawn: Float64Array | undefined, { value, max = 1 }: Values[number], groups: number): Interval {
+  const sorted = (drawn ?? new Float64Array()).filter((one) => !Number.isNaN(one)).sort();
+  if (sorted.length === 0) return { low: 0, high: max };
+  const found = { low: quantile(sorted, 0.025), high: quantile(sorted, 0.975) };
+  if (found.low < found.high || (value !== 0 && value !== max)) return found;
+  const { low, high } = wilson(value === 0 ? 0 : groups, groups);
+  return { low: low * max, high: high * max };
 }
 
 /** Items by their key, in the order in which the keys appear. */

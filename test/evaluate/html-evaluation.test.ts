@@ -2,6 +2,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFi
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { promptText } from '../../src/evaluate/answer-samples.ts';
 import { evaluate, type Results, withoutTimes } from '../../src/evaluate/evaluate.ts';
@@ -169,6 +170,10 @@ describe('the page', () => {
     expect(found[paths[0] ?? '']).toEqual({ src: expect.stringMatching(/^data:/), href: '../../data/0.png' });
     expect(found[paths[1] ?? '']).toEqual({ src: '../../data/1.png', href: '../../data/1.png' });
     expect(found[paths[2] ?? '']).toBeUndefined();
+    // A large image, which takes longer, keeps its place.
+    const large = join(root, 'large.png');
+    await sharp({ create: { width: 3000, height: 3000, channels: 3, background: 'red' } }).toFile(large);
+    expect(Object.keys(await thumbnails([large, ...paths], root))).toEqual([large, paths[0], paths[1]]);
   });
 
   test('holds at most so many questions, those first that are worth a look', async () => {

@@ -43,8 +43,10 @@ describe('the bootstrap', () => {
     expect(width(meanOf(grouped)?.interval)).toBeGreaterThan(2.5 * width(meanOf(run(together))?.interval));
   });
 
-  test('knows nothing from a single group', () => {
+  test('knows nothing from a single group, and no more than Wilson where all are right or all wrong', () => {
     expect(meanOf(run([1]))?.interval).toEqual({ low: 0, high: 1 });
+    const twice = (score: number) => run(new Array(40).fill(score), (i) => String(Math.floor(i / 2)));
+    expect([meanOf(twice(1))?.interval, meanOf(twice(0))?.interval]).toEqual([wilson(20, 20), wilson(0, 20)]);
   });
 });
 

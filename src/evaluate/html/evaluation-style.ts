@@ -2,7 +2,7 @@
 export const evaluationStyle = `
 .evaluated .dot { width: 12px; height: 12px; margin: -6px 0 0 -6px; } .evaluated small { color: var(--muted); font-weight: 400; }
 .evaluated th:first-child { min-width: 9rem; overflow-wrap: anywhere; } .evaluated .drawn { width: 34%; min-width: 12rem; }
-.wide { overflow-x: auto; margin-bottom: 1rem; } .wide th, .wide td { white-space: nowrap; padding-top: .35rem; padding-bottom: .35rem; } .wide td[colspan] { white-space: normal; }
+.wide { overflow-x: auto; margin-bottom: 1rem; } .wide th, .wide td { white-space: nowrap; padding-top: .35rem; padding-bottom: .35rem; } .wide thead th, .wide th small { white-space: normal; } .wide td[colspan] { white-space: normal; }
 .radar { margin: 2.2rem 0 0; max-width: 40rem; } .radar svg { display: block; width: 100%; height: auto; overflow: visible; } .radar figcaption { font-weight: 400; color: var(--muted); font-size: .88rem; }
 .radar text { font-size: 12.5px; fill: var(--ink); } .ring { stroke: var(--rule); stroke-width: 1; } .shape { stroke: currentColor; fill: currentColor; fill-opacity: .07; } .radar circle { fill: currentColor; stroke: var(--paper); stroke-width: 1.5; }
 .muted, .where { color: var(--muted); font-size: .88rem; } .wide + .muted { margin-bottom: .2rem; }

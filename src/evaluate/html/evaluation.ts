@@ -138,7 +138,7 @@ function differences(runs: readonly Run[]): Markup {
       ];
     }),
   );
-  const heads = ['mean score, of 100 a question', '95 % interval', 'better', 'worse', 'p'].map(
+  const heads = ['mean score, of 100', '95 % interval', 'better', 'worse', 'p'].map(
     (head) => html`<th scope="col" class="number">${head}</th>`,
   );
   return html`<div class="wide"><table><thead><tr><th scope="col">benchmark</th>${heads}</tr></thead><tbody>${rows}</tbody></table></div>

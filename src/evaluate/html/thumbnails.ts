@@ -15,18 +15,20 @@ const together = 8;
 
 /** Thumbnails by the images' paths, for a page in `folder`: the first are in the page, further ones are linked relative to it. Images that cannot be read have none. */
 export async function thumbnails(paths: Iterable<string>, folder: string, limit = mostEmbedded): Promise<Record<string, Thumbnail>> {
-  const found: Record<string, Thumbnail> = {};
-  const waiting = [...new Set(paths)].map((path, i) => ({ path, embed: i < limit }));
+  const places = [...new Set(paths)];
+  const found: (Thumbnail | undefined)[] = [];
+  const waiting = places.entries();
   const work = async (): Promise<void> => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const href = relative(resolve(folder), resolve(next.path)).split('\\').join('/');
+    for (const [i, path] of waiting) {
+      const href = relative(resolve(folder), resolve(path)).split('\\').join('/');
       const link = href.split('/').map(encodeURIComponent).join('/');
-      const src = next.embed ? await smallCopy(next.path) : (await stat(next.path).catch(() => undefined)) && link;
-      if (src !== undefined) found[next.path] = { src, href: link };
+      const src = i < limit ? await smallCopy(path) : (await stat(path).catch(() => undefined)) && link;
+      if (src !== undefined) found[i] = { src, href: link };
     }
   };
   await Promise.all(Array.from({ length: together }, work));
-  return found;
+  // In the order of the images and not in that in which they were read, so that equal runs have equal pages.
+  return Object.fromEntries(places.flatMap((path, i) => (found[i] ? [[path, found[i]]] : [])));
 }
 
 async function smallCopy(path: string): Promise<string | undefined> {
