@@ -37,6 +37,9 @@ interface TrainFlags extends DeviceFlags {
   readonly sharded?: true;
 }
 
+/** What is skipped is named so many times. */
+const namedSkips = 10;
+
 /** Shows how far training is: one line that changes, and one that stays for each stage and checkpoint. */
 export function trainingProgress(line: StatusLine): Log {
   let last: string[] = [];
@@ -49,9 +52,10 @@ export function trainingProgress(line: StatusLine): Log {
     if (event === 'beyond-context') line.say(`${facts['stage']}: ${beyondContextText(facts as unknown as BeyondContext)}`);
     if (event === 'left-out') line.say(`${facts['stage']}: ${leftOutText(facts as unknown as LeftOut)}`);
     // a row that cannot be used comes again in every epoch
-    if ((event === 'skipped-row' || event === 'skipped-step') && !skipped.has(facts['reason'])) {
+    if ((event === 'skipped-row' || event === 'skipped-step') && skipped.size < namedSkips && !skipped.has(facts['reason'])) {
       skipped.add(facts['reason']);
       line.say(`skipped: ${facts['reason']}`);
+      if (skipped.size === namedSkips) line.say('what else is skipped is named in metrics.jsonl');
     }
     if (event === 'unreadable-state') line.say(`passed over ${facts['folder']}: ${facts['reason']}`);
     if (event === 'resume' && facts['stage'] === undefined) line.say('nothing is left to do: the run is done');

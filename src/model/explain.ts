@@ -18,7 +18,7 @@ function shown(value: unknown): string {
 }
 
 /** What a schema has against a value, in the words of somebody who reads a YAML file; for unknown keys, the known ones. */
-const explain: z.core.$ZodErrorMap = (issue) => {
+export const explain: z.core.$ZodErrorMap = (issue) => {
   if (issue.code === 'custom') return undefined;
   if (issue.code === 'unrecognized_keys') return issue.inst instanceof z.ZodObject ? Object.keys(issue.inst.shape).join(', ') : '';
   const found = english(issue);

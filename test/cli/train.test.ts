@@ -152,6 +152,18 @@ test('the line of a checkpoint counts what was left out', () => {
   expect(said(0, 3)).toBe('saved runs/a/align; cut to maxLength: 3 rows');
 });
 
+test('of many rows that are skipped only the first are named', () => {
+  const written: string[] = [];
+  const log = trainingProgress(new StatusLine({ write: (text: string) => written.push(text) }));
+  for (let i = 0; i < 1000; i++) log({ event: 'skipped-row', stage: 'align', step: 1, reason: `a.json#${i % 500} is broken` });
+  expect(written.length).toBe(11);
+  expect(written.slice(8)).toEqual([
+    'skipped: a.json#8 is broken\n',
+    'skipped: a.json#9 is broken\n',
+    'what else is skipped is named in metrics.jsonl\n',
+  ]);
+});
+
 test('progress is one line that fits the terminal', () => {
   const written: string[] = [];
   const screen = { isTTY: true, columns: 60, write: (text: string) => written.push(text) };

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { DataError } from '../../errors.ts';
+import { explain } from '../../model/explain.ts';
 import type { ImageSource } from '../../processor/message.ts';
 import { captioned } from '../caption.ts';
 import type { MinRatings } from '../rows.ts';
@@ -19,9 +20,9 @@ const textColumns: Readonly<Record<string, TextColumn>> = {
   /** LLaVA's own. */
   conversations: { turns: (cell) => cell },
   /** The Cauldron's and FineVision's. */
-  texts: { turns: (cell, { images }) => tagged(Exchanges.parse(cell), images) },
-  caption: { turns: (cell, { prompt }) => captioned(Caption.parse(cell), prompt) },
-  text: { turns: (cell, { prompt }) => captioned(Caption.parse(cell), prompt) },
+  texts: { turns: (cell, { images }) => tagged(Exchanges.parse(cell, { error: explain }), images) },
+  caption: { turns: (cell, { prompt }) => captioned(Caption.parse(cell, { error: explain }), prompt) },
+  text: { turns: (cell, { prompt }) => captioned(Caption.parse(cell, { error: explain }), prompt) },
 };
 
 /** Columns that hold images, the first one that a table has counts. */
