@@ -46,7 +46,8 @@ function tuning(draw: Draw, part: (typeof partNames)[number]) {
     { tune: 'full', learningRate: 1e-3 } as const,
     { tune: 'lora', ...low } as const,
     { tune: 'qlora', bits: draw.pick(4 as const, 8 as const), ...low } as const,
-    { tune: 'from-layer', layer: draw.pick(0, 1), layerDecay: 0.8 } as const,
+    // The last layer of a tower lies behind its features.
+    { tune: 'from-layer', layer: part === 'vision' ? 0 : draw.pick(0, 1), layerDecay: 0.8 } as const,
   ];
   return draw.pick(...(part === 'connector' ? kinds.slice(0, 4) : kinds));
 }

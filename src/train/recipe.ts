@@ -171,7 +171,7 @@ export type OptimizerSettings = z.output<typeof Optimizer>;
 const SourceList = z
   .array(Source)
   .min(1)
-  .refine((sources) => new Set(sources.map(({ weight }) => weight === undefined)).size === 1, {
+  .refine((sources) => new Set(sources.map(({ weight }) => weight === undefined)).size <= 1, {
     error: 'some have a weight and some have none; give all of them one, or use repeat',
   })
   .refine((sources) => sources.every(({ weight, repeat }) => weight === undefined || repeat === 1), {
