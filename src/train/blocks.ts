@@ -14,9 +14,9 @@ export const blocksOf = (part: Module): { number: number; block: Module }[] =>
     return number === undefined ? [] : [{ number: Number(number), block }];
   });
 
-/** How many blocks of a tower are run: those up to the last wanted features. */
+/** How many blocks of a tower are run: those up to the last wanted features, and all where none are said. */
 export function blocksRun(tower: Module, featureLayer: unknown): number {
+  if (featureLayer === undefined) return Number.POSITIVE_INFINITY;
   const count = Math.max(-1, ...blocksOf(tower).map(({ number }) => number)) + 1;
-  if (count === 0 || featureLayer === undefined) return count;
   return Math.max(...featureIndices(featureLayer as number | readonly number[], count));
 }

@@ -9,6 +9,7 @@ import { visionTowers } from '../../src/model/vision/index.ts';
 import type { Module } from '../../src/nn/module.ts';
 import { LayerNorm } from '../../src/nn/norm.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
+import { blockOf } from '../../src/train/blocks.ts';
 import { parseRecipe, type Stage } from '../../src/train/recipe.ts';
 import { parameterGroups, tune } from '../../src/train/tune.ts';
 import { languageReferences, llamaReferences } from '../model/reference.ts';
@@ -119,10 +120,12 @@ test('rates fall towards the input in each of two towers, however deep the other
 });
 
 test('layers behind the features of a tower do not learn from a layer on', () => {
-  const learnedFrom = (layer: number): string[] =>
-    keysBy(made(tinyTowers.clip, { type: 'mlp' }), { vision: { tune: 'from-layer', layer } }, () => 0).get(0) ?? [];
-  const blocks = new Set(learnedFrom(0).map((key) => /layers\.(\d+)/.exec(key)?.[1]));
-  expect([...blocks]).toEqual(['0']);
+  const learnedFrom = (layer: number, tower: PartConfig = tinyTowers.clip): string[] =>
+    keysBy(made(tower, { type: 'mlp' }), { vision: { tune: 'from-layer', layer } }, () => 0).get(0) ?? [];
+  const blocksOf = (keys: readonly string[]) => [...new Set(keys.map(blockOf))];
+  expect(blocksOf(learnedFrom(0))).toEqual([0]);
+  expect(blocksOf(learnedFrom(0, { ...tinyTowers.clip, featureLayer: -1 }))).toEqual([0, 1]);
+  expect(blocksOf(learnedFrom(1, tinyTowers['efficientnet-lite']))).toEqual([1]);
   expect(() => learnedFrom(1)).toThrow(
     expect.objectContaining({
       message: 'stage a: vision: from-layer: 1, but features are taken behind 1 of its 2 layers',
