@@ -38,9 +38,8 @@ function* fromLayer(model: TinyLlava, name: PartName, layer: number, what: strin
   }
   if (found.length > 0) return yield* found;
   const there = all.has(layer) ? `features are taken behind ${run} of its ${all.size} layers` : `it has ${all.size} layers`;
-  throw new ConfigError(`${what}: from-layer: ${layer}, but ${there}`, {
-    hint: all.size > 0 ? `the last one is ${Math.min(run, all.size) - 1}` : 'use tune: full',
-  });
+  const last = Math.min(run, all.size) - 1;
+  throw new ConfigError(`${what}: from-layer: ${layer}, but ${there}`, { hint: last >= 0 ? `the last one is ${last}` : 'use tune: full' });
 }
 
 /** How many numbers of each part would learn. Throws ConfigError when the stage names a part or a layer that the model lacks. */
