@@ -1,4 +1,5 @@
 import type { Results } from './evaluate.ts';
+import { markdownRow } from './markdown-row.ts';
 import type { Metric } from './task.ts';
 
 /** A column of the table: which number of which task, and what is better. */
@@ -50,6 +51,5 @@ export function hallucinationTable(runs: Readonly<Record<string, Pick<Results, '
     return made && f1 ? ((100 - made.value + f1.value) / 2).toFixed(1) : '-';
   });
   const all = amber.some((cell) => cell !== '-') ? [...rows, ['AMBER score ↑', ...amber]] : rows;
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [line(['hallucination', ...names]), `| --- |${' ---: |'.repeat(names.length)}`, ...all.map(line)].join('\n');
+  return [markdownRow(['hallucination', ...names]), `| --- |${' ---: |'.repeat(names.length)}`, ...all.map(markdownRow)].join('\n');
 }

@@ -1,4 +1,5 @@
 import type { Results } from './evaluate.ts';
+import { markdownRow } from './markdown-row.ts';
 import type { Profile } from './task.ts';
 
 /** Where rows were published. */
@@ -125,11 +126,11 @@ export function besidePublished(results: Pick<Results, 'tasks' | 'settings'>, na
   if (columns.length === 0) return undefined;
   const beside = publishedResults.filter((row) => row.profile === profile && columns.some((column) => column in row.values));
   const line = (first: string, values: Readonly<Record<string, number>>): string =>
-    `| ${[first, ...columns.map((column) => values[column]?.toFixed(1) ?? '-')].join(' | ')} |`;
+    markdownRow([first, ...columns.map((column) => values[column]?.toFixed(1) ?? '-')]);
   const used = Object.values(sources).filter((source) => beside.some((row) => row.source === source));
   const number = (source: string): number => (used as readonly string[]).indexOf(source) + 1;
   return [
-    `| model | ${columns.join(' | ')} |`,
+    markdownRow(['model', ...columns]),
     `| --- |${' ---: |'.repeat(columns.length)}`,
     line(limit === undefined ? `**${name}**` : `**${name}, the first ${limit} questions**`, own),
     ...beside.map((row) => line(`${row.model} [${number(row.source)}]`, row.values)),

@@ -1,6 +1,7 @@
 import type { Results, TaskResult } from './evaluate.ts';
 import { countAsWrong, type Facts, madeWith, notRead, remarks, saidNothing } from './facts.ts';
 import { hallucinationTable } from './hallucination.ts';
+import { markdownRow } from './markdown-row.ts';
 import { besidePublished } from './published-results.ts';
 import type { ScoreResult } from './score-answers.ts';
 import type { Metric } from './task.ts';
@@ -97,7 +98,7 @@ const power = (least: number): string =>
 function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(3, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(' | ')} |`;
+    markdownRow(cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))));
   const rule = widths.map((width, i) => (i === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`));
   const [head = [], ...body] = rows;
   return [line(head), line(rule), ...body.map(line)].join('\n');

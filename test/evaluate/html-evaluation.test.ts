@@ -11,6 +11,7 @@ import { fitsScript } from '../../src/evaluate/html/browser.ts';
 import { markdownTable } from '../../src/evaluate/html/markdown-table.ts';
 import { readRuns } from '../../src/evaluate/html/runs.ts';
 import { thumbnails } from '../../src/evaluate/html/thumbnails.ts';
+import { markdownRow } from '../../src/evaluate/markdown-row.ts';
 import type { Question, Respondent } from '../../src/evaluate/respondent/respondent.ts';
 import type { Task } from '../../src/evaluate/task.ts';
 import { tasks } from '../../src/evaluate/tasks/index.ts';
@@ -218,6 +219,9 @@ describe('the page', () => {
   });
 
   test('shows a Markdown table as one of HTML', () => {
+    expect(markdownTable(`${markdownRow(['model', 'A'])}\n| --- | ---: |\n${markdownRow(['a|b', '1.0'])}`).text).toContain(
+      '<th scope="row">a|b</th><td class="number">1.0</td>',
+    );
     expect(markdownTable('| model | A |\n| --- | ---: |\n| **this <run>** | 1.0 |\n\n[1] source').text.replace(/\n/g, '')).toBe(
       '<div class="wide"><table><thead><tr><th scope="col">model</th><th scope="col" class="number">A</th></tr></thead><tbody><tr><th scope="row"><strong>this &lt;run&gt;</strong></th><td class="number">1.0</td></tr></tbody></table></div><p class="muted">[1] source</p>',
     );

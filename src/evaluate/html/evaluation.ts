@@ -27,6 +27,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
   const asked = tasks.reduce((sum, task) => sum + Math.max(...runs.map(({ results }) => results.tasks[task]?.samples ?? 0)), 0);
   const scored = runs.flatMap(({ results }) => Object.values(results.tasks)).filter(({ unscored }) => unscored === undefined);
   const failed = scored.reduce((sum, { failures }) => sum + failures, 0);
+  const answers = runs.length === 1 ? '' : ` of ${count(scored.reduce((sum, { samples }) => sum + samples, 0))} answers`;
   const profiles = [...new Set(runs.map(({ results }) => results.settings.profile))];
   const alike = runs.every(({ results }) => results.settings.limit === runs[0]?.results.settings.limit);
   const limited = runs
@@ -54,7 +55,7 @@ export async function evaluationPage(runs: readonly Run[], folder: string): Prom
 <header>
 <p class="brand">tinyllava</p>
 <h1>${title}</h1>
-<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}, profile ${profiles.join(' and ')}${limited}${failed === 0 ? '' : `; ${count(failed)} failed and ${countAsWrong(failed)}`}.</p>
+<p class="lead">${count(asked)} questions of ${tasks.length === 1 ? `the benchmark ${tasks[0]}` : `${tasks.length} benchmarks`}, profile ${profiles.join(' and ')}${limited}${failed === 0 ? '' : `; ${count(failed)}${answers} failed and ${countAsWrong(failed)}`}.</p>
 </header>
 <main>
 ${section('scores', 'Scores', html`${runLegend(names)}${drawnScores('benchmark', heads, names)}${radar(heads, names)}`)}
