@@ -47,6 +47,10 @@ export function compareCommand(): Command {
       });
       const head = [...(several ? ['run'] : []), 'task', 'questions', 'mean score, of 100', '95 % interval', 'better', 'worse', 'p'];
       if (rows.length > 0) for (const line of columns([head, ...rows])) print(line);
+      for (const other of others) {
+        const apart = new Set(all.flatMap(({ run, unlike = [] }) => (run === other ? unlike : [])));
+        if (apart.size > 0) print(`${other} differs from ${first} in more than the model: ${[...apart].join('; ')}`);
+      }
       for (const { task, run, unscored, fix } of all.filter(isNot)) {
         print(`${several ? `${run}, ` : ''}${task} is not compared: ${unscored}${fix === undefined ? '' : `; ${fix}`}`);
       }
@@ -59,6 +63,8 @@ type Compared = Named & (Comparison | NotCompared);
 interface Named {
   readonly task: string;
   readonly run: string;
+  /** What beside the model tells the runs apart. */
+  readonly unlike?: readonly string[];
 }
 
 interface NotCompared {
@@ -72,7 +78,7 @@ const isNot = (one: Compared): one is Named & NotCompared => !isCompared(one);
 
 /** The second of two runs against the first, on every task that both have. Throws DataError where there is none. */
 async function compared(first: string, second: string): Promise<Compared[]> {
-  const [{ compareRuns, whyNotCompared }, { readResults }, { readSamples }, { readdir }] = await Promise.all([
+  const [{ compareRuns, unlike, whyNotCompared }, { readResults }, { readSamples }, { readdir }] = await Promise.all([
     import('../evaluate/compare.ts'),
     import('../evaluate/html/runs.ts'),
     import('../evaluate/samples-file.ts'),
@@ -100,7 +106,8 @@ async function compared(first: string, second: string): Promise<Compared[]> {
       if (unscored !== undefined) return { task, run: second, unscored };
       const [before, after] = await Promise.all([first, second].map((folder) => readSamples(join(folder, name))));
       try {
-        return { task, run: second, ...compareRuns(before ?? [], after ?? []) };
+        const apart = unlike(task, results[0], results[1]);
+        return { task, run: second, ...(apart.length > 0 && { unlike: apart }), ...compareRuns(before ?? [], after ?? []) };
       } catch (cause) {
         if (!(cause instanceof DataError)) throw cause;
         const unfinished = [first, second].find((_, i) => results[i] === undefined);

@@ -106,7 +106,8 @@ interface PairedOptions {
 
 /**
  * How two runs differ, whose scores stand in the order of the same samples: the interval by the paired bootstrap over what belongs together, the p-value by turning
- * the two runs of each such group around at random, which is as likely as not when both are equally good (Fisher 1935, section 21). One group says nothing.
+ * the two runs of each such group around at random, which is as likely as not when both are equally good (Fisher 1935, section 21). One group says nothing. Where
+ * none differs the interval is that of the score test (Tango 1998), as the bootstrap then has none.
  */
 export function pairedBootstrap(
   first: readonly number[],
@@ -131,6 +132,7 @@ export function pairedBootstrap(
     means[round] = sum / count;
   }
   const uneven = sums.filter((sum) => sum !== 0);
+  const alike = uneven.length === 0 ? wilson(0, groups.length).high : 0;
   let asFar = 0;
   for (let round = 0; round < rounds; round++) {
     let turned = 0;
@@ -140,7 +142,7 @@ export function pairedBootstrap(
   means.sort();
   return {
     difference,
-    interval: { low: quantile(means, 0.025), high: quantile(means, 0.975) },
+    interval: { low: quantile(means, 0.025) - alike, high: quantile(means, 0.975) + alike },
     pValue: (asFar + 1) / (rounds + 1),
   };
 }

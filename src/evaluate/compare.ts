@@ -27,6 +27,24 @@ export function whyNotCompared(task: string, runs: readonly (Pick<Results, 'task
   return reasons.find((why) => why !== undefined);
 }
 
+/** What beside the model tells two runs apart on a task and may be what makes the difference, a clause each; runs that are not finished say nothing. */
+export function unlike(task: string, first: Results | undefined, second: Results | undefined): string[] {
+  if (!first || !second) return [];
+  const differs = (what: string, fact: (run: Results) => string | undefined): string[] => {
+    const [of, against] = [fact(second), fact(first)];
+    return of === against || of === undefined || against === undefined ? [] : [`${what} ${of}, not ${against}`];
+  };
+  const judge = ({ tasks }: Results): string | undefined => {
+    const { model, served = [] } = tasks[task]?.judge ?? {};
+    return model === undefined ? undefined : [model, ...served.filter((name) => name !== model)].join(' as ');
+  };
+  return [
+    ...differs('profile', ({ settings }) => settings.profile),
+    ...differs(`${task} was judged by`, judge),
+    ...differs(`${task} was read from files with the SHA-256`, ({ tasks }) => tasks[task]?.dataSha256?.slice(0, 12)),
+  ];
+}
+
 /** Compares two runs sample by sample. Throws DataError when they are not of the same samples. */
 export function compareRuns(first: readonly Scored[], second: readonly Scored[]): Comparison {
   const byId = new Map(second.map((one) => [one.sample.id, one]));

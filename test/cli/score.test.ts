@@ -196,6 +196,20 @@ describe('compare', () => {
     ]);
   });
 
+  test('says what beside the model tells runs apart', async () => {
+    const judged = (profile: string, served: string) => ({
+      settings: { profile },
+      tasks: { 'mm-vet': { judge: { model: 'j', baseUrl: 'u', served: [served] }, dataSha256: 'a'.repeat(64) } },
+    });
+    const [one, other] = ['one', 'other'].map((name) => write(name, [1, 0.5], 'mm-vet'));
+    writeFileSync(join(one ?? '', 'results.json'), JSON.stringify(judged('official', 'j-1')));
+    writeFileSync(join(other ?? '', 'results.json'), JSON.stringify(judged('lmms-eval', 'j-2')));
+    expect((await tinyllava('compare', one ?? '', other ?? '')).stdout).toContain(
+      `${other} differs from ${one} in more than the model: profile lmms-eval, not official; mm-vet was judged by j as j-2, not j as j-1\n`,
+    );
+    expect((await tinyllava('compare', one ?? '', one ?? '')).stdout).not.toContain('more than the model');
+  });
+
   test('takes no side between answers that may wait for their judge, nor for results that cannot be read', async () => {
     const judged = write('judged', [1, 0.5], 'mm-vet');
     writeFileSync(join(judged, 'results.json'), JSON.stringify({ tasks: { 'mm-vet': {} } }));

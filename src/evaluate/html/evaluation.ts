@@ -1,4 +1,4 @@
-import { type Comparison, compareRuns, whyNotCompared } from '../compare.ts';
+import { type Comparison, compareRuns, unlike, whyNotCompared } from '../compare.ts';
 import { countAsWrong, madeWith, notRead, remarks, saidNothing } from '../facts.ts';
 import { hallucinationTable } from '../hallucination.ts';
 import { besidePublished } from '../published-results.ts';
@@ -142,8 +142,16 @@ function differences(runs: readonly Run[]): Markup {
   const heads = ['mean score, of 100', '95 % interval', 'better', 'worse', 'p'].map(
     (head) => html`<th scope="col" class="number">${head}</th>`,
   );
+  const apart = others.flatMap((other) => {
+    const clauses = new Set(
+      Object.keys(first.samples).flatMap((task) => (other.samples[task] ? unlike(task, first.results, other.results) : [])),
+    );
+    return clauses.size === 0
+      ? []
+      : [html`<p class="muted"><b>${other.name}</b> differs from ${first.name} in more than the model: ${[...clauses].join('; ')}.</p>`];
+  });
   return html`<div class="wide"><table><thead><tr><th scope="col">benchmark</th>${heads}</tr></thead><tbody>${rows}</tbody></table></div>
-<p class="muted">p by McNemar's test where answers are right or wrong and each is about an image of its own, else by turning the two runs around at random, image by image; the filters below find the questions that changed.</p>`;
+${apart}<p class="muted">p by McNemar's test where answers are right or wrong and each is about an image of its own, else by turning the two runs around at random, image by image; the filters below find the questions that changed.</p>`;
 }
 
 function comparison(first: Run, other: Run, task: string): Comparison | string | undefined {
