@@ -158,7 +158,7 @@ export function trainCommand(): Command {
     .option('--print-recipe', 'print the recipe with every default filled in')
     .option(
       '--micro-batch <count>',
-      'conversations that go through the model at once, instead of as many as have 4096 tokens',
+      'conversations that go through the model at once, instead of as many as have the tokens beyond which nothing gets faster',
       wholeNumber(1),
     )
     .option('--watch [port]', 'show curves and answers on a page while it trains, on port 6007 unless given', wholeNumber(0, 65_535))

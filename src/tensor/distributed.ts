@@ -59,7 +59,7 @@ export class Flight {
 }
 
 /**
- * Processes that train together, through c10d of PyTorch: Gloo. Every rank calls the same collectives in the same order. A rank that dies or fails
+ * Processes that train together, through c10d of PyTorch: Gloo, and NCCL between GPUs. Every rank calls the same collectives in the same order. A rank that dies or fails
  * ends every wait of the others with an error that names it.
  */
 export class ProcessGroup {
