@@ -147,7 +147,6 @@ async function sampleOf(
   processor: Processor,
   { model, stage, what }: { model: TinyLlava; stage: Stage; what: string },
 ): Promise<SampleFacts> {
-  if (data.length === 0) throw new DataError(`${what}: the data has no rows`);
   const taken = new Sampler({ parts: data.parts, batchSize: sampled, seed: 0 }).next();
   const seen: Sampled[] = [];
   for (const [i, index] of taken.entries()) {

@@ -1,6 +1,7 @@
 import type { Mixture } from '../data/mixture.ts';
 import type { RowSource } from '../data/rows.ts';
 import { holdOut } from '../data/subset.ts';
+import { DataError } from '../errors.ts';
 import { openData } from './build.ts';
 import type { Stage } from './recipe.ts';
 
@@ -23,15 +24,18 @@ export class StageData implements Disposable {
   }
 
   /** Opens them; rows are held out by the seed. Throws DataError, and ConfigError when more are to be held out than there are. */
-  static async open({ data, validation }: Stage, { root, seed }: { root: string; seed: number }): Promise<StageData> {
+  static async open({ name, data, validation }: Stage, { root, seed }: { root: string; seed: number }): Promise<StageData> {
     const opened: Mixture[] = [];
-    const open = async (sources: Stage['data']): Promise<Mixture> => {
+    const open = async (sources: Stage['data'], what: string): Promise<Mixture> => {
       const found = await openData(sources, root);
       opened.push(found);
-      return found;
+      if (found.length > 0) return found;
+      throw new DataError(`${what}: the data has no rows`, { hint: 'see what a file holds by `tinyllava inspect FILE`' });
     };
+    const what = `stage ${name}`;
     try {
-      return new StageData(await open(data), validation?.data && (await open(validation.data)), validation?.rows, seed);
+      const whole = await open(data, what);
+      return new StageData(whole, validation?.data && (await open(validation.data, `${what}: validation`)), validation?.rows, seed);
     } catch (error) {
       for (const one of opened) one.close();
       throw error;

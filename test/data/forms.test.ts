@@ -367,9 +367,10 @@ describe('images with captions', () => {
       'a.json': [],
       'b.json': [],
       'x.bin': '',
+      'x.tar.gz': '',
     });
     const told: string[] = [];
-    for (const name of ['bare', 'empty', 'both', 'columns.csv', 'mixed', '{a,b}.json', 'x.bin', 'gone.csv', 'gone'])
+    for (const name of ['bare', 'empty', 'both', 'columns.csv', 'mixed', '{a,b}.json', 'x.bin', 'x.tar.gz', 'gone.csv', 'gone'])
       told.push(await refusal(join(folder, name)));
     expect(told).toMatchInlineSnapshot(`
       [
@@ -380,6 +381,7 @@ describe('images with captions', () => {
         "…/mixed has shards of Parquet and of tar (name those that are meant, such as folder/*.tar)",
         "…/{a,b}.json are 2 files that are not all shards of Parquet or tar (list them under data: instead)",
         "…/x.bin is no data that is known by its name (data is a .json or .jsonl file, .parquet or .tar shards (a file, a folder, or a pattern such as shard-{000..012}.tar), a .csv or .tsv of captions, or a folder of images with captions)",
+        "…/x.tar.gz is no data that is known by its name (unpack it: rows are read where they lie)",
         "…/gone.csv does not exist (check the path; a relative one in a recipe starts at --data)",
         "…/gone does not exist (data is a .json or .jsonl file, .parquet or .tar shards (a file, a folder, or a pattern such as shard-{000..012}.tar), a .csv or .tsv of captions, or a folder of images with captions)",
       ]
