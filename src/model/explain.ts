@@ -17,11 +17,19 @@ function shown(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 60)}…` : text;
 }
 
+const kinds: Readonly<Record<string, string>> = { int: 'a whole number', object: 'a map', array: 'a list', record: 'a map' };
+
+/** What may stand where a choice between shapes fits none, as far as they are told apart by their kinds. */
+function expectedOf(errors: readonly (readonly z.core.$ZodIssue[])[]): string | undefined {
+  const found = errors.map(([issue]) => (issue?.code === 'invalid_type' && issue.path.length === 0 ? issue.expected : undefined));
+  return found.includes(undefined) ? undefined : `expected ${[...new Set(found.map((kind = '') => kinds[kind] ?? kind))].join(' or ')}`;
+}
+
 /** What a schema has against a value, in the words of somebody who reads a YAML file; for unknown keys, the known ones. */
 export const explain: z.core.$ZodErrorMap = (issue) => {
   if (issue.code === 'custom') return undefined;
   if (issue.code === 'unrecognized_keys') return issue.inst instanceof z.ZodObject ? Object.keys(issue.inst.shape).join(', ') : '';
-  const found = english(issue);
+  const found = (issue.code === 'invalid_union' && expectedOf(issue.errors)) || english(issue);
   const message = (typeof found === 'string' ? found : (found?.message ?? 'not allowed'))
     .replace(/^(Invalid input|Invalid option|Too small|Too big): /, '')
     .replace(/, received .*$/, '')
@@ -30,8 +38,7 @@ export const explain: z.core.$ZodErrorMap = (issue) => {
     .replace(/expected array$/, 'expected a list')
     .replace(/expected array to have/, 'expected a list of');
   if (issue.input !== undefined) return `${message}, got ${shown(issue.input)}`;
-  // Of a choice between shapes there is no more to say.
-  return issue.code === 'invalid_union' ? 'missing' : `missing, ${message}`;
+  return message === 'Invalid input' ? 'missing' : `missing, ${message}`;
 };
 
 function unknownKey(key: string, known: string): string {

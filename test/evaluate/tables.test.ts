@@ -67,6 +67,9 @@ test('a file in another encoding, an archive and commas are told from answers an
   await expect(tableRows([file('a.csv', 'question,answer')], z.looseObject({}))).rejects.toThrow('questions are not read from .csv');
   const rows = '[{"question_id": 1, "text": "yes"}, "no"]';
   await expect(readAnswers(file('rows.json', rows))).rejects.toThrow('rows.json#1: expected a map, got "no"');
+  await expect(readAnswers(file('null.json', '[{"question_id": 1, "text": null}]'))).rejects.toThrow(
+    'null.json#0: text: expected string or number, got nothing',
+  );
 });
 
 describe('tables with tabs', () => {

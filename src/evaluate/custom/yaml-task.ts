@@ -3,7 +3,7 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ConfigError, DataError } from '../../errors.ts';
-import { check } from '../../model/registry.ts';
+import { examine } from '../../model/explain.ts';
 import { inferredChoice } from '../choice.ts';
 import { ask, letters, optionLines } from '../prompts.ts';
 import { pythonList } from '../python-list.ts';
@@ -57,7 +57,8 @@ export function yamlTask(text: string, file: string): Task<RowSample> {
   const document = parseDocument(text, { prettyErrors: true });
   const [broken] = document.errors;
   if (broken) throw new ConfigError(`${file}: ${broken.message}`, { cause: broken });
-  const config = check(YamlTask, document.toJS(), { file });
+  const { data: config, problems } = examine(YamlTask, document.toJS());
+  if (!config) throw new ConfigError(problems.map(({ path, message }) => `${file}: ${path.join('.') || 'task'}: ${message}`).join('\n'));
   if (config.score === 'choice' && config.columns.options === undefined) {
     throw new ConfigError(`${file}: columns.options: missing, but score is choice`, { hint: 'name the column that holds the options' });
   }

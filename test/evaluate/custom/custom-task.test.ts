@@ -69,9 +69,12 @@ describe('a task in YAML', () => {
 
   test('fails before anything is asked, with what is wrong in it', async () => {
     expect(await message(file('a.yaml', good.replace('score: choice', 'score: choise')))).toMatchInlineSnapshot(
-      `"ROOT/a.yaml: score: Invalid option: expected one of "exact"|"contains"|"choice"|"vqa"|"anls"|"relaxed", got "choise" | "`,
+      `"ROOT/a.yaml: score: expected one of "exact"|"contains"|"choice"|"vqa"|"anls"|"relaxed", got "choise" | "`,
     );
-    expect(await message(file('b.yaml', `${good}\npromt: x`))).toMatchInlineSnapshot(`"ROOT/b.yaml: Unrecognized key: "promt" | "`);
+    expect(await message(file('b.yaml', `${good}\npromt: x`))).toMatchInlineSnapshot(
+      `"ROOT/b.yaml: promt: unknown key, did you mean "prompt"? | "`,
+    );
+    expect(await message(file('l.yaml', '- a'))).toBe('ROOT/l.yaml: task: expected a map, got a list | ');
     expect(await message(file('c.yaml', good.replace('options: [A, B]', 'options: [A, B')))).toContain('ROOT/c.yaml: ');
     expect(await message(file('d.yaml', good.replace('answer: truth', 'answer: truht')))).toMatchInlineSnapshot(
       `"ROOT/data/mine.jsonl: no column truht | there are qid, text, A, B, truth, kind, picture, note, same"`,
