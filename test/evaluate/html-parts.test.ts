@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import type { Results } from '../../src/evaluate/evaluate.ts';
+import { headlines } from '../../src/evaluate/html/charts.ts';
 import { duration, percent, short } from '../../src/evaluate/html/format.ts';
 import { lineChart, logAxis, timeAxis } from '../../src/evaluate/html/line-chart.ts';
 import { html } from '../../src/evaluate/html/markup.ts';
@@ -84,4 +86,17 @@ test('a radar has an axis for each benchmark with a score, turned where less is 
     'M240 58L143 226Z',
   ]);
   expect(radar(lines.slice(2), ['first', 'second'])).toBeUndefined();
+});
+
+test('headlines that profiles have different ones for are lines of their own', () => {
+  const run = (name: string, heads: readonly string[]) => {
+    const metrics = heads.map((head, i) => ({ name: head, value: i / 10, interval: { low: 0, high: 1 }, count: 1 }));
+    return { name, results: { tasks: { pope: { metrics, samples: 6 } } } as unknown as Results };
+  };
+  const lines = headlines([run('a', ['mean F1', 'F1']), run('b', ['accuracy', 'F1'])]);
+  expect(lines.map(({ name, about, metrics }) => [name, about, metrics.map((metric) => metric?.name)])).toEqual([
+    ['pope mean F1', 'mean F1, 6 questions', ['mean F1', undefined]],
+    ['pope accuracy', 'accuracy, 6 questions', [undefined, 'accuracy']],
+  ]);
+  expect(headlines([run('a', ['F1']), run('b', ['F1'])]).map(({ name }) => name)).toEqual(['pope']);
 });

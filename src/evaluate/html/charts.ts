@@ -62,14 +62,19 @@ export const runLegend = (names: readonly string[]): Markup =>
 /** The tasks that some run has, in the order of the first that has them. */
 export const tasksOf = (results: readonly Results[]): string[] => [...new Set(results.flatMap(({ tasks }) => Object.keys(tasks)))];
 
-/** The headline of each task: its first metric. */
+/** The headline of each task: its first metric, which profiles may have different ones for; each is then a line. */
 export function headlines(runs: readonly { readonly name: string; readonly results: Results }[]): Line[] {
-  return tasksOf(runs.map(({ results }) => results)).map((task) => {
+  return tasksOf(runs.map(({ results }) => results)).flatMap((task) => {
     const results = runs.map(({ results }) => results.tasks[task]);
-    const metrics = results.map((result) => result?.metrics[0]);
-    const { name = 'no scores', max = 1 } = metrics.find((metric) => metric !== undefined) ?? {};
-    const unit = max === 1 || max === 100 ? '' : ` of ${count(max)}`;
-    return { name: task, about: `${name}${unit}, ${count(Math.max(...results.map((result) => result?.samples ?? 0)))} questions`, metrics };
+    const questions = `${count(Math.max(...results.map((result) => result?.samples ?? 0)))} questions`;
+    const heads = [...new Set(results.flatMap((result) => result?.metrics[0]?.name ?? []))];
+    if (heads.length === 0) return [{ name: task, about: `no scores, ${questions}`, metrics: results.map(() => undefined) }];
+    return heads.map((head) => {
+      const metrics = results.map((result) => result?.metrics.find(({ name }) => name === head));
+      const { max = 1 } = metrics.find((metric) => metric !== undefined) ?? {};
+      const unit = max === 1 || max === 100 ? '' : ` of ${count(max)}`;
+      return { name: heads.length > 1 ? `${task} ${head}` : task, about: `${head}${unit}, ${questions}`, metrics };
+    });
   });
 }
 
