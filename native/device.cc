@@ -1,5 +1,6 @@
 // Threads, seeds, generators, devices and what libtorch this is.
 #include "addon.h"
+#include "allocator.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
@@ -73,20 +74,14 @@ napi_value capability(const Call& call) { return call.value(at::get_cpu_capabili
 
 /// keepFreedMemory(whether): from the first true until as many false, memory that is freed stays with the process for what comes next. Training makes
 /// and frees the same tensors in every step, and a page that comes from the system is cleared first.
-napi_value keep_freed_memory(const Call& call) {
+napi_value keep_freed(const Call& call) {
   static std::mutex mutex;
   static int64_t holders = 0;
   const std::lock_guard lock(mutex);
   const auto before = holders;
   holders = std::max<int64_t>(0, holders + (call.boolean(0) ? 1 : -1));
   if ((before > 0) == (holders > 0)) return call.undefined();
-#ifdef __GLIBC__
-  constexpr int kMostMaps = 65536, kLargest = 32 << 20;  // what it starts with, and what it would have learned to keep by itself
-  ::mallopt(M_MMAP_MAX, holders > 0 ? 0 : kMostMaps);
-  ::mallopt(M_TRIM_THRESHOLD, holders > 0 ? -1 : 2 * kLargest);
-  ::mallopt(M_MMAP_THRESHOLD, kLargest);
-  if (holders == 0) ::malloc_trim(0);
-#endif
+  keep_freed_memory(holders > 0);
   return call.undefined();
 }
 
@@ -101,7 +96,7 @@ const std::vector<Export> device_exports = {{"threads", threads},
                                             {"setGeneratorState", set_generator_state},
                                             {"loadCuda", load_cuda},
                                             {"trimMemory", trim_memory},
-                                            {"keepFreedMemory", keep_freed_memory},
+                                            {"keepFreedMemory", keep_freed},
                                             {"version", version},
                                             {"capability", capability}};
 

@@ -76,13 +76,16 @@ at::Tensor chunk_loss(at::Tensor& logits, const at::Tensor& labels, bool grad) {
   return at::full({}, total, logits.options().dtype(at::kDouble));
 }
 
-// Adds logits [rows, V]^T . x [rows, C] to `sum` [V, C], on CPUs some words at a time: the whole would be there twice, and in narrow dtypes three times.
-void add_product(at::Tensor& sum, const at::Tensor& logits, const at::Tensor& x) {
+// Puts logits [rows, V]^T . x [rows, C] into `sum` [V, C] or adds it, on CPUs some words at a time: products take a copy of what is transposed, and the
+// whole would be there twice, in narrow dtypes three times.
+void put_product(at::Tensor& sum, const at::Tensor& logits, const at::Tensor& x, bool add) {
   constexpr int64_t kNumbers = int64_t{1} << 21;
   const int64_t V = sum.size(0), words = sum.is_cpu() ? std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, sum.size(1))) : V;
   for (int64_t first = 0; first < V; first += words) {
     const int64_t count = std::min(words, V - first);
-    sum.narrow(0, first, count) += product(logits.narrow(1, first, count).t(), x.t());
+    const at::Tensor part = product(logits.narrow(1, first, count).t(), x.t());
+    at::Tensor place = sum.narrow(0, first, count);
+    add ? place.add_(part) : place.copy_(part);
   }
 }
 
@@ -99,7 +102,8 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
   if (want_hidden) out.hidden = at::empty(hidden.sizes(), hidden.options());
   if (want_bias) out.bias = at::zeros(bias.sizes(), bias.options().dtype(wide));
   // Narrow dtypes would round at every chunk.
-  if (want_weight && (K == 0 || K > chunk)) out.weight = at::zeros(weight.sizes(), weight.options().dtype(wide));
+  if (want_weight) out.weight = at::empty(weight.sizes(), K > chunk ? weight.options().dtype(wide) : weight.options());
+  if (want_weight && K == 0) out.weight.zero_();
   for (int64_t first = 0; first < K; first += chunk) {
     const int64_t rows = std::min(chunk, K - first);
     const at::Tensor x = hidden.narrow(0, first, rows);
@@ -108,8 +112,7 @@ Gradients run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tens
     if (want_hidden) {
       out.hidden.narrow(0, first, rows).copy_(product(logits, weight.t()));
     }
-    if (want_weight && K <= chunk) out.weight = product(logits.t(), x.t());
-    if (want_weight && K > chunk) add_product(out.weight, logits, x);
+    if (want_weight) put_product(out.weight, logits, x, first > 0);
     if (want_bias) out.bias += logits.sum(0, false, wide);
   }
   if (want_weight) out.weight = out.weight.to(weight.scalar_type());

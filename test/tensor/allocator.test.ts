@@ -17,8 +17,29 @@ test('a tensor goes where one of its size was freed', () => {
   }
 });
 
+test('a large tensor takes the place of another, or the room of smaller ones, and what is no longer kept goes back', () => {
+  const megabytes = (count: number): Tensor => full([count << 18], 1);
+  const before = memory().rssBytes;
+  const grown = (): number => Math.round((memory().rssBytes - before) / (64 << 20));
+  keepFreedMemory(true);
+  try {
+    megabytes(128).free();
+    expect(grown()).toBe(2);
+    const other = megabytes(100);
+    expect(grown()).toBe(2);
+    other.free();
+    const larger = megabytes(256);
+    expect(grown()).toBe(4);
+    larger.free();
+    expect(grown()).toBe(4);
+  } finally {
+    keepFreedMemory(false);
+  }
+  expect(grown()).toBeCloseTo(0);
+});
+
 test('tensors of all sizes hold what they should, and one larger than the memory is refused', () => {
-  const sums = [1, 63, 64, 65, 4096, 1 << 20].map((count) => full([count], 2).sum().item());
-  expect(sums).toEqual([2, 126, 128, 130, 8192, 1 << 21]);
+  const sums = [1, 63, 64, 65, 4096, 1 << 20, 1 << 23].map((count) => full([count], 2).sum().item());
+  expect(sums).toEqual([2, 126, 128, 130, 8192, 1 << 21, 1 << 24]);
   expect(() => full([2 ** 46], 1)).toThrow(/no memory for \d+ bytes/);
 });
