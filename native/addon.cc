@@ -153,6 +153,16 @@ struct NoWarnings : c10::WarningHandler {
 };
 NoWarnings no_warnings;
 
+/// Products of every new shape get kernels of their own, about a megabyte, and oneDNN and ideep, which PyTorch reaches it through, each keep those of 1024
+/// shapes. Sequences of all lengths would fill that, and gain nothing: a kernel serves the layers of one pass, which have a few dozen shapes.
+void keep_few_kernels() {
+  static const bool once = [] {
+    for (const char* name : {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"}) ::setenv(name, "64", /*overwrite=*/0);
+    return true;
+  }();
+  (void)once;
+}
+
 napi_value set_error_factory(const Call& call) {
   if (call.addon.make_error) check(napi_delete_reference(call.env, call.addon.make_error), "cannot replace the error factory");
   check(napi_create_reference(call.env, call.at(0), 1, &call.addon.make_error), "expected a function");
@@ -164,6 +174,7 @@ const std::vector<Export> own_exports = {{"setErrorFactory", set_error_factory}}
 }  // namespace
 
 NAPI_MODULE_INIT() {
+  keep_few_kernels();
   if (!std::getenv("TINYLLAVA_DEBUG")) c10::WarningUtils::set_warning_handler(&no_warnings);
   auto* instance = new Instance(env);
   napi_set_instance_data(

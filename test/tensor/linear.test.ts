@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { randn } from '../../src/tensor/create.ts';
+import { memory } from '../../src/tensor/device.ts';
 import type { DType } from '../../src/tensor/dtype.ts';
 import { linear, rmsNorm, swiglu } from '../../src/tensor/functional.ts';
 import { Generator } from '../../src/tensor/random.ts';
@@ -73,4 +74,16 @@ test.each(Object.entries(sources))('it takes what %s gave also when that was gon
   const first = linear(x, weight);
   first.sum().backward();
   expect(linear(x, weight)).toMatchTensor(first, { atol: 0 });
+});
+
+test('products of ever new shapes keep no memory', () => {
+  const [x, weight] = [randn([700, 128]), randn([128, 128])] as const;
+  const multiply = (rows: number): void => {
+    using _scope = new Scope();
+    linear(x.narrow(0, 0, rows), weight);
+  };
+  for (let rows = 300; rows < 364; rows++) multiply(rows);
+  const before = memory().rssBytes;
+  for (let rows = 364; rows < 664; rows++) multiply(rows);
+  expect(memory().rssBytes - before).toBeLessThan(50e6);
 });
