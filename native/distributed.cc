@@ -239,6 +239,12 @@ class Group : public std::enable_shared_from_this<Group> {
     changed_.notify_all();
   }
 
+  /// Ends the waits of a rank that serves the rendezvous when the others have found out the same: with it they would lose the name of who is gone.
+  void lose_with_others(const std::string& why) {
+    if (settings_.server) std::this_thread::sleep_for(milliseconds(1500));
+    lose(why);
+  }
+
   void watch(const Store& store) {
     struct Pulse {
       int64_t count = -1;
@@ -258,7 +264,7 @@ class Group : public std::enable_shared_from_this<Group> {
           const auto line = said.find('\n');
           const int rank = std::stoi(said.substr(0, line));
           // The one that failed knows better what happened.
-          if (rank != settings_.rank) return lose(name(rank) + " failed: " + said.substr(line + 1));
+          if (rank != settings_.rank) return lose_with_others(name(rank) + " failed: " + said.substr(line + 1));
           continue;
         }
         for (int rank = 0; rank < settings_.size; ++rank) {
@@ -267,7 +273,7 @@ class Group : public std::enable_shared_from_this<Group> {
           if (count != pulse.count) pulse = {count, Clock::now()};
           // Silence of this process itself, when it was stopped and goes on, is nobody else's.
           else if (Clock::now() - pulse.seen > settings_.silence && Clock::now() - answered < settings_.silence / 2)
-            return lose(name(rank) + " no longer answers");
+            return lose_with_others(name(rank) + " no longer answers");
         }
         answered = Clock::now();
         std::lock_guard lock(mutex_);

@@ -1,6 +1,7 @@
-import { cpSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseRecipe, type Recipe } from '../../src/train/recipe.ts';
 import { readRecipe, writeRecipe } from '../../src/train/recipe-file.ts';
@@ -125,3 +126,16 @@ test('a rank that fails ends the others, which name it', async () => {
   expect(failed).toBeGreaterThanOrEqual(0);
   expect(errors[1 - failed]).toMatch(new RegExp(`rank ${failed} \\(.*, process \\d+\\) failed: .*gone.png`));
 });
+
+test('of three ranks one that is killed is named by both that are left', async () => {
+  const endless = { ...recipe, stages: recipe.stages.map((stage) => ({ ...stage, steps: 100_000 })) };
+  const out = join(root, 'killed');
+  const during = async (children: readonly { kill(signal: 'SIGKILL'): boolean }[]): Promise<void> => {
+    const metrics = join(out, 'metrics.jsonl');
+    while (!existsSync(metrics) || !readFileSync(metrics, 'utf8').includes('"step":3')) await delay(100);
+    children[1]?.kill('SIGKILL');
+  };
+  const all = await ranks(3, { recipe: await written('killed', endless), options: { root, out } }, { during });
+  expect(all[1]).toBeUndefined();
+  for (const left of [all[0], all[2]]) expect(left?.error).toMatch(/^rank 1 \(.*\) no longer answers$/);
+}, 90_000);
