@@ -24,14 +24,14 @@ struct Origin {
 };
 
 /// Large pieces of memory, from the system. In malloc's heap small tensors would settle in the hole that one leaves, and the next of its kind would need
-/// another. One that is kept serves for what takes at least half of it.
+/// another. One that is kept serves for what takes at least a quarter of it.
 class Mappings {
  public:
   /// Memory of at least so many bytes; none where there is none.
   Origin take(size_t bytes) {
     const std::lock_guard lock(mutex_);
     auto next = kept_.lower_bound(bytes);
-    if (next != kept_.end() && next->first / 2 <= bytes) {
+    if (next != kept_.end() && next->first / 4 <= bytes) {
       const Origin found{next->second, next->first};
       kept_.erase(next);
       return found;
