@@ -153,11 +153,12 @@ struct NoWarnings : c10::WarningHandler {
 };
 NoWarnings no_warnings;
 
-/// Products of every new shape get kernels of their own, about a megabyte, and oneDNN and ideep, which PyTorch reaches it through, each keep those of 1024
-/// shapes. Sequences of all lengths would fill that, and gain nothing: a kernel serves the layers of one pass, which have a few dozen shapes.
+/// Products of every new shape get kernels of their own, half a megabyte and more, and oneDNN and ideep, which PyTorch reaches it through, each keep those of 1024
+/// shapes. Sequences of all lengths would fill that and gain nothing, for a large model's pass has a few dozen shapes; a small one makes up in passes for
+/// their number.
 void keep_few_kernels() {
   static const bool once = [] {
-    for (const char* name : {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"}) ::setenv(name, "64", /*overwrite=*/0);
+    for (const char* name : {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"}) ::setenv(name, "256", /*overwrite=*/0);
     return true;
   }();
   (void)once;
