@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
 import { full } from '../../src/tensor/create.ts';
-import { keepFreedMemory, memory } from '../../src/tensor/device.ts';
+import { keepFreedMemory, memory, trimMemory } from '../../src/tensor/device.ts';
+import { Scope } from '../../src/tensor/scope.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 
 test('a tensor goes where one of its size was freed', () => {
+  using _scope = new Scope();
   keepFreedMemory(true);
   try {
     const fill = (count: number): Tensor[] => Array.from({ length: count }, () => full([1 << 18], 1));
@@ -18,7 +20,9 @@ test('a tensor goes where one of its size was freed', () => {
 });
 
 test('a large tensor takes the place of another, or the room of smaller ones, and what is no longer kept goes back', () => {
+  using _scope = new Scope();
   const megabytes = (count: number): Tensor => full([count << 18], 1);
+  trimMemory();
   const before = memory().rssBytes;
   const grown = (): number => Math.round((memory().rssBytes - before) / (64 << 20));
   keepFreedMemory(true);
