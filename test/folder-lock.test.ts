@@ -82,6 +82,8 @@ test.skipIf(process.platform !== 'linux')('a killed process whose parent does no
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   left({ host: hostname(), pid, started: stat.split(' ')[21] });
   expect(() => checkUnlocked(folder, options)).toThrow(`(process ${pid} on ${hostname()})`);
+  // until then the shell would ask
+  while (!readFileSync(`/proc/${parent.pid}/stat`, 'utf8').includes('(sleep)')) await new Promise((resolve) => setTimeout(resolve, 5));
   process.kill(pid, 'SIGKILL');
   while (!readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')) await new Promise((resolve) => setTimeout(resolve, 5));
   checkUnlocked(folder, options);
