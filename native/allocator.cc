@@ -17,6 +17,9 @@
 namespace tinyllava {
 namespace {
 
+/// From here on memory is mapped, by glibc's malloc too: what it would have learned to by itself.
+constexpr size_t kLarge = size_t{32} << 20;
+
 /// Where a tensor's memory comes from; stands right before it.
 struct Origin {
   void* begin = nullptr;
@@ -86,7 +89,6 @@ Mappings& mappings() {
 struct Allocator final : c10::Allocator {
   /// What libtorch aligns by: a cache line, and a vector of AVX-512.
   static constexpr size_t kAlignment = 64;
-  static constexpr size_t kLarge = size_t{32} << 20;
 
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes == 0) return {nullptr, nullptr, &give, c10::Device(c10::kCPU)};
@@ -118,10 +120,10 @@ REGISTER_ALLOCATOR(c10::kCPU, &allocator);
 void keep_freed_memory(bool whether) {
   mappings().keep(whether);
 #ifdef __GLIBC__
-  constexpr int kMostMaps = 65536, kLargest = 32 << 20;  // what it starts with, and what it would have learned to keep by itself
+  constexpr int kMostMaps = 65536, kLeast = static_cast<int>(kLarge);  // as many as glibc starts with
   ::mallopt(M_MMAP_MAX, whether ? 0 : kMostMaps);
-  ::mallopt(M_TRIM_THRESHOLD, whether ? -1 : 2 * kLargest);
-  ::mallopt(M_MMAP_THRESHOLD, kLargest);
+  ::mallopt(M_TRIM_THRESHOLD, whether ? -1 : 2 * kLeast);
+  ::mallopt(M_MMAP_THRESHOLD, kLeast);
   if (!whether) ::malloc_trim(0);
 #endif
 }

@@ -4,6 +4,7 @@ import { dirname, extname, join } from 'node:path';
 import { DataError } from '../errors.ts';
 import { isImageName } from './image-names.ts';
 import { byCodePoints, filesOf, isPattern } from './patterns.ts';
+import { isArchive } from './text.ts';
 
 /** Training data as it was found. */
 export interface FoundData {
@@ -29,8 +30,6 @@ const captionFiles = ['metadata.csv', 'metadata.jsonl', 'captions.csv', 'caption
 const hint =
   'data is a .json or .jsonl file, .parquet or .tar shards (a file, a folder, or a pattern such as shard-{000..012}.tar), a .csv or .tsv of captions, or a folder of images with captions';
 
-const packed = /\.(gz|tgz|zst|xz|bz2|zip)$/i;
-
 const formOf = (path: string): FoundData['form'] | undefined => forms[extname(path).toLowerCase()];
 
 /** What training data of a name is: a file, a pattern of shards, or a folder. Throws DataError. */
@@ -41,7 +40,7 @@ export async function findDataFiles(name: string): Promise<FoundData> {
   const [form, ...others] = new Set(files.map(formOf));
   if (form === undefined) {
     const what = found ? 'is no data that is known by its name' : 'does not exist';
-    throw new DataError(`${name} ${what}`, { hint: found && packed.test(name) ? 'unpack it: rows are read where they lie' : hint });
+    throw new DataError(`${name} ${what}`, { hint: found && isArchive(name) ? 'unpack it: rows are read where they lie' : hint });
   }
   if (others.length > 0 || (files.length > 1 && form !== 'parquet' && form !== 'tar')) {
     throw new DataError(`${name} are ${files.length} files that are not all shards of Parquet or tar`, {

@@ -2,6 +2,9 @@ import { isUtf8 } from 'node:buffer';
 import { createReadStream } from 'node:fs';
 import { DataError } from '../errors.ts';
 
+/** Whether a file holds others, packed, by its name. */
+export const isArchive = (file: string): boolean => /\.(tar|tgz|zip|gz|zst|7z|rar|bz2|xz)$/i.test(file);
+
 /** Bytes as text; `name` is where they are from. Throws DataError for another encoding than UTF-8, whose letters would be lost without a word. */
 export function decodeText(bytes: Buffer, name: string): string {
   if (isUtf8(bytes)) return bytes.toString();

@@ -1,4 +1,5 @@
 import { grouped } from './bootstrap.ts';
+import { normalQuantile } from './interval.ts';
 
 /**
  * How many questions on their own say as much as these scores, whose questions belong together in groups, say by their images: their number over the design effect,
@@ -26,5 +27,5 @@ const bessel = (parts: number): number => parts / (parts - 1);
 
 /** Student's 97.5 % quantile by Fisher and Cornish's expansion, to a hundredth from two degrees of freedom on. Abramowitz and Stegun 1964, 26.7.5. */
 function studentQuantile(freedom: number): number {
-  return [1.959963984540054, 2.372271, 2.82249, 2.555852, 1.589534].reduce((sum, term, power) => sum + term / freedom ** power, 0);
+  return [normalQuantile, 2.372271, 2.82249, 2.555852, 1.589534].reduce((sum, term, power) => sum + term / freedom ** power, 0);
 }

@@ -5,15 +5,15 @@ export interface Interval {
 }
 
 /** The standard normal's quantile of 97.5 %. */
-const z = 1.959963984540054;
+export const normalQuantile = 1.959963984540054;
 
 /** The 95 % interval of a share by its score test; [0, 1] for no trials. Wilson 1927, doi:10.1080/01621459.1927.10502953. */
 export function wilson(successes: number, trials: number): Interval {
   if (trials === 0) return { low: 0, high: 1 };
   const share = successes / trials;
-  const shrink = 1 + z ** 2 / trials;
-  const centre = (share + z ** 2 / (2 * trials)) / shrink;
-  const half = (z / shrink) * Math.sqrt((share * (1 - share)) / trials + z ** 2 / (4 * trials ** 2));
+  const shrink = 1 + normalQuantile ** 2 / trials;
+  const centre = (share + normalQuantile ** 2 / (2 * trials)) / shrink;
+  const half = (normalQuantile / shrink) * Math.sqrt((share * (1 - share)) / trials + normalQuantile ** 2 / (4 * trials ** 2));
   // At the ends the bounds are exact, which rounding would miss.
   return { low: successes === 0 ? 0 : Math.max(0, centre - half), high: successes === trials ? 1 : Math.min(1, centre + half) };
 }

@@ -1,7 +1,8 @@
 import { effectiveSize } from './effective-size.ts';
+import { normalQuantile } from './interval.ts';
 
-/** Standard normal quantiles: 97.5 % for a two-sided test at 5 %, 80 % for the power. */
-const [zTest, zPower] = [1.959963984540054, 0.8416212335729143];
+/** The standard normal's quantile of 80 %, for the power. */
+const powerQuantile = 0.8416212335729143;
 
 /** How scores are known to depend on each other. */
 interface Dependence {
@@ -22,5 +23,5 @@ export function detectableDifference(scores: readonly number[], { together, corr
   if (n < 2 || worth === 0) return undefined;
   const mean = scores.reduce((sum, score) => sum + score, 0) / n;
   const variance = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / (n - 1);
-  return Math.min(1, (zTest + zPower) * Math.sqrt((2 * variance * (1 - correlation)) / worth));
+  return Math.min(1, (normalQuantile + powerQuantile) * Math.sqrt((2 * variance * (1 - correlation)) / worth));
 }

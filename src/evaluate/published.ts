@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { isArchive } from '../data/text.ts';
 import { DataError } from '../errors.ts';
-import { isArchive } from './questions-file.ts';
 import type { Benchmark, OpenOptions, Sample, Task, Wanted } from './task.ts';
 
 /**

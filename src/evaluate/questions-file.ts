@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
-import { decodeText } from '../data/text.ts';
+import { decodeText, isArchive } from '../data/text.ts';
 import { DataError } from '../errors.ts';
 import { examine } from '../model/explain.ts';
 import type { Sample } from './task.ts';
@@ -30,9 +30,6 @@ export async function readText(file: string): Promise<string> {
   if (isArchive(file)) throw new DataError(`${file}: an archive, and not the file in it`, { hint: 'unpack it first' });
   return decodeText(bytes, file).replace(/^\ufeff/, '');
 }
-
-/** Whether a file holds others, by its name. */
-export const isArchive = (file: string): boolean => /\.(tar|tgz|zip|gz|7z|rar|bz2|xz)$/i.test(file);
 
 const problemsShown = 3;
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { Random } from '../../data/random.ts';
 import { grouped } from '../bootstrap.ts';
 import { bleu, type CaptionPair, captionTokens, cider, rougeL } from '../captions/index.ts';
-import type { Interval } from '../interval.ts';
+import { type Interval, normalQuantile } from '../interval.ts';
 import { questionAnd } from '../prompts.ts';
 import { published } from '../published.ts';
 import { average } from '../score.ts';
@@ -58,7 +58,7 @@ async function tableSamples(files: readonly string[], options: OpenOptions): Pro
 /** The normal interval of a mean of scores that captions have one by one. */
 function meanMetric(name: string, values: readonly number[], max: number): Metric {
   const mean = average(values);
-  const half = 1.959963984540054 * Math.sqrt(average(values.map((value) => (value - mean) ** 2)) / Math.max(1, values.length - 1));
+  const half = normalQuantile * Math.sqrt(average(values.map((value) => (value - mean) ** 2)) / Math.max(1, values.length - 1));
   return { name, value: mean, interval: { low: Math.max(0, mean - half), high: Math.min(max, mean + half) }, count: values.length, max };
 }
 
@@ -79,7 +79,7 @@ function jackknife(
   const mixed = new Random(0).shuffle([...pairs]);
   const without = Array.from({ length: blocks }, (_, block) => statistic(mixed.filter((_, i) => i % blocks !== block)));
   const mean = average(without);
-  const half = 1.959963984540054 * Math.sqrt((blocks - 1) * average(without.map((one) => (one - mean) ** 2)));
+  const half = normalQuantile * Math.sqrt((blocks - 1) * average(without.map((one) => (one - mean) ** 2)));
   return { low: Math.max(0, value - half), high: Math.min(max, value + half) };
 }
 
