@@ -63,7 +63,11 @@ class Mappings {
   void keep(bool whether) {
     const std::lock_guard lock(mutex_);
     keeps_ = whether;
-    if (!whether) unmap_kept();
+  }
+
+  void trim() {
+    const std::lock_guard lock(mutex_);
+    unmap_kept();
   }
 
  private:
@@ -124,7 +128,14 @@ void keep_freed_memory(bool whether) {
   ::mallopt(M_MMAP_MAX, whether ? 0 : kMostMaps);
   ::mallopt(M_TRIM_THRESHOLD, whether ? -1 : 2 * kLeast);
   ::mallopt(M_MMAP_THRESHOLD, kLeast);
-  if (!whether) ::malloc_trim(0);
+#endif
+  if (!whether) trim_freed_memory();
+}
+
+void trim_freed_memory() {
+  mappings().trim();
+#ifdef __GLIBC__
+  ::malloc_trim(0);
 #endif
 }
 

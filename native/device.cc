@@ -7,9 +7,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <dlfcn.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <mutex>
 #include <torch/version.h>
 
@@ -61,11 +58,9 @@ napi_value load_cuda(const Call& call) {
   return call.value(dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr && at::hasCUDA());
 }
 
-/// trimMemory(): gives what was freed back to the system, where the C library can.
+/// trimMemory(): gives what was freed back to the system.
 napi_value trim_memory(const Call& call) {
-#ifdef __GLIBC__
-  ::malloc_trim(0);
-#endif
+  trim_freed_memory();
   return call.undefined();
 }
 

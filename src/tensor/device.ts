@@ -23,7 +23,7 @@ export const libtorch = (): { version: string; capability: string } => ({ versio
 /** Handles that are not freed yet. A step that gives back all it took leaves this as it was. */
 export const liveTensors = (): number => native.live()[0];
 
-/** Gives memory that was freed back to the system, where the C library keeps it otherwise. */
+/** Gives memory that was freed back to the system, where it is kept otherwise. */
 export const trimMemory = (): void => native.trimMemory();
 
 /** Lets freed memory stay with the process, from the first true until as many false, because what is made and freed over and over comes back sooner. */
