@@ -11,16 +11,17 @@
 
 #include "attention.h"
 #include "simd.h"
+#include "tiles.h"
 
 namespace tinyllava {
 
-constexpr int64_t kQueries = 48;  // query rows of a task
-constexpr int64_t kKeys = 64;     // key rows of a block
-constexpr int64_t kChunk = 128;   // key rows whose scores a task holds at once
+constexpr int64_t kKeys = 64;    // key rows of a block
+constexpr int64_t kChunk = 128;  // key rows whose scores a task holds at once
 
 struct FloatWords {
   using Element = float;
-  static constexpr int64_t each = 1;  // elements of a word
+  static constexpr int64_t each = 1;      // elements of a word
+  static constexpr int64_t queries = 48;  // query rows of a task
   template <class Kernel, class... Args>
   static void run(Args... args) {
     dispatch<Kernel>(args...);
@@ -33,6 +34,7 @@ struct FloatWords {
 struct BFloat16Words {
   using Element = at::BFloat16;
   static constexpr int64_t each = 2;
+  static constexpr int64_t queries = 48;
   template <class Kernel, class... Args>
   static void run(Args... args) {
     run_avx512<Kernel>(args...);
@@ -48,6 +50,12 @@ struct BFloat16Words {
     };
     return (Floats)((rounded(first) >> 16) | (rounded(second) & 0xffff0000u));
   }
+};
+#endif
+
+#if HAS_TILES
+struct BFloat16Tiles : BFloat16Words {
+  static constexpr int64_t queries = 64;
 };
 #endif
 
@@ -103,6 +111,9 @@ struct Multiply {
 template <class Format>
 void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, float* c, int64_t c_row, int64_t rows, int64_t width,
               int64_t steps, bool onto) {
+#if HAS_TILES
+  if constexpr (std::is_same_v<Format, BFloat16Tiles>) return multiply_by_tiles(a, a_row, a_step, b, b_step, c, c_row, rows, width, steps, onto);
+#endif
   Format::template run<Multiply<Format>>(a, a_row, a_step, b, b_step, c, c_row, rows, width / kLanes, steps, onto);
 }
 

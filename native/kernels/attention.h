@@ -30,7 +30,7 @@ struct Scoring {
   }
 };
 
-// Whether the kernel of packed sequences is there and the fastest: with AMX, ATen's own is in bfloat16; without AVX-512 it is in both.
+// Whether the kernel of packed sequences is there and the fastest: without AVX-512 ATen's own is, in bfloat16 without AVX512_BF16 too.
 bool fits_packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 // q [N, H, D], k and v [M, G, D] to [N, H, D], each sequence over its own keys, where that fits.

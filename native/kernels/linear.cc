@@ -7,6 +7,7 @@
 
 #include "common.h"
 #include "simd.h"
+#include "tiles.h"
 
 namespace tinyllava {
 namespace {
@@ -165,6 +166,26 @@ bool fits_onednn(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
          (!bias.defined() || bias.scalar_type() == at::kFloat) && x.numel() * weight.size(0) >= kWorthProducts && onednn().has_value();
 }
 
+// With AMX, oneDNN takes one thread for some products of bfloat16, such as 904 x 1536 by 1536 x 576. Where every thread has rows enough to be worth laying
+// out the weight for itself, each takes its own.
+constexpr int64_t kRowsOfThread = 256;
+
+bool fits_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return has_tiles() && x.device().is_cpu() && x.dim() == 2 && x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 &&
+         (!bias.defined() || bias.scalar_type() == at::kBFloat16) && at::get_num_threads() > 1 && x.size(0) >= kRowsOfThread * at::get_num_threads();
+}
+
+at::Tensor by_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options()), columns = weight.t();
+  at::parallel_for(0, x.size(0), kRowsOfThread, [&](int64_t begin, int64_t end) {
+    const at::AutoDispatchBelowADInplaceOrView no_graph;
+    at::Tensor rows = out.slice(0, begin, end);
+    if (bias.defined()) at::addmm_out(rows, bias, x.slice(0, begin, end), columns);
+    else at::mm_out(rows, x.slice(0, begin, end), columns);
+  });
+  return out;
+}
+
 // Keeps the input for the weight's gradient alone, and not at all where it is computed again; keeps the weight for the input's alone.
 struct Linear : torch::autograd::Function<Linear> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
@@ -236,6 +257,7 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tens
     shape.back() = weight.size(0);
     return by_onednn(x.reshape({-1, x.size(-1)}), weight, bias).view(shape);
   }
+  if (fits_rows(x, weight, bias)) return by_rows(x, weight, bias);
   return at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
 }
 

@@ -99,6 +99,7 @@ const float* words(const T* x) {
 // To `out` [N, H, D]; `below` [H, N] gets the logarithm of what each row's exponentials sum to, where it is given.
 template <class Format, class T = typename Format::Element>
 void attend(Rows<T> q, Rows<T> k, Rows<T> v, std::vector<Sequence> sequences, Dims dims, const Scoring& scoring, T* out, float* below, int64_t N) {
+  constexpr int64_t kQueries = Format::queries;
   const int64_t D = dims.D, width = dims.width(), heads = dims.H / dims.G, each = Format::each, blocks = number_blocks(sequences);
   const Panels<Format> panels(sequences, blocks, dims);
   const at::Tensor keys = panels.across(k), values = panels.along(v);
@@ -143,6 +144,7 @@ void attend(Rows<T> q, Rows<T> k, Rows<T> v, std::vector<Sequence> sequences, Di
 template <class Format, class T = typename Format::Element>
 void attend_back(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> out, Rows<T> grad, const float* below, std::vector<Sequence> sequences, Dims dims,
                  const Scoring& scoring, int64_t N, int64_t M, T* dq, T* dk, T* dv) {
+  constexpr int64_t kQueries = Format::queries;
   const int64_t D = dims.D, width = dims.width(), heads = dims.H / dims.G, each = Format::each, blocks = number_blocks(sequences);
   const Panels<Format> panels(sequences, blocks, dims);
   const at::Tensor keys = panels.across(k), values = panels.across(v), key_rows = panels.along(k);
@@ -200,6 +202,9 @@ void attend_back(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> out, Rows<T> grad, con
 
 template <class F>
 void with_format(at::ScalarType dtype, F f) {
+#if HAS_TILES
+  if (dtype == at::kBFloat16 && has_tiles()) return f(BFloat16Tiles());
+#endif
 #if HAS_BFLOAT16_DOT
   if (dtype == at::kBFloat16) return f(BFloat16Words());
 #endif
@@ -275,13 +280,8 @@ struct PackedAttention : torch::autograd::Function<PackedAttention> {
 }  // namespace
 
 bool fits_packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  static const bool dots = has_bfloat16_dot() && [] {
-    const auto capabilities = at::cpu::get_cpu_capabilities();
-    const auto amx = capabilities.find("amx_bf16");
-    return amx == capabilities.end() || !amx->second.toBool();
-  }();
   if (!fits_kernel(q) || isa() != Isa::avx512 || k.dtype() != q.dtype() || v.dtype() != q.dtype()) return false;
-  return q.scalar_type() == at::kFloat || (dots && q.size(2) % 2 == 0);
+  return q.scalar_type() == at::kFloat || (has_bfloat16_dot() && q.size(2) % 2 == 0);
 }
 
 at::Tensor attend_packed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths, at::IntArrayRef key_lengths,

@@ -27,6 +27,15 @@ describe.each(dtypes)('in %s', (dtype) => {
     }
   });
 
+  test('linear on rows enough for two threads to take their own equals a matrix product', () => {
+    setThreads(2);
+    const [x, weight, bias] = [random([1027, 96], dtype), random([50, 96], dtype, 2), random([50], dtype, 3)];
+    const product = exact(x).matmul(exact(weight).t());
+    expectClose(linear(x, weight), product, 2);
+    expectClose(linear(x, weight, bias), product.add(exact(bias)), 2);
+    setThreads(1);
+  });
+
   test('linear takes rows that are not contiguous, more dimensions, and none at all', () => {
     const [x, weight] = [random([40, 3], dtype), random([6, 40], dtype, 2)];
     expectClose(linear(x.t(), weight), exact(x).t().matmul(exact(weight).t()));
