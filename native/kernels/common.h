@@ -52,14 +52,14 @@ void with_type(at::ScalarType dtype, F f) {
 // x [..., K] . weight [N, K]^T + bias [N] by whoever is fastest at it, without gradients; strides are free, and the bias may be undefined.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
-// What an RMS norm or a SwiGLU gave is computed again in less time than it takes to keep: `again` does it from what their nodes keep in any case.
+// What an RMS norm or a sigmoid unit gave is computed again in less time than it takes to keep: `again` does it from what their nodes keep in any case.
 struct Again {
   torch::autograd::variable_list inputs;
   at::Tensor (*again)(const torch::autograd::variable_list& inputs) = nullptr;
 };
 
 Again norm_again(const at::Tensor& out);
-Again swiglu_again(const at::Tensor& out);
+Again unit_again(const at::Tensor& out);
 
 // The inputs of the node that made `out`, if it is one of this function and was not gone back through, which frees them.
 template <class Function>

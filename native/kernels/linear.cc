@@ -193,7 +193,7 @@ struct Linear : torch::autograd::Function<Linear> {
     torch::autograd::variable_list kept = {x.requires_grad() ? weight : at::Tensor()};
     if (weight.requires_grad()) {
       Again source = norm_again(x);
-      if (source.inputs.empty()) source = swiglu_again(x);
+      if (source.inputs.empty()) source = unit_again(x);
       if (source.inputs.empty()) source.inputs = {x};
       else ctx->saved_data["again"] = reinterpret_cast<int64_t>(source.again);
       for (const at::Tensor& input : source.inputs) kept.push_back(input);

@@ -1,24 +1,31 @@
-import { gelu, quickGelu, relu, silu, swiglu } from '../tensor/functional.ts';
+import { gelu, relu, type SigmoidForm, sigmoidUnit } from '../tensor/functional.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
-/** Elementwise functions under the names that Hugging Face configurations use. */
+/** An elementwise function; times `up` where it is given, the unit of a gated MLP. Shazeer 2020, arXiv:2002.05202. */
+export type Activation = (x: Tensor, up?: Tensor) => Tensor;
+
+const ofForm =
+  (form: SigmoidForm): Activation =>
+  (x, up) =>
+    sigmoidUnit(x, form, up);
+const composed =
+  (activation: (x: Tensor) => Tensor): Activation =>
+  (x, up) =>
+    up ? activation(x).mul(up) : activation(x);
+
+/** Activations under the names that Hugging Face configurations use. */
 export const activations = {
-  gelu: (x: Tensor) => gelu(x, 'none'),
-  gelu_pytorch_tanh: (x: Tensor) => gelu(x, 'tanh'),
-  gelu_new: (x: Tensor) => gelu(x, 'tanh'),
-  quick_gelu: quickGelu,
-  silu,
-  swish: silu,
-  relu,
-} satisfies Record<string, (x: Tensor) => Tensor>;
+  gelu: composed((x) => gelu(x, 'none')),
+  gelu_pytorch_tanh: ofForm('gelu_tanh'),
+  gelu_new: ofForm('gelu_tanh'),
+  quick_gelu: ofForm('quick_gelu'),
+  silu: ofForm('silu'),
+  swish: ofForm('silu'),
+  relu: composed(relu),
+} satisfies Record<string, Activation>;
 
 /** The name of an activation. */
 export type ActivationName = keyof typeof activations;
 
 /** Every name that `activations` has, as the tuple that a schema wants. */
 export const activationNames = Object.keys(activations) as [ActivationName, ...ActivationName[]];
-
-/** activation(gate) · up, the gated unit of an MLP. Shazeer 2020, arXiv:2002.05202. */
-export function gates(name: ActivationName): (gate: Tensor, up: Tensor) => Tensor {
-  return activations[name] === silu ? swiglu : (gate, up) => activations[name](gate).mul(up);
-}

@@ -1,5 +1,5 @@
 import type { Tensor } from '../tensor/tensor.ts';
-import { type ActivationName, gates } from './activation.ts';
+import { type Activation, type ActivationName, activations } from './activation.ts';
 import type { Init } from './init.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
@@ -9,7 +9,7 @@ export class GatedMlp extends Module {
   readonly gateProj: Linear;
   readonly upProj: Linear;
   readonly downProj: Linear;
-  readonly #gate: (gate: Tensor, up: Tensor) => Tensor;
+  readonly #gate: Activation;
 
   constructor(
     width: number,
@@ -20,7 +20,7 @@ export class GatedMlp extends Module {
     this.gateProj = new Linear(width, inner, { bias, init });
     this.upProj = new Linear(width, inner, { bias, init });
     this.downProj = new Linear(inner, width, { bias, init });
-    this.#gate = gates(activation);
+    this.#gate = activations[activation];
   }
 
   /** `x` [..., width], same shape out. */

@@ -27,8 +27,15 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
   return new Tensor(ops.rope(x.handle, cos.handle, sin.handle));
 }
 
-/** silu(gate) · up, keeping only its inputs for the gradients. Shazeer 2020, arXiv:2002.05202. */
-export const swiglu = (gate: Tensor, up: Tensor): Tensor => new Tensor(ops.swiglu(gate.handle, up.handle));
+/** Which x · sigmoid(p(x)): SiLU's, quick GELU's, or that of GELU by tanh. */
+export type SigmoidForm = 'silu' | 'quick_gelu' | 'gelu_tanh';
+
+/** x · sigmoid(p(x)), times `up` where it is given, keeping only its inputs for the gradients. */
+export const sigmoidUnit = (x: Tensor, form: SigmoidForm, up?: Tensor): Tensor =>
+  new Tensor(ops.sigmoidUnit(x.handle, up?.handle ?? null, form));
+
+/** silu(gate) · up. Shazeer 2020, arXiv:2002.05202. */
+export const swiglu = (gate: Tensor, up: Tensor): Tensor => sigmoidUnit(gate, 'silu', up);
 
 /** `x` [B, I, H, W], `weight` [O, I / groups, kH, kW]. */
 export function conv2d(
@@ -41,13 +48,14 @@ export function conv2d(
 }
 
 /** Gaussian error linear unit, exact or by tanh. Hendrycks and Gimpel 2016, arXiv:1606.08415. */
-export const gelu = (x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor => new Tensor(ops.gelu(x.handle, approximate));
+export const gelu = (x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor =>
+  approximate === 'tanh' ? sigmoidUnit(x, 'gelu_tanh') : new Tensor(ops.gelu(x.handle, approximate));
 
 /** x · sigmoid(1.702 x), the GELU of OpenAI's CLIP. */
-export const quickGelu = (x: Tensor): Tensor => x.mul(x.mul(1.702).sigmoid());
+export const quickGelu = (x: Tensor): Tensor => sigmoidUnit(x, 'quick_gelu');
 
 /** x · sigmoid(x). */
-export const silu = (x: Tensor): Tensor => new Tensor(ops.silu(x.handle));
+export const silu = (x: Tensor): Tensor => sigmoidUnit(x, 'silu');
 
 /** max(x, 0). */
 export const relu = (x: Tensor): Tensor => new Tensor(ops.relu(x.handle));

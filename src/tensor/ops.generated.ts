@@ -589,11 +589,11 @@ export const rope = operator<(x: Handle, cos: Handle, sin: Handle) => Handle>('t
 /** `tinyllava::round_stochastic_(Tensor(a!) to, Tensor value, int noise) -> ()` */
 export const roundStochastic_ = operator<(to: Handle, value: Handle, noise: number) => void>('tinyllava::round_stochastic_', '');
 
+/** `tinyllava::sigmoid_unit(Tensor x, Tensor? up, str form) -> Tensor` */
+export const sigmoidUnit = operator<(x: Handle, up: Handle | null, form: string) => Handle>('tinyllava::sigmoid_unit', '');
+
 /** `tinyllava::split_halves_(Tensor(a!) upper, Tensor(b!) lower, Tensor value) -> ()` */
 export const splitHalves_ = operator<(upper: Handle, lower: Handle, value: Handle) => void>('tinyllava::split_halves_', '');
 
 /** `tinyllava::square_sum(Tensor[] tensors) -> float` */
 export const squareSum = operator<(tensors: readonly Handle[]) => number>('tinyllava::square_sum', '');
-
-/** `tinyllava::swiglu(Tensor gate, Tensor up) -> Tensor` */
-export const swiglu = operator<(gate: Handle, up: Handle) => Handle>('tinyllava::swiglu', '');

@@ -144,10 +144,10 @@ class Tally {
     const inner = out.weightShape[1];
     const gated = spread >= 2 * inner;
     const activation = this.#config['hiddenAct'] ?? this.#config['hiddenActivation'] ?? this.#config['activationFnName'];
-    const swiglu = gated && (activation === 'silu' || activation === 'swish');
-    // The product of a gate that is no SwiGLU needs both factors, quick GELU is one with a sigmoid.
-    const factors = (gated && !swiglu) || activation === 'quick_gelu' ? inner : 0;
-    const given = this.#keepsInput(out) && !swiglu ? inner : 0;
+    // One kernel gives all but these, with the product of a gate, and gives it again for the weight's gradient.
+    const composed = activation === 'gelu' || activation === 'relu';
+    const factors = gated && composed ? inner : 0;
+    const given = this.#keepsInput(out) && composed ? inner : 0;
     this.#add({ kept: spread + factors + given, made: inner + factors });
     this.#add({ backward: (gated ? 3 : 2) * inner + this.#width - given });
   }

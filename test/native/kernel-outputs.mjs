@@ -38,7 +38,8 @@ for (const dtype of [float, bfloat]) {
     ['tinyllava::rms_norm', [random([5, 39], dtype), random([39], dtype), 1e-5]],
     ['tinyllava::rope', [random([5, 3, 40], dtype), random([5, 20], float), random([5, 20], float)]],
     ['tinyllava::packed_attention', [...[6, 2, 2].map((heads) => random([50, heads, 40], dtype)), [48, 2], [48, 2], true, 0.3, 30, 2]],
-    ['tinyllava::swiglu', [random([5, 39], dtype), random([5, 39], dtype)]],
+    ['tinyllava::sigmoid_unit', [random([5, 39], dtype), random([5, 39], dtype), 'silu']],
+    ['tinyllava::sigmoid_unit', [random([5, 39], dtype), null, 'gelu_tanh']],
     ['tinyllava::linear_cross_entropy', [random([3, 20], dtype), random([31, 20], dtype), null, labels, 2]],
   ];
   for (const [name, args] of differentiable) {

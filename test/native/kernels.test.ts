@@ -3,7 +3,18 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cat, empty, full, indices, ones, randint, zeros } from '../../src/tensor/create.ts';
 import { setThreads, threads } from '../../src/tensor/device.ts';
-import { append_, cachedAttention, linear, linearCrossEntropy, rmsNorm, rope, squareSum, swiglu } from '../../src/tensor/functional.ts';
+import {
+  append_,
+  cachedAttention,
+  linear,
+  linearCrossEntropy,
+  rmsNorm,
+  rope,
+  type SigmoidForm,
+  sigmoidUnit,
+  squareSum,
+  swiglu,
+} from '../../src/tensor/functional.ts';
 import { Generator } from '../../src/tensor/random.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import '../matchers.ts';
@@ -152,6 +163,23 @@ describe.each(dtypes)('in %s', (dtype) => {
     expectSame((gate, up) => swiglu(gate as Tensor, up as Tensor), reference, [random(shape, dtype).mul(3), random(shape, dtype, 2)], 2);
   });
 
+  const forms = {
+    silu: (x: Tensor) => x,
+    quick_gelu: (x: Tensor) => x.mul(1.702),
+    gelu_tanh: (x: Tensor) => x.add(x.pow(3).mul(0.044715)).mul(2 * Math.sqrt(2 / Math.PI)),
+  };
+  test.each(Object.entries(forms))('%s is x times a sigmoid, with and without a gate', (form, p) => {
+    const reference = (x?: Tensor) => (x as Tensor).mul(p(x as Tensor).sigmoid());
+    const [x, up] = [random([13, 70], dtype).mul(3), random([13, 70], dtype, 2)];
+    expectSame((x) => sigmoidUnit(x as Tensor, form as SigmoidForm), reference, [x], 2);
+    expectSame(
+      (x, up) => sigmoidUnit(x as Tensor, form as SigmoidForm, up),
+      (x, up) => reference(x).mul(up as Tensor),
+      [x, up],
+      2,
+    );
+  });
+
   test('SwiGLU at the ends of the range', () => {
     const gate = full([3], 0, { dtype });
     gate.narrow(0, 0, 1).fill_(-200);
@@ -234,7 +262,8 @@ describe('wrong shapes are named', () => {
     ['linear: expected x [..., K=4], got [2, 3]', () => linear(x, ones([5, 4]))],
     ['linear: expected bias [N=5], got [2]', () => linear(x, ones([5, 3]), ones([2]))],
     ['rms_norm: expected x [..., C=4], got [2, 3]', () => rmsNorm(x, ones([4]), 1e-6)],
-    ['swiglu: gate is [2, 3] but up [3]', () => swiglu(x, ones([3]))],
+    ['sigmoid_unit: x is [2, 3] but up [3]', () => swiglu(x, ones([3]))],
+    ['sigmoid_unit: no form relu; there are silu, quick_gelu and gelu_tanh', () => sigmoidUnit(x, 'relu' as never)],
     ['rope: expected x [N, H, D], got [2, 3]', () => rope(x, x, x)],
     ['rope: expected cos [N=2, at most D/2=2] or [N=2, D=4], got [2, 3]', () => rope(ones([2, 1, 4]), x, x)],
     [

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type ActivationName, activationNames, activations, gates } from '../../nn/activation.ts';
+import { type ActivationName, activationNames, activations } from '../../nn/activation.ts';
 import { packedAttention, positions, type Sequences, wantedRows } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { normal } from '../../nn/init.ts';
@@ -134,7 +134,7 @@ class OpenElmFeedForward extends Module {
     const y = this.proj_1.forward(x);
     if (!this.#gated) return this.proj_2.forward(activations[this.#activation](y));
     const [gate, up] = y.split([y.size(1) / 2, y.size(1) / 2], 1) as [Tensor, Tensor];
-    return this.proj_2.forward(gates(this.#activation)(gate, up));
+    return this.proj_2.forward(activations[this.#activation](gate, up));
   }
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ShapeError } from '../../errors.ts';
-import { gates } from '../../nn/activation.ts';
+import { type Activation, activations } from '../../nn/activation.ts';
 import { packedAttention, positions, type Sequences, wantedRows } from '../../nn/attention.ts';
 import { Embedding } from '../../nn/embedding.ts';
 import { normal } from '../../nn/init.ts';
@@ -107,14 +107,14 @@ class Phi3Attention extends Module {
 class Phi3Mlp extends Module {
   readonly gateUpProj: Linear;
   readonly downProj: Linear;
-  readonly #gate: (gate: Tensor, up: Tensor) => Tensor;
+  readonly #gate: Activation;
 
   constructor({ hiddenSize, intermediateSize, hiddenAct, initializerRange }: Phi3Config) {
     super();
     const init = normal(initializerRange);
     this.gateUpProj = new Linear(hiddenSize, 2 * intermediateSize, { bias: false, init });
     this.downProj = new Linear(intermediateSize, hiddenSize, { bias: false, init });
-    this.#gate = gates(hiddenAct);
+    this.#gate = activations[hiddenAct];
   }
 
   forward(x: Tensor): Tensor {

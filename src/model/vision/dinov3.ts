@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
-import { activations, gates } from '../../nn/activation.ts';
+import { type Activation, activations } from '../../nn/activation.ts';
 import { batchAttention } from '../../nn/attention.ts';
 import { Conv2d } from '../../nn/conv.ts';
 import { normal, zeros } from '../../nn/init.ts';
@@ -98,14 +98,14 @@ class GatedMlp extends Module {
   readonly gateProj: Linear;
   readonly upProj: Linear;
   readonly downProj: Linear;
-  readonly #gate: (gate: Tensor, up: Tensor) => Tensor;
+  readonly #gate: Activation;
 
   constructor({ hiddenSize, intermediateSize, hiddenAct, mlpBias: bias }: Dinov3Config) {
     super();
     this.gateProj = new Linear(hiddenSize, intermediateSize, { init: normal(0.02), bias });
     this.upProj = new Linear(hiddenSize, intermediateSize, { init: normal(0.02), bias });
     this.downProj = new Linear(intermediateSize, hiddenSize, { init: normal(0.02), bias });
-    this.#gate = gates(hiddenAct);
+    this.#gate = activations[hiddenAct];
   }
 
   forward(x: Tensor): Tensor {
