@@ -44,11 +44,11 @@ test('a dry run tells parts, shapes, trainable parameters, tokens, steps and mem
       "stages": [
         {
           "memory": {
-            "activations": 589824,
+            "activations": 557056,
             "gradients": 183168,
             "optimizer": 366336,
             "parameters": 183168,
-            "total": 1322496,
+            "total": 1289728,
           },
           "name": "align",
           "rows": 12,

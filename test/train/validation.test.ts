@@ -134,8 +134,14 @@ test.each(['float32', 'bfloat16'] as const)(
     expect(stop).toMatchObject({ stage: 'align', step: best.step + 4, best: best.step });
     expect(existsSync(join(whole, 'align.best.safetensors'))).toBe(false);
     // The weights in memory are those of the checkpoint, and they have the loss of the best validation.
-    const { model } = await loadCheckpoint(join(whole, 'align'), { dtype: precision });
-    expect(bits(model)).toEqual(ended[0]);
+    const { model } = await loadCheckpoint(join(whole, 'align'));
+    // In bfloat16 to half a unit in the last place: the run takes ties away from zero, the cast to even.
+    const limit = precision === 'float32' ? 0 : 2 ** -8;
+    for (const [key, weights] of bits(model)) {
+      const differs = (weight: number, i: number) =>
+        !(Math.abs((ended[0]?.get(key)?.[i] ?? Number.NaN) - weight) <= limit * Math.abs(weight));
+      expect(weights.findIndex(differs), key).toBe(-1);
+    }
     const controller = new AbortController();
     await run(given, {
       out: broken,
