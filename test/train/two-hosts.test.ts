@@ -13,6 +13,7 @@ const ip = (...args: string[]): void => void execFileSync('ip', args, { stdio: '
 
 /** Two network namespaces with a cable between them and nothing else, as two machines have; false where that is not allowed. */
 function connectHosts(): boolean {
+  removeHosts(); // those of a run that was broken off, or whose tests were all left out
   try {
     for (const name of names) ip('netns', 'add', name);
     ip('link', 'add', 'cable', 'netns', names[0], 'type', 'veth', 'peer', 'name', 'cable', 'netns', names[1]);
