@@ -161,9 +161,12 @@ at::Tensor by_onednn(const at::Tensor& x, const at::Tensor& weight, const at::Te
 // Below that, finding the kernel takes longer than it saves.
 constexpr int64_t kWorthProducts = 1 << 22;
 
+bool on_cpu_in(at::ScalarType dtype, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return x.device().is_cpu() && x.scalar_type() == dtype && weight.scalar_type() == dtype && (!bias.defined() || bias.scalar_type() == dtype);
+}
+
 bool fits_onednn(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return x.device().is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
-         (!bias.defined() || bias.scalar_type() == at::kFloat) && x.numel() * weight.size(0) >= kWorthProducts && onednn().has_value();
+  return on_cpu_in(at::kFloat, x, weight, bias) && x.numel() * weight.size(0) >= kWorthProducts && onednn().has_value();
 }
 
 // With AMX, oneDNN takes one thread for some products of bfloat16, such as 904 x 1536 by 1536 x 576. Where every thread has rows enough to be worth laying
@@ -171,8 +174,8 @@ bool fits_onednn(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 constexpr int64_t kRowsOfThread = 256;
 
 bool fits_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return has_tiles() && x.device().is_cpu() && x.dim() == 2 && x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 &&
-         (!bias.defined() || bias.scalar_type() == at::kBFloat16) && at::get_num_threads() > 1 && x.size(0) >= kRowsOfThread * at::get_num_threads();
+  const int64_t threads = at::get_num_threads();
+  return has_tiles() && on_cpu_in(at::kBFloat16, x, weight, bias) && x.dim() == 2 && threads > 1 && x.size(0) >= kRowsOfThread * threads;
 }
 
 at::Tensor by_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -39,7 +39,7 @@ struct TileRows {
   int64_t row;  // words from one row to the next
 };
 
-// to[c][r] = from[r][c] for 16 x 16 words, in four steps, of which each swaps the blocks beside the diagonal in blocks of twice the size.
+// to[c][r] = from[r][c] for `count` rows of 16 words and zeros behind them, in four steps, of which each swaps the blocks beside the diagonal in blocks of twice the size.
 template <int Half>
 TILES_TARGET ALWAYS_INLINE void swap_blocks(Ints* rows) {
   Ints lane;
@@ -54,7 +54,7 @@ TILES_TARGET ALWAYS_INLINE void swap_blocks(Ints* rows) {
   }
 }
 
-TILES_TARGET inline void transpose_tile(const float* from, int64_t from_row, int64_t count, float* to, int64_t to_row) {
+TILES_TARGET inline void transpose_tile(const float* from, int64_t from_row, int64_t count, float* to) {
   Ints rows[kTile];
 #pragma GCC unroll 16
   for (int r = 0; r < kTile; ++r) rows[r] = r < count ? (Ints)load(from + r * from_row) : Ints{};
@@ -63,7 +63,7 @@ TILES_TARGET inline void transpose_tile(const float* from, int64_t from_row, int
   swap_blocks<2>(rows);
   swap_blocks<1>(rows);
 #pragma GCC unroll 16
-  for (int r = 0; r < kTile; ++r) store(to + r * to_row, (Floats)rows[r]);
+  for (int r = 0; r < kTile; ++r) store(to + r * kTile, (Floats)rows[r]);
 }
 
 // Tiles 0 to 3 are C's, two rows of two; 4 and 5 the rows of A, 6 and 7 the columns of B. `upper` and `lower` count the rows, `depth` the words of a sum.
@@ -131,21 +131,17 @@ TILES_TARGET inline void multiply_by_tiles(const float* a, int64_t a_row, int64_
       const int64_t upper = std::min(kTile, rows - first), lower = std::min(kTile, rows - first - upper);
       TileRows words = {a + first * a_row + from, a_row};
       if (a_step != 1) {
-        transpose_tile(a + from * a_step + first, a_step, depth, turned, kTile);
-        if (lower > 0) transpose_tile(a + from * a_step + first + kTile, a_step, depth, turned + kTile * kTile, kTile);
+        transpose_tile(a + from * a_step + first, a_step, depth, turned);
+        if (lower > 0) transpose_tile(a + from * a_step + first + kTile, a_step, depth, turned + kTile * kTile);
         words = {turned, kTile};
       }
       shape_tiles(upper, lower, depth);
       const float* right = b + from * b_step;
       float* out = c + first * c_row;
-      int64_t column = 0;
-      for (; column + 2 * kTile <= width; column += 2 * kTile) {
-        if (lower > 0) multiply_tiles<true, true>(words, right + column, b_step, out + column, c_row, span, depth, onto);
-        else multiply_tiles<false, true>(words, right + column, b_step, out + column, c_row, span, depth, onto);
-      }
-      if (column < width) {
-        if (lower > 0) multiply_tiles<true, false>(words, right + column, b_step, out + column, c_row, span, depth, onto);
-        else multiply_tiles<false, false>(words, right + column, b_step, out + column, c_row, span, depth, onto);
+      const auto both = lower > 0 ? multiply_tiles<true, true> : multiply_tiles<false, true>;
+      const auto last = lower > 0 ? multiply_tiles<true, false> : multiply_tiles<false, false>;
+      for (int64_t column = 0; column < width; column += 2 * kTile) {
+        (width - column > kTile ? both : last)(words, right + column, b_step, out + column, c_row, span, depth, onto);
       }
     }
     from += span;

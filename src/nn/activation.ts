@@ -24,6 +24,9 @@ export const activations = {
   relu: composed(relu),
 } satisfies Record<string, Activation>;
 
+/** Whether an activation is made of operators that keep what each needs, and not of one kernel that gives it again. */
+export const isComposed = (name: unknown): boolean => name === 'gelu' || name === 'relu';
+
 /** The name of an activation. */
 export type ActivationName = keyof typeof activations;
 

@@ -1,4 +1,5 @@
 import type { PartConfig } from '../model/part.ts';
+import { isComposed } from '../nn/activation.ts';
 import { Linear } from '../nn/linear.ts';
 import { LoraLinear } from '../nn/lora.ts';
 import type { Module } from '../nn/module.ts';
@@ -144,8 +145,7 @@ class Tally {
     const inner = out.weightShape[1];
     const gated = spread >= 2 * inner;
     const activation = this.#config['hiddenAct'] ?? this.#config['hiddenActivation'] ?? this.#config['activationFnName'];
-    // One kernel gives all but these, with the product of a gate, and gives it again for the weight's gradient.
-    const composed = activation === 'gelu' || activation === 'relu';
+    const composed = isComposed(activation);
     const factors = gated && composed ? inner : 0;
     const given = this.#keepsInput(out) && composed ? inner : 0;
     this.#add({ kept: spread + factors + given, made: inner + factors });
